@@ -1,0 +1,67 @@
+"""The command line: `fluvial serve`. Each setting is an option and an environment variable."""
+
+import asyncio
+import sys
+from importlib.metadata import version
+from typing import Any, get_type_hints
+
+import click
+import msgspec
+import uvloop
+
+from fluvial.core.errors import StartupRefused
+from fluvial.logs import configure_logs
+from fluvial.server import serve
+from fluvial.settings import ENVIRONMENT_PREFIX, Settings, StoreKind, settings_from
+
+
+class _Refused(click.ClickException):
+    """One clear line, and exit status 2."""
+
+    exit_code = 2
+
+
+def _option(field: msgspec.structs.FieldInfo) -> click.Option:
+    hints = get_type_hints(Settings, include_extras=True)
+    description = hints[field.name].__metadata__[0].description
+    kind = get_type_hints(Settings)[field.name]
+    choices = [str(member) for member in kind] if issubclass(kind, str) and kind is not str else None
+    return click.Option(
+        [f"--{field.name.replace('_', '-')}", field.name],
+        default=str(field.default),
+        envvar=f"{ENVIRONMENT_PREFIX}{field.name.upper()}",
+        help=description,
+        metavar=f"[{'|'.join(choices)}]" if choices else kind.__name__.upper(),
+        show_default=True,
+        show_envvar=True,
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("fluvial"), prog_name="fluvial")
+def main() -> None:
+    """A server for Durable Streams: append-only streams at plain URLs."""
+
+
+def _serve(**values: Any) -> None:
+    """Serve streams over HTTP until SIGTERM or Ctrl-C."""
+    try:
+        settings = settings_from(values)
+        configure_logs(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, lambda url: _print_banner(url, settings)))
+    except StartupRefused as exc:
+        raise _Refused(str(exc)) from exc
+
+
+def _print_banner(url: str, settings: Settings) -> None:
+    kept = f"in {settings.data_dir}" if settings.store is StoreKind.SQLITE else "in memory: they go with this process"
+    click.echo(f"fluvial {version('fluvial')} serves {url}/v1/stream/  (streams are kept {kept}; Ctrl-C stops)")
+    sys.stdout.flush()
+
+
+main.add_command(
+    click.Command(
+        "serve", callback=_serve, help=_serve.__doc__, params=[_option(f) for f in msgspec.structs.fields(Settings)]
+    )
+)

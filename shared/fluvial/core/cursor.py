@@ -1,0 +1,30 @@
+"""`Stream-Cursor`: the interval number that keeps CDN caches from looping (spec 10.1)."""
+
+import re
+from typing import Final
+
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.limits import CURSOR_DIGITS_MAX, CURSOR_EPOCH_MS, CURSOR_INTERVAL_MS, CURSOR_JITTER_S_MAX
+
+_CURSOR: Final = re.compile(rf"[0-9]{{1,{CURSOR_DIGITS_MAX}}}")
+
+
+def parse_cursor(value: str) -> int | None:
+    """The client's echo of a cursor; None when it is blank. RefusedRequest when it is not one of ours."""
+    if not value:
+        return None
+    if _CURSOR.fullmatch(value) is None:
+        raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "cursor is not one that this server issues")
+    return int(value)
+
+
+def next_cursor(echoed: int | None, now_ms: int, jitter: float) -> int:
+    """The cursor to send: the interval of `now_ms`, or past the client's own; `jitter` is in [0, 1).
+
+    "Servers MUST ensure cursors never go backwards [...] (by adding random jitter of 1-3600 seconds)"
+    """
+    interval = (now_ms - CURSOR_EPOCH_MS) // CURSOR_INTERVAL_MS
+    if echoed is None or echoed < interval:
+        return interval
+    jitter_s = 1 + int(jitter * CURSOR_JITTER_S_MAX)
+    return echoed + max(1, jitter_s * 1_000 // CURSOR_INTERVAL_MS)

@@ -1,0 +1,109 @@
+"""A stream's head: the one value on which every change to the stream is conditioned."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final, NewType
+
+from fluvial.core.lifetime import Lifetime
+from fluvial.core.names import StreamName
+
+#: Which life of a name this is: a random 63-bit number, new for each creation.
+Incarnation = NewType("Incarnation", int)
+
+INCARNATION_BITS: Final = 63
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerStamp:
+    """The `(Producer-Id, Producer-Epoch, Producer-Seq)` of one append (spec 5.2.1)."""
+
+    producer_id: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerState:
+    """The last append that was accepted from a producer."""
+
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes [start, end) of a fork that are stored with an ancestor."""
+
+    incarnation: Incarnation
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a fork comes from: its source's life, and the divergence as it was asked for (spec 4.2)."""
+
+    source: StreamName
+    incarnation: Incarnation
+    fork_offset: int
+    sub_offset: int
+
+
+class Life(Enum):
+    """What a client sees of a name."""
+
+    ABSENT = auto()
+    LIVE = auto()
+    GONE = auto()  # deleted or expired, kept for its forks: 410, and the path is taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One life of one stream, without its bytes.
+
+    `tail` is the position after the last byte; what lies before `own_start` belongs to the ancestors in
+    `lineage`. `producers` holds at least the producers that the commit at hand names, `producer_count` counts all.
+    """
+
+    incarnation: Incarnation
+    content_type: str
+    lifetime: Lifetime = None
+    live_until_ms: int | None = None
+    tail: int = 0
+    closed: bool = False
+    closed_by: ProducerStamp | None = None
+    stream_seq: str | None = None
+    producers: Mapping[str, ProducerState] = field(default_factory=dict)
+    producer_count: int = 0
+    references: int = 0
+    soft_deleted: bool = False
+    origin: Origin | None = None
+    lineage: tuple[Span, ...] = ()
+
+    @property
+    def own_start(self) -> int:
+        """Where the bytes begin that are stored with this stream itself."""
+        return self.lineage[-1].end if self.lineage else 0
+
+
+def life_of(head: Head | None, now_ms: int) -> Life:
+    """What the name is to a client at `now_ms`; an expired stream is absent, or gone while it has forks."""
+    if head is None:
+        return Life.ABSENT
+    if head.soft_deleted:
+        return Life.GONE
+    if head.live_until_ms is not None and head.live_until_ms <= now_ms:
+        return Life.GONE if head.references else Life.ABSENT
+    return Life.LIVE
+
+
+def spans_of(head: Head) -> tuple[Span, ...]:
+    """All of a stream's bytes in order: its ancestors' spans, then its own."""
+    return (*head.lineage, Span(head.incarnation, head.own_start, head.tail))
+
+
+def lineage_of_fork(source: Head, position: int) -> tuple[Span, ...]:
+    """The lineage of a fork that diverges from `source` at `position`, with no empty span."""
+    cut = (Span(span.incarnation, span.start, min(span.end, position)) for span in spans_of(source))
+    return tuple(span for span in cut if span.start < span.end)

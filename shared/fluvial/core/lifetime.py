@@ -1,0 +1,89 @@
+"""How long a stream lives: for ever, a sliding window since its last use, or until a moment (spec 5.1)."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.limits import TTL_SECONDS_MAX
+
+_TTL: Final = re.compile(r"0|[1-9][0-9]*")
+_RFC3339: Final = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+#: A sliding deadline is set this much late, so that it need be moved only once in so much of the window:
+#: a stream never expires early, and at most a twentieth of its window late.
+_SLACK_DIVISOR: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SlidingTtl:
+    """Expires when neither read nor written for `seconds`; 0 is a stream that is gone at once."""
+
+    seconds: int
+
+    @property
+    def window_ms(self) -> int:
+        """The idle time that is promised."""
+        return self.seconds * 1_000
+
+    def deadline_ms(self, now_ms: int) -> int:
+        """The deadline to store when the stream is used at `now_ms`."""
+        return now_ms + self.window_ms + self.window_ms // _SLACK_DIVISOR
+
+    def is_due(self, live_until_ms: int, now_ms: int) -> bool:
+        """Whether a use at `now_ms` must move the stored deadline to keep the promise."""
+        return live_until_ms < now_ms + self.window_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiresAt:
+    """Expires at a moment, whatever happens; `text` is the creator's spelling of it."""
+
+    at_ms: int
+    text: str
+
+
+#: None: the stream lives until it is deleted.
+Lifetime = SlidingTtl | ExpiresAt | None
+
+
+def same_lifetime(one: Lifetime, other: Lifetime) -> bool:
+    """Whether two lifetimes mean the same, however their moments are spelt."""
+    if isinstance(one, ExpiresAt) and isinstance(other, ExpiresAt):
+        return one.at_ms == other.at_ms
+    return one == other
+
+
+def first_deadline_ms(lifetime: Lifetime, now_ms: int) -> int | None:
+    """The deadline of a stream that is created at `now_ms`."""
+    match lifetime:
+        case SlidingTtl():
+            return lifetime.deadline_ms(now_ms)
+        case ExpiresAt():
+            return lifetime.at_ms
+        case None:
+            return None
+
+
+def parse_ttl(value: str) -> SlidingTtl:
+    """The `Stream-TTL` header: seconds, digits only, no leading zero (spec 5.1)."""
+    if _TTL.fullmatch(value) is None:
+        raise RefusedRequest(ErrorCode.MALFORMED_HEADER, "Stream-TTL must be a whole number of seconds")
+    if len(value) > len(str(TTL_SECONDS_MAX)) or int(value) > TTL_SECONDS_MAX:
+        raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"Stream-TTL is over {TTL_SECONDS_MAX} seconds")
+    return SlidingTtl(int(value))
+
+
+def parse_expires_at(value: str) -> ExpiresAt:
+    """The `Stream-Expires-At` header: an RFC 3339 timestamp (spec 5.1)."""
+    malformed = RefusedRequest(ErrorCode.MALFORMED_HEADER, "Stream-Expires-At must be an RFC 3339 timestamp")
+    if _RFC3339.fullmatch(value) is None:
+        raise malformed
+    try:
+        at_ms = int(datetime.fromisoformat(value.upper()).timestamp() * 1_000)
+    except (ValueError, OverflowError) as exc:
+        raise malformed from exc
+    return ExpiresAt(at_ms, value)

@@ -1,0 +1,57 @@
+"""Every bound of the protocol's core, with its reason; settings may lower some of them."""
+
+from typing import Final
+
+#: "MUST be a non-negative integer <= 2^53-1 (for JavaScript interoperability)" -- spec 5.2.1.
+SAFE_INTEGER_MAX: Final = 2**53 - 1
+
+#: Positions fill the 16 digits of an offset token; a stream may hold just under 10 PB.
+POSITION_MAX: Final = 10**16 - 1
+
+#: A name is part of a key: DynamoDB takes 2,048 bytes of partition key, and a project comes before it.
+STREAM_NAME_BYTES_MAX: Final = 1_024
+
+#: Identifiers that are kept with the stream's head, so each must stay small.
+PRODUCER_ID_BYTES_MAX: Final = 256
+STREAM_SEQ_BYTES_MAX: Final = 256
+CONTENT_TYPE_BYTES_MAX: Final = 256
+
+#: A path with each byte of its name percent-encoded, and the query a reader can need.
+PATH_BYTES_MAX: Final = 3 * STREAM_NAME_BYTES_MAX + 64
+QUERY_BYTES_MAX: Final = 1_024
+assert PATH_BYTES_MAX >= 3 * STREAM_NAME_BYTES_MAX, "a legal name must fit, however it is spelt"
+
+#: API Gateway passes 10,240 bytes of headers; here proxies may add theirs.
+HEADER_BYTES_MAX: Final = 32_768
+
+#: One append. The largest body that is still sensible to keep in memory for each connection.
+BODY_BYTES_MAX_DEFAULT: Final = 16 * 1_048_576
+BODY_BYTES_MAX: Final = 256 * 1_048_576
+
+#: What is read and thrown away of a refused body, so that the client gets to see the answer.
+REFUSED_BODY_BYTES_MAX: Final = 128 * 1_048_576
+
+#: One answer to a read; longer only when a single batch is longer.
+PAGE_BYTES_MAX: Final = 1_048_576
+
+#: One SSE data event; small, so that what is under way to a slow reader stays small.
+EVENT_BYTES_MAX: Final = 65_536
+
+#: Producers are kept as long as the stream (spec 5.2.1, Producer State Cleanup), so they are counted.
+PRODUCERS_PER_STREAM_MAX: Final = 100_000
+
+#: A fork copies its source's lineage; each ancestor costs a read a look-up.
+LINEAGE_SPANS_MAX: Final = 64
+
+#: One hundred years: past it a deadline in milliseconds would leave RFC 3339's four-digit years.
+TTL_SECONDS_MAX: Final = 100 * 366 * 86_400
+
+#: A cursor counts 20 s intervals since 2024, plus jitter; fifteen digits outlast the sun.
+CURSOR_DIGITS_MAX: Final = 15
+CURSOR_INTERVAL_MS: Final = 20_000
+CURSOR_EPOCH_MS: Final = 1_728_432_000_000
+CURSOR_JITTER_S_MAX: Final = 3_600
+
+#: A segment is written when the hot log holds this much, whichever comes first.
+SEGMENT_BYTES: Final = 4 * 1_048_576
+SEGMENT_BATCHES: Final = 1_000

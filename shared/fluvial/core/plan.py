@@ -1,0 +1,163 @@
+"""Planning: a command becomes a commit. Nothing here reads the world; what was looked at is passed in."""
+
+from fluvial.core.command import Append, Close, Create
+from fluvial.core.commit import (
+    Absent,
+    AddBatch,
+    Begin,
+    CloseStream,
+    Commit,
+    Effect,
+    End,
+    EpochBeginsAtZero,
+    Expired,
+    HasMediaType,
+    Live,
+    MoveProducer,
+    NoGap,
+    NotDuplicate,
+    NotFenced,
+    Open,
+    Renew,
+    Requirement,
+    RoomAtTail,
+    RoomForProducer,
+    SameLife,
+    SeqAfter,
+    SetStreamSeq,
+    SourceLink,
+)
+from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, lineage_of_fork
+from fluvial.core.json_mode import EmptyArray, message_ends, stored_messages
+from fluvial.core.lifetime import first_deadline_ms
+from fluvial.core.limits import LINEAGE_SPANS_MAX, POSITION_MAX
+
+OPEN = Open()
+END = End()
+
+
+def plan_append(append: Append, now_ms: int) -> Commit:
+    """Requirements in the protocol's order: closed, content type, producer, `Stream-Seq` (spec 5.2).
+
+    The producer comes before `Stream-Seq`, so that a retry that carries both is told as a duplicate.
+    """
+    requires: list[Requirement] = [Live(now_ms), OPEN, HasMediaType(media_type(append.content_type))]
+    effects: list[Effect] = [AddBatch(append.data), Renew(now_ms)]
+    _plan_writer_state(append.producer, append.stream_seq, requires, effects)
+    requires.append(RoomAtTail(len(append.data)))
+    if append.closes:
+        effects.append(CloseStream(append.producer))
+    return Commit(tuple(requires), tuple(effects), producer_id=_producer_id(append.producer))
+
+
+def plan_close(close: Close, now_ms: int) -> Commit:
+    """Close without data: neither a body nor a content type plays a part (spec 5.3)."""
+    requires: list[Requirement] = [Live(now_ms), OPEN]
+    effects: list[Effect] = [CloseStream(close.producer), Renew(now_ms)]
+    _plan_writer_state(close.producer, close.stream_seq, requires, effects)
+    return Commit(tuple(requires), tuple(effects), producer_id=_producer_id(close.producer))
+
+
+def _producer_id(stamp: ProducerStamp | None) -> str | None:
+    return None if stamp is None else stamp.producer_id
+
+
+def _plan_writer_state(
+    stamp: ProducerStamp | None, stream_seq: str | None, requires: list[Requirement], effects: list[Effect]
+) -> None:
+    if stamp is not None:
+        requires += (NotFenced(stamp), EpochBeginsAtZero(stamp), NotDuplicate(stamp), NoGap(stamp))
+        requires.append(RoomForProducer(stamp.producer_id))
+        effects.append(MoveProducer(stamp))
+    if stream_seq is not None:
+        requires.append(SeqAfter(stream_seq))
+        effects.append(SetStreamSeq(stream_seq))
+
+
+def plan_create(create: Create, incarnation: Incarnation, now_ms: int) -> Commit:
+    """A stream that begins empty or with the body as its first batch (spec 5.1)."""
+    content_type = create.content_type or DEFAULT_CONTENT_TYPE
+    head = Head(
+        incarnation=incarnation,
+        content_type=content_type,
+        lifetime=create.lifetime,
+        live_until_ms=first_deadline_ms(create.lifetime, now_ms),
+    )
+    return Commit((Absent(now_ms),), (Begin(head), *_first_effects(create, content_type)))
+
+
+def _first_effects(create: Create, content_type: str) -> tuple[Effect, ...]:
+    data = stored_messages(create.body, EmptyArray.ALLOWED) if create.body and is_json(content_type) else create.body
+    effects: list[Effect] = [AddBatch(data)] if data else []
+    if create.closed:
+        effects.append(CloseStream(None))
+    return tuple(effects)
+
+
+def fork_anchor(create: Create, source: Head) -> int:
+    """The position that `Stream-Fork-Offset` names in the source; RefusedRequest past its tail (spec 4.2)."""
+    assert create.fork is not None, "only a fork has an anchor"
+    anchor = source.tail if create.fork.fork_offset is None else create.fork.fork_offset
+    if anchor > source.tail:
+        raise RefusedRequest(ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is past the source's tail")
+    return anchor
+
+
+def fork_position(anchor: int, sub_offset: int, content_type: str, next_batch: bytes) -> int:
+    """The position `sub_offset` messages (JSON) or bytes past the anchor, within the batch that begins there.
+
+    RefusedRequest when it names "a position past the next data boundary" (spec 4.2).
+    """
+    if sub_offset == 0:
+        return anchor
+    ends = message_ends(next_batch) if is_json(content_type) else range(1, len(next_batch) + 1)
+    if sub_offset > len(ends):
+        raise RefusedRequest(
+            ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Sub-Offset is past the end of the batch at Stream-Fork-Offset"
+        )
+    return anchor + ends[sub_offset - 1]
+
+
+def plan_fork(create: Create, source: Head, anchor: int, position: int, incarnation: Incarnation, now_ms: int) -> Commit:
+    """A stream that inherits the source's bytes before `position`; it begins open, with no writer state."""
+    assert create.fork is not None, "only a fork has a source"
+    lineage = lineage_of_fork(source, position)
+    if len(lineage) > LINEAGE_SPANS_MAX:
+        raise RefusedRequest(
+            ErrorCode.FORK_TOO_DEEP, f"the fork would have more than {LINEAGE_SPANS_MAX} ancestors", 409
+        )
+    lifetime = create.lifetime if create.lifetime is not None else source.lifetime
+    head = Head(
+        incarnation=incarnation,
+        content_type=create.content_type or source.content_type,
+        lifetime=lifetime,
+        live_until_ms=first_deadline_ms(lifetime, now_ms),
+        tail=position,
+        origin=Origin(create.fork.source, source.incarnation, anchor, create.fork.sub_offset),
+        lineage=lineage,
+    )
+    effects = (Begin(head), *_first_effects(create, head.content_type))
+    requires: tuple[Requirement, ...] = (Live(now_ms), SameLife(source.incarnation))
+    if source.content_type and create.content_type:
+        requires = (*requires, HasMediaType(media_type(create.content_type)))
+    return Commit((Absent(now_ms),), effects, source=SourceLink(create.fork.source, requires))
+
+
+def plan_delete(now_ms: int) -> Commit:
+    """End a stream that a client can see (spec 5.4)."""
+    return Commit((Live(now_ms),), (END,))
+
+
+def plan_expiry(now_ms: int) -> Commit:
+    """End a stream whose deadline has passed."""
+    return Commit((Expired(now_ms),), (END,))
+
+
+def plan_renewal(now_ms: int) -> Commit:
+    """Move a sliding deadline because the stream was read (spec 5.1, Stream-TTL)."""
+    return Commit((Live(now_ms),), (Renew(now_ms),))
+
+
+assert POSITION_MAX < 2**63, "a position must fit a database's integer"

@@ -1,0 +1,197 @@
+"""Requests: header fields, query and body become a command or a read, or are refused. Any transport calls this."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+from urllib.parse import parse_qs
+
+from fluvial.core.command import Append, Close, Create, ForkPoint
+from fluvial.core.content_type import is_json, parse_content_type
+from fluvial.core.cursor import parse_cursor
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.head import ProducerStamp
+from fluvial.core.json_mode import EmptyArray, stored_messages
+from fluvial.core.lifetime import Lifetime, parse_expires_at, parse_ttl
+from fluvial.core.limits import PRODUCER_ID_BYTES_MAX, QUERY_BYTES_MAX, SAFE_INTEGER_MAX, STREAM_SEQ_BYTES_MAX
+from fluvial.core.names import StreamName, parse_source_path
+from fluvial.core.offset import ReadFrom, Sentinel, parse_position, parse_read_from
+
+#: Header fields by lower-case name, as they came.
+Headers = Mapping[bytes, bytes]
+
+_INTEGER: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
+
+#: Fields that change what a request means; sent twice, nobody can tell which one was meant.
+SINGULAR_FIELDS: Final = frozenset(
+    {
+        b"content-type",
+        b"stream-seq",
+        b"stream-ttl",
+        b"stream-expires-at",
+        b"stream-closed",
+        b"stream-forked-from",
+        b"stream-fork-offset",
+        b"stream-fork-sub-offset",
+        b"producer-id",
+        b"producer-epoch",
+        b"producer-seq",
+    }
+)
+
+
+def singular_headers(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The fields by name. RefusedRequest when one that must be unique is not."""
+    headers = dict(fields)
+    if len(headers) != len(fields):
+        names = [name for name, _ in fields]
+        for name in SINGULAR_FIELDS & headers.keys():
+            if names.count(name) > 1:
+                raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"{name.decode()} was sent more than once")
+    return headers
+
+
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _integer(headers: Headers, name: bytes) -> int:
+    value = headers[name]
+    if _INTEGER.fullmatch(value) is None or int(value) > SAFE_INTEGER_MAX:
+        raise RefusedRequest(
+            ErrorCode.MALFORMED_HEADER, f"{name.decode()} must be a whole number up to {SAFE_INTEGER_MAX}"
+        )
+    return int(value)
+
+
+def _closes(headers: Headers) -> bool:
+    # "Servers MUST treat the header as present only when its value is exactly `true` (case-insensitive
+    # comparison)." -- spec 4.1. So a stray "1" is neither a close nor an error.
+    return headers.get(b"stream-closed", b"").lower() == b"true"
+
+
+def _producer(headers: Headers) -> ProducerStamp | None:
+    # "All three producer headers MUST be provided together or none at all." -- spec 5.2.1
+    present = [name for name in (b"producer-id", b"producer-epoch", b"producer-seq") if name in headers]
+    if not present:
+        return None
+    if len(present) < 3:  # noqa: PLR2004  the three names above
+        raise RefusedRequest(
+            ErrorCode.MALFORMED_HEADER, "Producer-Id, Producer-Epoch and Producer-Seq must be sent together"
+        )
+    producer_id = headers[b"producer-id"].decode("latin-1")
+    if not producer_id or len(producer_id) > PRODUCER_ID_BYTES_MAX:
+        raise RefusedRequest(
+            ErrorCode.MALFORMED_HEADER, f"Producer-Id must be 1 to {PRODUCER_ID_BYTES_MAX} bytes long"
+        )
+    return ProducerStamp(producer_id, _integer(headers, b"producer-epoch"), _integer(headers, b"producer-seq"))
+
+
+def _stream_seq(headers: Headers) -> str | None:
+    stream_seq = _text(headers, b"stream-seq")
+    if stream_seq is not None and not 0 < len(stream_seq) <= STREAM_SEQ_BYTES_MAX:
+        raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"Stream-Seq must be 1 to {STREAM_SEQ_BYTES_MAX} bytes long")
+    return stream_seq
+
+
+def parse_append(name: StreamName, headers: Headers, body: bytes) -> Append | Close:
+    """A POST: data, data and a close, or a close alone (spec 5.2, 5.3)."""
+    closes, producer, stream_seq = _closes(headers), _producer(headers), _stream_seq(headers)
+    if not body:
+        if not closes:
+            raise RefusedRequest(ErrorCode.EMPTY_BODY, "an append needs a body, or Stream-Closed: true")
+        return Close(name=name, stream_seq=stream_seq, producer=producer)
+    content_type = parse_content_type(_text(headers, b"content-type") or "")
+    if content_type is None:
+        raise RefusedRequest(ErrorCode.MISSING_CONTENT_TYPE, "an append with a body needs a Content-Type")
+    data = stored_messages(body, EmptyArray.REFUSED) if is_json(content_type) else body
+    return Append(
+        name=name, content_type=content_type, data=data, closes=closes, stream_seq=stream_seq, producer=producer
+    )
+
+
+def parse_create(name: StreamName, headers: Headers, body: bytes) -> Create:
+    """A PUT: a new stream, or a fork of another (spec 4.2, 5.1)."""
+    return Create(
+        name=name,
+        content_type=parse_content_type(_text(headers, b"content-type") or ""),
+        body=body,
+        lifetime=_lifetime(headers),
+        closed=_closes(headers),
+        fork=_fork(headers),
+    )
+
+
+def _lifetime(headers: Headers) -> Lifetime:
+    ttl, expires_at = _text(headers, b"stream-ttl"), _text(headers, b"stream-expires-at")
+    if ttl is not None and expires_at is not None:
+        raise RefusedRequest(ErrorCode.MALFORMED_HEADER, "Stream-TTL and Stream-Expires-At exclude each other")
+    if ttl is not None:
+        return parse_ttl(ttl)
+    return None if expires_at is None else parse_expires_at(expires_at)
+
+
+def _fork(headers: Headers) -> ForkPoint | None:
+    source = _text(headers, b"stream-forked-from")
+    fork_offset = _text(headers, b"stream-fork-offset")
+    has_sub_offset = b"stream-fork-sub-offset" in headers
+    if source is None:
+        if fork_offset is not None or has_sub_offset:
+            raise RefusedRequest(ErrorCode.MALFORMED_HEADER, "a fork offset needs Stream-Forked-From")
+        return None
+    return ForkPoint(
+        source=parse_source_path(source),
+        fork_offset=None if fork_offset is None else _fork_offset(fork_offset),
+        sub_offset=_integer(headers, b"stream-fork-sub-offset") if has_sub_offset else 0,
+    )
+
+
+def _fork_offset(token: str) -> int:
+    return 0 if token == Sentinel.BEGINNING.value else parse_position(token)
+
+
+class LiveMode(Enum):
+    """How a read goes on at the tail."""
+
+    NONE = "catch-up"
+    LONG_POLL = "long-poll"
+    SSE = "sse"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A GET's query: where to begin, whether to wait, and the cursor that the client echoes."""
+
+    read_from: ReadFrom
+    live: LiveMode
+    cursor: int | None
+
+
+_LIVE: Final = {live.value: live for live in (LiveMode.LONG_POLL, LiveMode.SSE)}
+
+
+@lru_cache(maxsize=4_096)
+def parse_read(query: bytes) -> Read:
+    """A GET's query string (spec 5.6 to 5.8); parameters that the protocol does not know are ignored."""
+    if len(query) > QUERY_BYTES_MAX:
+        raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the query is over {QUERY_BYTES_MAX} bytes long", 414)
+    values = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    for known in ("offset", "live", "cursor"):
+        if len(values.get(known, ())) > 1:
+            raise RefusedRequest(ErrorCode.MALFORMED_QUERY, f"{known} was given more than once")
+    live = LiveMode.NONE
+    if "live" in values:
+        found = _LIVE.get(values["live"][0])
+        if found is None:
+            raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "live must be long-poll or sse")
+        live = found
+    if "offset" in values:
+        read_from = parse_read_from(values["offset"][0])
+    elif live is LiveMode.NONE:
+        read_from = Sentinel.BEGINNING
+    else:
+        raise RefusedRequest(ErrorCode.MISSING_OFFSET, "a live read needs an offset")
+    return Read(read_from, live, parse_cursor(values.get("cursor", [""])[0]))

@@ -1,0 +1,309 @@
+"""Responses: outcomes and pages as status, headers and body, for any transport."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from fluvial.core.command import Append, Close, Create, Delete
+from fluvial.core.commit import (
+    Absent,
+    Applied,
+    EpochBeginsAtZero,
+    Expired,
+    HasMediaType,
+    Live,
+    NoGap,
+    NotDuplicate,
+    NotFenced,
+    Open,
+    Outcome,
+    RoomAtTail,
+    RoomForProducer,
+    SameLife,
+    SeqAfter,
+    Unmet,
+    expected_seq,
+)
+from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+from fluvial.core.head import Head, Life, ProducerStamp, life_of
+from fluvial.core.json_mode import as_array
+from fluvial.core.lifetime import ExpiresAt, SlidingTtl, same_lifetime
+from fluvial.core.offset import offset_token
+from fluvial.core.page import Page
+
+Header = tuple[bytes, bytes]
+
+#: On every response (spec 12.7); browsers on any origin may read what is public here.
+SECURITY_HEADERS: Final[tuple[Header, ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-expose-headers",
+        b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
+        b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
+        b"ETag, Location, Retry-After",
+    ),
+)
+NO_STORE: Final[Header] = (b"cache-control", b"no-store")
+CLOSED: Final[Header] = (b"stream-closed", b"true")
+UP_TO_DATE: Final[Header] = (b"stream-up-to-date", b"true")
+_CACHE_FINAL: Final[Header] = (b"cache-control", b"public, max-age=60, stale-while-revalidate=300")
+_CACHE_TAIL: Final[Header] = (b"cache-control", b"no-cache")
+_EMPTY: Final[Header] = (b"content-length", b"0")
+_RETRY_AFTER: Final[Header] = (b"retry-after", b"1")
+_JSON: Final[Header] = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer; header names are lower case."""
+
+    status: int
+    headers: list[Header]
+    body: bytes = b""
+
+
+def next_offset_header(position: int) -> Header:
+    """`Stream-Next-Offset`."""
+    return (b"stream-next-offset", offset_token(position).encode())
+
+
+def error_response(status: int, code: ErrorCode, message: str, *headers: Header) -> Response:
+    """An error body, `{"error": {"code", "message"}}`; never cached."""
+    body = msgspec.json.encode({"error": {"code": code.value, "message": message}})
+    length = (b"content-length", b"%d" % len(body))
+    return Response(status, [*SECURITY_HEADERS, *headers, _JSON, length, NO_STORE], body)
+
+
+def refused_response(refused: RefusedRequest) -> Response:
+    """The answer to a request that is wrong in itself."""
+    return error_response(refused.status, refused.code, refused.message)
+
+
+def store_error_response(error: StoreError) -> Response:
+    """The answer when the store could not do its part; its cause stays in the log."""
+    retry = (_RETRY_AFTER,) if error.status_hint == 503 else ()  # noqa: PLR2004  an HTTP status
+    return error_response(error.status_hint, error.code, error.public_message, *retry)
+
+
+def not_live_response(head: Head | None, now_ms: int) -> Response:
+    """404 for what is not there, 410 for what is only kept for its forks."""
+    if life_of(head, now_ms) is Life.GONE:
+        return error_response(410, ErrorCode.GONE, "the stream was deleted")
+    return error_response(404, ErrorCode.NOT_FOUND, "there is no stream at this path")
+
+
+def _empty_response(status: int, *headers: Header) -> Response:
+    return Response(status, [*SECURITY_HEADERS, *headers, _EMPTY])
+
+
+def _closed_headers(head: Head) -> tuple[Header, ...]:
+    return (CLOSED,) if head.closed else ()
+
+
+def _producer_headers(stamp: ProducerStamp, seq: int) -> tuple[Header, ...]:
+    return ((b"producer-epoch", b"%d" % stamp.epoch), (b"producer-seq", b"%d" % seq))
+
+
+def append_response(command: Append | Close, outcome: Outcome) -> Response:
+    """The answer to a POST (spec 5.2, 5.2.1, 5.3)."""
+    match outcome:
+        case Applied(head):
+            assert head is not None, "an append leaves a head"
+            offset = next_offset_header(head.tail)
+            if command.producer is None:
+                return _empty_response(204, offset, *_closed_headers(head))
+            status = 200 if isinstance(command, Append) else 204
+            echo = _producer_headers(command.producer, command.producer.seq)
+            return _empty_response(status, offset, *echo, *_closed_headers(head))
+        case Unmet(Live(now_ms), head):
+            return not_live_response(head, now_ms)
+        case Unmet(_, None):
+            raise AssertionError("every requirement after the first speaks of a head")
+        case Unmet(Open(), head):
+            return _closed_response(command, head)
+        case Unmet(SeqAfter(), head):
+            return error_response(
+                409, ErrorCode.STREAM_SEQ_REGRESSION, "Stream-Seq is not greater than the last one that was appended"
+            )
+        case Unmet(HasMediaType(), head):
+            return error_response(
+                409, ErrorCode.CONTENT_TYPE_MISMATCH, f"the stream's content type is {head.content_type}"
+            )
+        case Unmet(RoomAtTail(), _):
+            return error_response(413, ErrorCode.STREAM_FULL, "the stream cannot grow any further")
+        case Unmet(_, head):
+            return _producer_refusal(outcome, head)
+
+
+def _closed_response(command: Append | Close, head: Head) -> Response:
+    offset = next_offset_header(head.tail)
+    stamp = command.producer
+    # "If the (producerId, epoch, seq) matches the request that closed the stream, return 204 No Content
+    # (duplicate/idempotent success) with Stream-Closed: true" -- spec 5.2.1
+    if stamp is not None and head.closed_by == stamp:
+        return _empty_response(204, offset, CLOSED, *_producer_headers(stamp, stamp.seq))
+    if stamp is None and isinstance(command, Close):
+        return _empty_response(204, offset, CLOSED)
+    return error_response(409, ErrorCode.STREAM_CLOSED, "the stream is closed", offset, CLOSED)
+
+
+def _producer_refusal(unmet: Unmet, head: Head) -> Response:
+    match unmet.requirement:
+        case NotDuplicate(stamp):
+            seq = head.producers[stamp.producer_id].seq
+            return _empty_response(
+                204, next_offset_header(head.tail), *_producer_headers(stamp, seq), *_closed_headers(head)
+            )
+        case NotFenced(stamp):
+            current = (b"producer-epoch", b"%d" % head.producers[stamp.producer_id].epoch)
+            return error_response(403, ErrorCode.PRODUCER_FENCED, "a later epoch of this producer has begun", current)
+        case EpochBeginsAtZero():
+            return error_response(400, ErrorCode.PRODUCER_EPOCH_START, "a new epoch must begin with Producer-Seq 0")
+        case NoGap(stamp):
+            return error_response(
+                409,
+                ErrorCode.PRODUCER_GAP,
+                "an earlier batch of this producer is missing",
+                (b"producer-expected-seq", b"%d" % expected_seq(stamp, head)),
+                (b"producer-received-seq", b"%d" % stamp.seq),
+            )
+        case RoomForProducer():
+            return error_response(409, ErrorCode.TOO_MANY_PRODUCERS, "the stream has as many producers as it can keep")
+        case _:
+            raise AssertionError(f"no append requires {unmet.requirement}")
+
+
+def create_response(command: Create, outcome: Outcome, location: bytes) -> Response:
+    """The answer to a PUT (spec 4.2, 5.1); `location` is the stream's URL."""
+    match outcome:
+        case Applied(head):
+            assert head is not None, "a create leaves a head"
+            headers = [(b"location", location), *_description(head)]
+            return _empty_response(201, *headers)
+        case Unmet(Absent(now_ms), head):
+            assert head is not None, "what is not absent has a head"
+            return _exists_response(command, head, now_ms)
+        case Unmet(Live(now_ms), head) if life_of(head, now_ms) is Life.GONE:
+            return error_response(409, ErrorCode.SOURCE_GONE, "the source stream was deleted")
+        case Unmet(Live() | SameLife(), _):
+            return error_response(404, ErrorCode.SOURCE_NOT_FOUND, "there is no source stream at that path")
+        case Unmet(HasMediaType(), head):
+            assert head is not None, "the source was found before its type was compared"
+            return error_response(
+                409, ErrorCode.CONTENT_TYPE_MISMATCH, f"the source stream's content type is {head.content_type}"
+            )
+        case Unmet(requirement, _):
+            raise AssertionError(f"no create requires {requirement}")
+
+
+def _description(head: Head) -> tuple[Header, ...]:
+    content_type = (b"content-type", head.content_type.encode("latin-1"))
+    return (content_type, next_offset_header(head.tail), *_closed_headers(head))
+
+
+def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
+    if life_of(head, now_ms) is Life.GONE:
+        message = "a deleted stream still has forks, so its path cannot be used again yet"
+        return error_response(409, ErrorCode.STREAM_EXISTS, message)
+    difference = _difference(command, head)
+    if difference is None:
+        return _empty_response(200, *_description(head))
+    return error_response(
+        409, ErrorCode.STREAM_EXISTS, f"a stream with another {difference} exists at this path", *_closed_headers(head)
+    )
+
+
+def _difference(command: Create, head: Head) -> str | None:
+    """The first part of the configuration in which an existing stream differs from what is asked for."""
+    wanted_type = command.content_type or (head.content_type if command.fork else DEFAULT_CONTENT_TYPE)
+    wants_inherited_lifetime = command.fork is not None and command.lifetime is None
+    if media_type(wanted_type) != media_type(head.content_type):
+        return "content type"
+    if not wants_inherited_lifetime and not same_lifetime(command.lifetime, head.lifetime):
+        return "lifetime"
+    if command.closed is not head.closed:
+        return "closure status"
+    return _fork_difference(command, head)
+
+
+def _fork_difference(command: Create, head: Head) -> str | None:
+    if (command.fork is None) is not (head.origin is None):
+        return "origin"
+    if command.fork is None or head.origin is None:
+        return None
+    if command.fork.source != head.origin.source:
+        return "source"
+    # A request that leaves the offset out means whatever the tail was when the fork was made.
+    same_anchor = command.fork.fork_offset in {None, head.origin.fork_offset}
+    return None if same_anchor and command.fork.sub_offset == head.origin.sub_offset else "fork offset"
+
+
+def delete_response(_command: Delete, outcome: Outcome) -> Response:
+    """The answer to a DELETE (spec 5.4)."""
+    match outcome:
+        case Applied():
+            return Response(204, [*SECURITY_HEADERS])
+        case Unmet(Live(now_ms) | Expired(now_ms), head):
+            return not_live_response(head, now_ms)
+        case Unmet(requirement, _):
+            raise AssertionError(f"no delete requires {requirement}")
+
+
+def head_response(head: Head) -> Response:
+    """The answer to a HEAD: what there is to know of a stream without reading it (spec 5.5)."""
+    headers = [*SECURITY_HEADERS, *_description(head), NO_STORE, (b"etag", etag(head, 0, head.tail))]
+    match head.lifetime:
+        case SlidingTtl(seconds):
+            headers.append((b"stream-ttl", b"%d" % seconds))
+        case ExpiresAt(_, text):
+            headers.append((b"stream-expires-at", text.encode()))
+        case None:
+            pass
+    return Response(200, headers)
+
+
+def tail_response(head: Head) -> Response:
+    """The answer to a catch-up read from `now`: nothing yet, and where it will come (spec 8)."""
+    body = b"[]" if is_json(head.content_type) else b""
+    length = (b"content-length", b"%d" % len(body))
+    return Response(200, [*SECURITY_HEADERS, *_description(head), UP_TO_DATE, NO_STORE, length], body)
+
+
+def no_news_response(head: Head, cursor: int) -> Response:
+    """The answer to a long-poll that ends at the tail (spec 5.7)."""
+    offset = next_offset_header(head.tail)
+    return Response(204, [*SECURITY_HEADERS, offset, UP_TO_DATE, _cursor_header(cursor), *_closed_headers(head), NO_STORE])
+
+
+def page_response(head: Head, page: Page, cursor: int | None, if_none_match: bytes | None) -> Response:
+    """The answer to a read that has a page, perhaps an empty one (spec 5.6, 5.7, 10.1); `cursor` on live reads."""
+    at_tail = page.end == head.tail
+    tag = etag(head, page.start, page.end)
+    # What is before the tail, and all of a closed stream, cannot change any more. At an open stream's tail a page
+    # can still grow, so a cache must ask.
+    cacheable = _CACHE_TAIL if at_tail and not head.closed else _CACHE_FINAL
+    headers = [*SECURITY_HEADERS, (b"etag", tag), cacheable, next_offset_header(page.end)]
+    if at_tail:
+        headers.append(UP_TO_DATE)
+        headers += _closed_headers(head)
+    if cursor is not None:
+        headers.append(_cursor_header(cursor))
+    if if_none_match is not None and tag in [candidate.strip() for candidate in if_none_match.split(b",")]:
+        return Response(304, headers)
+    body = as_array(page.data) if is_json(head.content_type) else page.data
+    headers += ((b"content-type", head.content_type.encode("latin-1")), (b"content-length", b"%d" % len(body)))
+    return Response(200, headers, body)
+
+
+def _cursor_header(cursor: int) -> Header:
+    return (b"stream-cursor", b"%d" % cursor)
+
+
+def etag(head: Head, start: int, end: int) -> bytes:
+    """The entity tag of bytes [start, end) of one life; it changes when they become the final bytes (spec 10.1)."""
+    final = b":c" if head.closed and end == head.tail else b""
+    return b'"%x:%d:%d%s"' % (head.incarnation, start, end, final)

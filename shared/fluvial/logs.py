@@ -1,0 +1,37 @@
+"""Log lines: one event with its fields, for people or as JSON; and how often each event was logged."""
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+
+from fluvial.settings import LogFormat, Settings
+
+#: uvicorn's word on each request's failure is ours already; its start and stop are told by the banner.
+_QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send every log line of the process to standard error in the chosen format."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendered: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    match settings.log_format:
+        case LogFormat.JSON:
+            rendered += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        case LogFormat.TEXT:
+            # Plain tracebacks: richer ones show local variables, and with them bodies and tokens.
+            tracebacks = structlog.dev.plain_traceback
+            rendered += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=tracebacks)]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendered))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.value.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

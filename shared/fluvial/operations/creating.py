@@ -1,0 +1,48 @@
+"""Creating streams; a fork first looks at what it inherits."""
+
+from fluvial.core.command import Create
+from fluvial.core.commit import Absent, HasMediaType, Live, Outcome, Unmet
+from fluvial.core.content_type import media_type
+from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest, StreamVanished
+from fluvial.core.head import Head
+from fluvial.core.plan import fork_anchor, fork_position, plan_create, plan_fork
+from fluvial.stores.contract import Store
+from fluvial.world import World
+
+
+async def create(store: Store, world: World, command: Create) -> Outcome:
+    """Begin the stream, or tell what is in its place. Raises RefusedRequest for a fork that cannot be."""
+    now_ms = world.now_ms()
+    if command.fork is None:
+        return await store.apply(command.name, plan_create(command, world.new_incarnation(), now_ms))
+    absent, existing = Absent(now_ms), await store.head(command.name)
+    if not absent.holds(existing):
+        return Unmet(absent, existing)
+    live, source = Live(now_ms), await store.head(command.fork.source)
+    if source is None or not live.holds(source):
+        return Unmet(live, source)
+    if command.content_type is not None:
+        same_type = HasMediaType(media_type(command.content_type))
+        if not same_type.holds(source):
+            return Unmet(same_type, source)
+    anchor = fork_anchor(command, source)
+    try:
+        position = await _position(store, source, anchor, command.fork.sub_offset)
+    except StreamVanished:
+        return Unmet(live, None)
+    return await store.apply(
+        command.name, plan_fork(command, source, anchor, position, world.new_incarnation(), now_ms)
+    )
+
+
+async def _position(store: Store, source: Head, anchor: int, sub_offset: int) -> int:
+    """Where the fork diverges, within the batch that begins at the anchor."""
+    if anchor == source.tail:
+        return fork_position(anchor, sub_offset, source.content_type, b"")
+    try:
+        batch = await store.read(source, anchor, 1)
+    except OffsetNotIssued as exc:
+        raise RefusedRequest(
+            ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is not an offset of the source"
+        ) from exc
+    return fork_position(anchor, sub_offset, source.content_type, batch.data)

@@ -1,0 +1,75 @@
+"""Settings: one frozen value, read from a mapping such as the environment; each field is also an option of the CLI."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from fluvial.core.errors import StartupRefused
+from fluvial.core.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT
+
+ENVIRONMENT_PREFIX: Final = "FLUVIAL_"
+
+
+class StoreKind(StrEnum):
+    """Where streams are kept."""
+
+    SQLITE = "sqlite"
+    MEMORY = "memory"
+
+
+class LogLevel(StrEnum):
+    """The least severe log line that is printed."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How log lines look: for people, or one JSON object each."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that an operator can choose. The texts are the CLI's help."""
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 4437
+    store: Annotated[StoreKind, Meta(description="sqlite keeps streams in the data folder, memory forgets them.")] = (
+        StoreKind.SQLITE
+    )
+    data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; made if need be.")] = "fluvial-data"
+    long_poll_timeout: Annotated[
+        float, Meta(gt=0, le=300, description="Seconds that a long-poll waits for news.")
+    ] = 25.0
+    sse_max_age: Annotated[
+        float, Meta(gt=0, le=3_600, description="Seconds after which an SSE connection ends and its reader comes back.")
+    ] = 60.0
+    max_body: Annotated[
+        int, Meta(ge=1, le=BODY_BYTES_MAX, description="Bytes that the body of one request may have.")
+    ] = BODY_BYTES_MAX_DEFAULT
+    max_live_reads: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Long-polls and SSE connections that may be open at once.")
+    ] = 10_000
+    shutdown_timeout: Annotated[
+        float, Meta(gt=0, le=300, description="Seconds that requests under way get to finish on SIGTERM.")
+    ] = 10.0
+    log_level: Annotated[LogLevel, Meta(description="Least severe log line to print.")] = LogLevel.INFO
+    log_format: Annotated[LogFormat, Meta(description="Log lines for people, or JSON.")] = LogFormat.TEXT
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """Settings from text values by field name. Raises StartupRefused, naming the field, for one that cannot be."""
+    try:
+        return msgspec.convert(dict(values), Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        reason, _, place = str(exc).partition(" - at `$.")
+        option = place.rstrip("`").replace("_", "-")
+        message = f"--{option} ({ENVIRONMENT_PREFIX}{option.replace('-', '_').upper()}): {reason}"
+        raise StartupRefused(message) from exc

@@ -1,0 +1,49 @@
+"""The contract of every store. Its suite is tests/contract; what is promised here is tested there."""
+
+from typing import Protocol
+
+from fluvial.core.commit import Commit, Outcome
+from fluvial.core.head import Head
+from fluvial.core.names import StreamName
+from fluvial.core.page import Page
+
+
+class Store(Protocol):
+    """Streams that survive what their store says they survive; all calls are from one event loop."""
+
+    async def apply(self, name: StreamName, commit: Commit) -> Outcome:
+        """Check the requirements in order and make the effects durable, as one step (spec 5.2.1).
+
+        Applied: every effect is durable and every later call sees it. Unmet: nothing changed; it names the
+        first requirement that failed and the head it was judged on, and that head is durable. Commits of one
+        stream take effect in the order in which their calls began.
+        Raises StoreUnavailable: nothing was written. StoreUncertain: it may have been.
+        """
+        ...
+
+    async def head(self, name: StreamName) -> Head | None:
+        """The durable head of the name's present life, expired or hidden ones too; None where nothing is.
+
+        Its `producers` may lack any producer. Raises StoreUnavailable.
+        """
+        ...
+
+    async def read(self, head: Head, start: int, byte_count_max: int) -> Page:
+        """The stream's bytes from `start`, in `head`'s life: as many whole batches as fit, and at least one.
+
+        `start` is before `head.tail`; the page ends at or before it. A fork's inherited bytes are read as its own.
+        Raises OffsetNotIssued when no batch begins at `start`, StreamVanished when the life has ended meanwhile,
+        StorageDamaged when its bytes cannot be read back.
+        """
+        ...
+
+    async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
+        """The name's head as soon as its tail, closure or life differs from `seen`; after `timeout_s`, as it is.
+
+        Cancelling the call frees all that it holds.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun, stop all background work and let go of every resource."""
+        ...

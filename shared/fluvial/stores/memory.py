@@ -1,0 +1,88 @@
+"""The smallest store that keeps the contract: for tests, and for data that may go with the process."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from fluvial.core.commit import Commit, Outcome, Unmet
+from fluvial.core.errors import OffsetNotIssued, StreamVanished
+from fluvial.core.head import Head, Incarnation, spans_of
+from fluvial.core.names import StreamName
+from fluvial.core.transition import transition
+from fluvial.core.page import Page
+from fluvial.stores.waiters import Waiters, has_news
+
+
+@dataclass(slots=True)
+class _Log:
+    """One life's batches: `ends` are positions in the stream, ascending."""
+
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    batches: list[bytes] = field(default_factory=list)
+
+
+class MemoryStore:
+    """Heads and batches in dictionaries: durable as long as the process lives."""
+
+    def __init__(self) -> None:
+        """No stream."""
+        self._heads: dict[StreamName, Head] = {}
+        self._logs: dict[Incarnation, _Log] = {}
+        self._waiters = Waiters()
+
+    async def apply(self, name: StreamName, commit: Commit) -> Outcome:
+        """See Store.apply: nothing here awaits, so each commit is one step."""
+        result = transition(name, commit, self._heads.get)
+        if isinstance(result, Unmet):
+            return result
+        change, applied = result
+        if change.batch is not None:
+            log = self._logs.setdefault(change.batch.incarnation, _Log())
+            log.starts.append(change.batch.start)
+            log.ends.append(change.batch.end)
+            log.batches.append(change.batch.data)
+        for incarnation in change.dropped:
+            self._logs.pop(incarnation, None)
+        for changed, head in change.heads.items():
+            if head is None:
+                del self._heads[changed]
+            else:
+                self._heads[changed] = head
+            self._waiters.wake(changed, head)
+        return applied
+
+    async def head(self, name: StreamName) -> Head | None:
+        """See Store.head."""
+        return self._heads.get(name)
+
+    async def read(self, head: Head, start: int, byte_count_max: int) -> Page:
+        """See Store.read."""
+        position, parts, byte_count = start, list[bytes](), 0
+        for span in spans_of(head):
+            while span.start <= position < span.end:
+                log = self._logs.get(span.incarnation)
+                if log is None:
+                    raise StreamVanished
+                index = bisect_right(log.ends, position)
+                if log.starts[index] != position:
+                    raise OffsetNotIssued
+                end = min(log.ends[index], span.end)
+                byte_count += end - position
+                if parts and byte_count > byte_count_max:
+                    return Page(start, position, b"".join(parts))
+                parts.append(log.batches[index][: end - position])
+                position = end
+        return Page(start, position, b"".join(parts))
+
+    async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
+        """See Store.wait."""
+        head = self._heads.get(name)
+        if has_news(head, seen):
+            return head
+        try:
+            return await self._waiters.wait(name, timeout_s)
+        except TimeoutError:
+            return self._heads.get(name)
+
+    async def close(self) -> None:
+        """See Store.close: there is nothing to let go of."""

@@ -1,0 +1,129 @@
+"""Collection: expired streams end, and what ended lives leave behind is deleted, a little at a time."""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fluvial.core.commit import Commit, Outcome
+from fluvial.core.errors import StoreError
+from fluvial.core.head import Incarnation
+from fluvial.core.names import StreamName
+from fluvial.core.plan import plan_expiry
+from fluvial.stores.sqlite.group_commit import GroupCommit
+from fluvial.stores.sqlite.queries import SQL
+from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
+
+log = logging.getLogger(__name__)
+
+#: How often expired streams are looked for; what a client sees does not depend on it.
+SWEEP_INTERVAL_S: Final = 10.0
+
+#: What one step takes: each is a transaction between two group commits.
+EXPIRED_PER_STEP: Final = 200
+LIVES_PER_STEP: Final = 100
+ROWS_PER_STEP: Final = 1_000
+
+Apply = Callable[[StreamName, Commit], Awaitable[Outcome]]
+
+
+class Collector:
+    """One background task that ends what has expired and deletes what has ended."""
+
+    def __init__(
+        self,
+        apply: Apply,
+        now_ms: Callable[[], int],
+        reader: sqlite3.Connection,
+        files: SegmentFiles,
+        group_commit: GroupCommit,
+    ) -> None:
+        """Nothing happens until `start`."""
+        self._apply = apply
+        self._now_ms = now_ms
+        self._reader = reader
+        self._files = files
+        self._group_commit = group_commit
+        self._due = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin with what the last process left behind."""
+        self._task = asyncio.get_running_loop().create_task(self._collect_for_ever(), name="collection")
+
+    def wake(self) -> None:
+        """A life has just ended."""
+        self._due.set()
+
+    async def stop(self) -> None:
+        """End after the step at hand; the rest is for the next process."""
+        self._stopping = True
+        self._due.set()
+        if self._task is not None:
+            await self._task
+
+    async def _collect_for_ever(self) -> None:
+        orphans_removed = False
+        while not self._stopping:
+            try:
+                if not orphans_removed:
+                    await self._remove_orphans()
+                    orphans_removed = True
+                await self._end_expired()
+                await self._collect_ended()
+            except (OSError, sqlite3.Error, StoreError) as exc:
+                log.exception("collection_failed", extra={"reason": str(exc)})
+                self._due.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), SWEEP_INTERVAL_S)
+
+    async def _remove_orphans(self) -> None:
+        """Delete segment files that a crash left between their writing and their first mention."""
+        for key in await asyncio.to_thread(self._files.all_keys):
+            used = self._reader.execute(SQL.has_segment, (key.incarnation, key.end, key.start)).fetchone()
+            if used is None:
+                await asyncio.to_thread(self._files.remove, key)
+
+    async def _end_expired(self) -> None:
+        while not self._stopping:
+            now_ms = self._now_ms()
+            names = [row[0] for row in self._reader.execute(SQL.expired_names, (now_ms, EXPIRED_PER_STEP))]
+            await asyncio.gather(*(self._apply(name, plan_expiry(now_ms)) for name in names))
+            if len(names) < EXPIRED_PER_STEP:
+                return
+
+    async def _collect_ended(self) -> None:
+        self._due.clear()
+        while not self._stopping:
+            lives = [Incarnation(row[0]) for row in self._reader.execute(SQL.ended_lives, (LIVES_PER_STEP,))]
+            for incarnation in lives:
+                await self._collect(incarnation)
+            if len(lives) < LIVES_PER_STEP:
+                return
+
+    async def _collect(self, incarnation: Incarnation) -> None:
+        """Delete one ended life: first the files, then the rows that lead to them."""
+        found = self._reader.execute(SQL.segments_of, (incarnation, ROWS_PER_STEP)).fetchall()
+        while found:
+            keys = [SegmentKey(incarnation, start, end) for start, end in found]
+            await asyncio.to_thread(lambda keys=keys: [self._files.remove(key) for key in keys])
+            await self._group_commit.submit_work(lambda connection, keys=keys: _remove_segments(connection, keys))
+            found = self._reader.execute(SQL.segments_of, (incarnation, ROWS_PER_STEP)).fetchall()
+        removed = [ROWS_PER_STEP]
+        while max(removed) >= ROWS_PER_STEP and not self._stopping:
+            await self._group_commit.submit_work(lambda connection: _remove_some_rows(connection, incarnation, removed))
+
+
+def _remove_segments(connection: sqlite3.Connection, keys: list[SegmentKey]) -> None:
+    connection.executemany(SQL.remove_segment, [(key.incarnation, key.end) for key in keys])
+
+
+def _remove_some_rows(connection: sqlite3.Connection, incarnation: Incarnation, removed: list[int]) -> None:
+    """Delete one step's worth; `removed` tells how many rows of each kind that was."""
+    statements = (SQL.remove_some_hot_runs, SQL.remove_some_producers)
+    removed[:] = [connection.execute(statement, (incarnation, ROWS_PER_STEP)).rowcount for statement in statements]
+    if max(removed) < ROWS_PER_STEP:
+        connection.execute(SQL.remove_ended_life, (incarnation,))

@@ -1,0 +1,88 @@
+"""The data folder: its lock, its database file, and the schema's versions."""
+
+import fcntl
+import os
+import re
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from fluvial.core.errors import StartupRefused
+
+_MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
+_BUSY_TIMEOUT_S: Final = 10.0
+_CACHE_KIB: Final = 16_384
+
+
+class FolderLock:
+    """Holds a data folder for this process; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises StartupRefused when another process has it."""
+        self._file = (folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            message = f"the data folder {folder} is in use by another fluvial (process {owner})"
+            raise StartupRefused(message) from exc
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another process have the folder."""
+        self._file.close()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Every version of the schema in order, with the script that leads to it from the one before."""
+    folder = files("fluvial.stores.sqlite") / "schema"
+    found = [(match, entry) for entry in folder.iterdir() if (match := _MIGRATION.fullmatch(entry.name))]
+    return sorted((int(match[1]), entry.read_text("utf-8")) for match, entry in found)
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode whose every commit is fsynced before it returns."""
+    connection = sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to the newest version, one transaction a step. Raises StartupRefused for a newer one."""
+    known = migrations()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    newest = known[-1][0]
+    if version > newest:
+        message = f"the data was written by a newer fluvial (schema {version}; this one knows up to {newest})"
+        raise StartupRefused(message)
+    for step, script in known:
+        if step > version:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {step};\nCOMMIT;")
+
+
+def open_folder(folder: Path) -> FolderLock:
+    """Make the data folder if need be and take its lock. Raises StartupRefused."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FolderLock(folder)
+    except OSError as exc:
+        message = f"cannot use {folder} as the data folder: {exc.strerror or exc}"
+        raise StartupRefused(message) from exc
+
+
+def open_database(file: Path) -> sqlite3.Connection:
+    """The database with its schema up to date. Raises StartupRefused when it cannot be opened."""
+    try:
+        connection = connect(file)
+        migrate(connection)
+    except sqlite3.Error as exc:
+        message = f"cannot open {file}: {exc}"
+        raise StartupRefused(message) from exc
+    return connection

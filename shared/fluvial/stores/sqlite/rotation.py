@@ -1,0 +1,137 @@
+"""Rotation: a prefix of a hot log moves into a segment file; bytes and offsets stay as they are."""
+
+import asyncio
+import logging
+import sqlite3
+from dataclasses import dataclass
+from typing import Final
+
+from fluvial.core.errors import StoreError
+from fluvial.core.head import Head, Incarnation
+from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.stores.sqlite.group_commit import GroupCommit
+from fluvial.stores.sqlite.queries import SQL
+from fluvial.stores.sqlite.rows import run_of_row
+from fluvial.stores.sqlite.runs import Run, joined
+from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
+
+log = logging.getLogger(__name__)
+
+#: Lives whose hot log's size is known; any other is measured when it next grows.
+SIZES_KNOWN_MAX: Final = 20_000
+
+#: Lives that wait for rotation; past it a life is taken up again when it next grows, or at the next start.
+DUE_MAX: Final = 10_000
+
+#: After a failure, e.g. a full disk, rotation rests so long: the hot log keeps the bytes meanwhile.
+REST_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class _HotSize:
+    byte_count: int
+    batch_count: int
+
+    def is_full(self) -> bool:
+        return self.byte_count >= SEGMENT_BYTES or self.batch_count >= SEGMENT_BATCHES
+
+
+class Rotator:
+    """One background task that writes segments, one at a time, of the lives that are due."""
+
+    def __init__(self, reader: sqlite3.Connection, files: SegmentFiles, group_commit: GroupCommit) -> None:
+        """Nothing is due until `start`."""
+        self._reader = reader
+        self._files = files
+        self._group_commit = group_commit
+        self._sizes: dict[Incarnation, _HotSize] = {}
+        self._due: dict[Incarnation, None] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, due: list[Incarnation]) -> None:
+        """Begin with the lives that are due already."""
+        self._due = dict.fromkeys(due[:DUE_MAX])
+        self._wake.set()
+        self._task = asyncio.get_running_loop().create_task(self._rotate_for_ever(), name="rotation")
+
+    async def stop(self) -> None:
+        """End after the segment that is being written."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    def grown(self, head: Head, run: Run | None) -> None:
+        """A commit added `run` to a stream's hot log, or changed its head only."""
+        size = self._sizes.get(head.incarnation)
+        if run is not None:
+            if size is None:
+                self._sizes[head.incarnation] = size = self._measured(head, run)
+            else:
+                size.byte_count += run.end - run.start
+                size.batch_count += len(run.ends)
+        if (head.closed and head.tail > head.own_start) or (size is not None and size.is_full()):
+            self._is_due(head.incarnation)
+
+    def forget(self, dropped: list[Incarnation]) -> None:
+        """These lives have ended."""
+        for incarnation in dropped:
+            self._sizes.pop(incarnation, None)
+            self._due.pop(incarnation, None)
+
+    def _measured(self, head: Head, run: Run) -> _HotSize:
+        while len(self._sizes) >= SIZES_KNOWN_MAX:
+            del self._sizes[next(iter(self._sizes))]
+        if run.start == head.own_start:
+            return _HotSize(run.end - run.start, len(run.ends))
+        return _HotSize(*self._reader.execute(SQL.hot_size, (head.incarnation,)).fetchone())
+
+    def _is_due(self, incarnation: Incarnation) -> None:
+        if len(self._due) < DUE_MAX:
+            self._due[incarnation] = None
+            self._wake.set()
+
+    async def _rotate_for_ever(self) -> None:
+        while not self._stopping:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._due and not self._stopping:
+                incarnation = next(iter(self._due))
+                del self._due[incarnation]
+                try:
+                    await self._rotate(incarnation)
+                except (OSError, sqlite3.Error, StoreError) as exc:
+                    log.exception("rotation_failed", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})
+                    self._due[incarnation] = None
+                    await asyncio.sleep(REST_S)
+
+    async def _rotate(self, incarnation: Incarnation) -> None:
+        """Move what the hot log of one life holds, up to a segment's worth."""
+        runs, byte_count, batch_count = list[Run](), 0, 0
+        for row in self._reader.execute(SQL.hot_runs_after, (incarnation, -1)):
+            runs.append(run_of_row(row))
+            byte_count += runs[-1].end - runs[-1].start
+            batch_count += len(runs[-1].ends)
+            if byte_count >= SEGMENT_BYTES or batch_count >= SEGMENT_BATCHES:
+                break
+        if not runs:
+            return
+        run = joined(runs)
+        key = await asyncio.to_thread(self._files.write, incarnation, run)
+        await self._group_commit.submit_work(lambda connection: _cut_over(connection, key, batch_count))
+        if self._reader.execute(SQL.has_life, (incarnation,)).fetchone() is None:
+            await asyncio.to_thread(self._files.remove, key)
+        size = self._sizes.get(incarnation)
+        if size is not None:
+            size.byte_count -= byte_count
+            size.batch_count -= batch_count
+            if size.is_full():
+                self._is_due(incarnation)
+        log.debug("rotated", extra={"incarnation": f"{incarnation:x}", "bytes": byte_count, "batches": batch_count})
+
+
+def _cut_over(connection: sqlite3.Connection, key: SegmentKey, batch_count: int) -> None:
+    connection.execute(SQL.add_segment, (key.incarnation, key.end, key.start, batch_count))
+    connection.execute(SQL.cut_hot_runs, (key.incarnation, key.end))

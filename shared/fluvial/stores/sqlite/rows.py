@@ -1,0 +1,96 @@
+"""How heads and runs are spelt in rows: the only place that knows the columns."""
+
+from typing import Any
+
+import msgspec
+
+from fluvial.core.commit import Incarnation
+from fluvial.core.head import Head, Origin, ProducerStamp, Span
+from fluvial.core.lifetime import ExpiresAt, SlidingTtl
+from fluvial.core.names import StreamName
+from fluvial.stores.sqlite.runs import Run, packed_ends, unpacked_ends
+
+Row = tuple[Any, ...]
+
+
+class _Config(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What never changes in a life."""
+
+    content_type: str
+    ttl_seconds: int | None = None
+    expires_at: ExpiresAt | None = None
+    origin: Origin | None = None
+    lineage: tuple[Span, ...] = ()
+
+
+_CONFIG = msgspec.json.Decoder(_Config)
+_STAMP = msgspec.json.Decoder(ProducerStamp)
+
+
+def _encoded_config(head: Head) -> bytes:
+    return msgspec.json.encode(
+        _Config(
+            content_type=head.content_type,
+            ttl_seconds=head.lifetime.seconds if isinstance(head.lifetime, SlidingTtl) else None,
+            expires_at=head.lifetime if isinstance(head.lifetime, ExpiresAt) else None,
+            origin=head.origin,
+            lineage=head.lineage,
+        )
+    )
+
+
+def new_head_row(name: StreamName, head: Head) -> Row:
+    """The parameters of `save_new_head`."""
+    return (name, head.incarnation, _encoded_config(head), *_changeable(head))
+
+
+def head_row(name: StreamName, head: Head) -> Row:
+    """The parameters of `save_head`."""
+    return (*_changeable(head), name)
+
+
+def _changeable(head: Head) -> Row:
+    return (
+        head.tail,
+        head.closed,
+        None if head.closed_by is None else msgspec.json.encode(head.closed_by),
+        head.stream_seq,
+        head.live_until_ms,
+        head.references,
+        head.soft_deleted,
+        head.producer_count,
+    )
+
+
+def head_of_row(row: Row) -> Head:
+    """The head in a row of `load_head`, without its producers. Raises msgspec.DecodeError when it is damaged."""
+    incarnation, encoded_config, tail, closed, closed_by, stream_seq, live_until_ms, *counts = row
+    config = _CONFIG.decode(encoded_config)
+    references, soft_deleted, producer_count = counts
+    return Head(
+        incarnation=Incarnation(incarnation),
+        content_type=config.content_type,
+        lifetime=config.expires_at if config.ttl_seconds is None else SlidingTtl(config.ttl_seconds),
+        live_until_ms=live_until_ms,
+        tail=tail,
+        closed=bool(closed),
+        closed_by=None if closed_by is None else _STAMP.decode(closed_by),
+        stream_seq=stream_seq,
+        producer_count=producer_count,
+        references=references,
+        soft_deleted=bool(soft_deleted),
+        origin=config.origin,
+        lineage=config.lineage,
+    )
+
+
+def hot_run_row(incarnation: Incarnation, run: Run) -> Row:
+    """The parameters of `add_hot_run`."""
+    ends = None if len(run.ends) == 1 else packed_ends(run.ends)
+    return (incarnation, run.end, run.start, len(run.ends), ends, run.data)
+
+
+def run_of_row(row: Row) -> Run:
+    """The run in a row of `hot_runs_after`."""
+    start, end, ends, data = row
+    return Run(start, (end,) if ends is None else unpacked_ends(ends), data)

@@ -1,0 +1,101 @@
+"""Segment files: immutable, each one run of a life; written whole, fsynced and renamed before anybody refers to it.
+
+Layout: the run's bytes, then its batch ends as 64-bit little-endian integers. The name has the incarnation and
+both positions, the database the number of batches, so nothing else needs storing.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fluvial.core.errors import StorageDamaged
+from fluvial.core.head import Incarnation
+from fluvial.stores.sqlite.runs import Run, packed_ends, unpacked_ends
+
+_END_BYTES: Final = 8
+_PARTIAL: Final = ".partial"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentKey:
+    """Which bytes of which life a segment holds."""
+
+    incarnation: Incarnation
+    start: int
+    end: int
+
+
+class SegmentFiles:
+    """The folder of segment files; every method blocks on the disk and belongs on a worker thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is made when it is first written to."""
+        self._folder = folder
+
+    def path_of(self, key: SegmentKey) -> Path:
+        """Where a segment is: spread over 256 folders."""
+        name = f"{key.incarnation:016x}-{key.start:016d}-{key.end:016d}.segment"
+        return self._folder / f"{key.incarnation & 0xFF:02x}" / name
+
+    def write(self, incarnation: Incarnation, run: Run) -> SegmentKey:
+        """Make the run durable as a file. Raises OSError; then nothing is left that matters."""
+        key = SegmentKey(incarnation, run.start, run.end)
+        path = self.path_of(key)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _fsync_folder(self._folder)
+        partial = path.with_suffix(_PARTIAL)
+        with partial.open("wb") as file:
+            file.write(run.data)
+            file.write(packed_ends(run.ends))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+        _fsync_folder(path.parent)
+        return key
+
+    def read(self, key: SegmentKey, batch_count: int, position: int, byte_count_max: int) -> Run:
+        """The segment's batches from `position`, as Run.cut would give them, reading no more than those.
+
+        Raises StorageDamaged when the file is gone or is not what was written.
+        """
+        data_bytes = key.end - key.start
+        try:
+            descriptor = os.open(self.path_of(key), os.O_RDONLY)
+            try:
+                packed = os.pread(descriptor, batch_count * _END_BYTES, data_bytes)
+                if len(packed) != batch_count * _END_BYTES:
+                    raise StorageDamaged(f"{self.path_of(key).name} is cut short")
+                index = Run(key.start, unpacked_ends(packed), b"").cut(position, key.end, byte_count_max)
+                data = os.pread(descriptor, index.end - position, position - key.start)
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            raise StorageDamaged(f"{self.path_of(key).name} cannot be read: {exc.strerror}") from exc
+        if len(data) != index.end - position:
+            raise StorageDamaged(f"{self.path_of(key).name} is cut short")
+        return Run(position, index.ends, data)
+
+    def remove(self, key: SegmentKey) -> None:
+        """Delete the file; it may be gone already. Raises OSError."""
+        self.path_of(key).unlink(missing_ok=True)
+
+    def all_keys(self) -> list[SegmentKey]:
+        """The segments that have a file, in use or not; unfinished files are deleted on the way. Raises OSError."""
+        keys = []
+        for path in self._folder.glob("??/*"):
+            if path.suffix == _PARTIAL:
+                path.unlink(missing_ok=True)
+            elif path.suffix == ".segment":
+                incarnation, start, end = path.stem.split("-")
+                keys.append(SegmentKey(Incarnation(int(incarnation, 16)), int(start), int(end)))
+        return keys
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,216 @@
+"""SqliteStore: heads and recent batches in a database, old batches in segment files, all behind the contract."""
+
+import asyncio
+import logging
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cachetools import LRUCache
+
+from fluvial.core.commit import AddBatch, Commit, Outcome
+from fluvial.core.errors import StorageDamaged, StoreUnavailable, StreamVanished
+from fluvial.core.head import Head, Incarnation, ProducerState, spans_of
+from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.core.names import StreamName
+from fluvial.core.page import Page
+from fluvial.stores.sqlite.collection import Collector
+from fluvial.stores.sqlite.database import connect, open_database, open_folder
+from fluvial.stores.sqlite.group_commit import Group, GroupCommit
+from fluvial.stores.sqlite.queries import SQL
+from fluvial.stores.sqlite.rotation import Rotator
+from fluvial.stores.sqlite.rows import head_of_row, run_of_row
+from fluvial.stores.sqlite.runs import Run, joined
+from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
+from fluvial.stores.waiters import Waiters, has_news
+from fluvial.world import World
+
+log = logging.getLogger(__name__)
+
+#: Heads are a few hundred bytes each; names that nothing is at are remembered, too.
+HEADS_CACHED_MAX: Final = 20_000
+
+#: Of each head, the producers that wrote last; the others are looked up when they write again.
+PRODUCERS_CACHED_MAX: Final = 64
+
+#: Recent batches and pages that were read lately, by the position where they begin.
+RUN_CACHE_BYTES: Final = 64 * 1_048_576
+
+#: What a run costs in memory besides its bytes.
+_RUN_OVERHEAD_BYTES: Final = 256
+_BATCH_OVERHEAD_BYTES: Final = 40
+
+_RunKey = tuple[Incarnation, int]
+
+
+class SqliteStore:
+    """One process's streams in one data folder. Made by `open_sqlite_store`, on the loop that will use it."""
+
+    def __init__(self, folder: Path, world: World) -> None:
+        """Open the folder. Raises StartupRefused when that cannot be done, e.g. because another process has it."""
+        self._lock = open_folder(folder)
+        try:
+            self._writer = open_database(folder / "fluvial.db")
+        except BaseException:
+            self._lock.release()
+            raise
+        self._reader = connect(folder / "fluvial.db")
+        self._files = SegmentFiles(folder / "segments")
+        self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX)
+        self._runs: LRUCache[_RunKey, Run] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
+        self._waiters = Waiters()
+        self._group_commit = GroupCommit(self._writer, self._durable_head, self._landed)
+        self._rotator = Rotator(self._reader, self._files, self._group_commit)
+        self._collector = Collector(self.apply, world.now_ms, self._reader, self._files, self._group_commit)
+        self._rotator.start(overfull_lives(self._reader))
+        self._collector.start()
+
+    async def apply(self, name: StreamName, commit: Commit) -> Outcome:
+        """See Store.apply."""
+        byte_count = sum(len(effect.data) for effect in commit.effects if isinstance(effect, AddBatch))
+        return await self._group_commit.submit(name, commit, byte_count)
+
+    async def head(self, name: StreamName) -> Head | None:
+        """See Store.head."""
+        try:
+            return self._heads[name]
+        except KeyError:
+            return self._load_head(name)
+
+    async def read(self, head: Head, start: int, byte_count_max: int) -> Page:
+        """See Store.read. Bytes come from the cache, else from the hot log on the loop, else from a file on a thread."""
+        position, runs, byte_count = start, list[Run](), 0
+        for span in spans_of(head):
+            while span.start <= position < span.end and byte_count < byte_count_max:
+                room = byte_count_max - byte_count
+                run = await self._run_at(head, span.incarnation, position, room)
+                run = run.cut(position, span.end, room)
+                if runs and run.end - position > room:
+                    break
+                runs.append(run)
+                byte_count += run.end - position
+                position = run.end
+        whole = joined(runs)
+        if len(runs) > 1 and start >= head.own_start:
+            self._remember(head.incarnation, whole)
+        return Page(start, whole.end, whole.data)
+
+    async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
+        """See Store.wait."""
+        head = await self.head(name)
+        if has_news(head, seen):
+            return head
+        try:
+            return await self._waiters.wait(name, timeout_s)
+        except TimeoutError:
+            return await self.head(name)
+
+    async def close(self) -> None:
+        """See Store.close."""
+        await self._collector.stop()
+        await self._rotator.stop()
+        await self._group_commit.close()
+        self._reader.close()
+        self._writer.close()
+        self._lock.release()
+
+    def _load_head(self, name: StreamName) -> Head | None:
+        try:
+            row = self._reader.execute(SQL.load_head, (name,)).fetchone()
+            head = None if row is None else head_of_row(row)
+        except (sqlite3.Error, msgspec.DecodeError) as exc:
+            log.exception("head_unreadable", extra={"stream": name})
+            raise StoreUnavailable from exc
+        self._heads[name] = head
+        return head
+
+    def _durable_head(self, name: StreamName, producer_id: str | None) -> Head | None:
+        """The head as the database has it, with the state of one producer if it has any."""
+        try:
+            head = self._heads[name]
+        except KeyError:
+            head = self._load_head(name)
+        if producer_id is None or head is None or producer_id in head.producers:
+            return head
+        if head.producer_count == len(head.producers):
+            return head
+        row = self._reader.execute(SQL.load_producer, (head.incarnation, producer_id)).fetchone()
+        if row is None:
+            return head
+        return replace(head, producers={**head.producers, producer_id: ProducerState(*row)})
+
+    def _landed(self, group: Group) -> None:
+        """Let everybody see a group that is durable now."""
+        for incarnation, run in group.runs.items():
+            self._remember(incarnation, run)
+        for name, head in group.heads.items():
+            if head is not None and len(head.producers) > PRODUCERS_CACHED_MAX:
+                latest = list(head.producers.items())[-PRODUCERS_CACHED_MAX // 2 :]
+                head = replace(head, producers=dict(latest))  # noqa: PLW2901
+            self._heads[name] = head
+            self._waiters.wake(name, head)
+            if head is not None:
+                self._rotator.grown(head, group.runs.get(head.incarnation))
+        if group.dropped:
+            self._rotator.forget(group.dropped)
+            self._collector.wake()
+
+    def _remember(self, incarnation: Incarnation, run: Run) -> None:
+        if _memory_bytes(run) <= self._runs.maxsize:
+            self._runs[incarnation, run.start] = run
+
+    async def _run_at(self, head: Head, incarnation: Incarnation, position: int, byte_count_max: int) -> Run:
+        """A run of the life that has `position`, and as much after it as is at hand."""
+        cached = self._runs.get((incarnation, position))
+        if cached is not None:
+            return cached
+        try:
+            run = self._hot_run(incarnation, position, byte_count_max)
+            if run is not None:
+                return run
+            row = self._reader.execute(SQL.segment_after, (incarnation, position)).fetchone()
+            if row is not None and row[0] <= position:
+                key = SegmentKey(incarnation, row[0], row[1])
+                run = await asyncio.to_thread(self._files.read, key, row[2], position, byte_count_max)
+                self._remember(incarnation, run)
+                return run
+            goes_on = self._reader.execute(SQL.has_life, (incarnation,)).fetchone()
+        except sqlite3.Error as exc:
+            log.exception("hot_log_unreadable", extra={"incarnation": f"{incarnation:x}"})
+            raise StorageDamaged from exc
+        except StorageDamaged as exc:
+            if not self._reader.execute(SQL.has_life, (incarnation,)).fetchone():
+                raise StreamVanished from exc
+            log.exception("segment_unreadable", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})
+            raise
+        if goes_on is None:
+            raise StreamVanished
+        log.error("bytes_missing", extra={"incarnation": f"{incarnation:x}", "position": position, "tail": head.tail})
+        raise StorageDamaged
+
+    def _hot_run(self, incarnation: Incarnation, position: int, byte_count_max: int) -> Run | None:
+        """The hot log's batches around and after `position`, up to the first that do not fit; None when it begins later."""
+        runs, end_max = list[Run](), position + byte_count_max
+        for row in self._reader.execute(SQL.hot_runs_after, (incarnation, position)):
+            if not runs and row[0] > position:
+                return None
+            runs.append(run_of_row(row))
+            if runs[-1].end >= end_max:
+                break
+        return joined(runs) if runs else None
+
+
+def overfull_lives(reader: sqlite3.Connection) -> list[Incarnation]:
+    """Lives that a rotation was due for when the last process ended."""
+    return [Incarnation(row[0]) for row in reader.execute(SQL.overfull_lives, (SEGMENT_BYTES, SEGMENT_BATCHES))]
+
+
+def _memory_bytes(run: Run) -> int:
+    return len(run.data) + _BATCH_OVERHEAD_BYTES * len(run.ends) + _RUN_OVERHEAD_BYTES
+
+
+async def open_sqlite_store(folder: Path, world: World) -> SqliteStore:
+    """The store of a data folder. Raises StartupRefused."""
+    return SqliteStore(folder, world)

@@ -1,0 +1,49 @@
+"""Who waits for which stream, in one process."""
+
+import asyncio
+
+from fluvial.core.head import Head
+from fluvial.core.names import StreamName
+
+
+def has_news(head: Head | None, seen: Head) -> bool:
+    """Whether a live reader that has seen `seen` has something to learn from `head`."""
+    return (
+        head is None
+        or head.tail != seen.tail
+        or head.closed is not seen.closed
+        or head.incarnation != seen.incarnation
+        or head.soft_deleted is not seen.soft_deleted
+    )
+
+
+class Waiters:
+    """Futures by stream name; a commit resolves all of its stream's. Bounded by the live reads that are open."""
+
+    def __init__(self) -> None:
+        """Nobody waits."""
+        self._futures: dict[StreamName, set[asyncio.Future[Head | None]]] = {}
+
+    async def wait(self, name: StreamName, timeout_s: float) -> Head | None:
+        """The head that the next `wake` tells. Raises TimeoutError."""
+        future: asyncio.Future[Head | None] = asyncio.get_running_loop().create_future()
+        waiting = self._futures.setdefault(name, set())
+        waiting.add(future)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        finally:
+            waiting.discard(future)
+            if not waiting and self._futures.get(name) is waiting:
+                del self._futures[name]
+
+    def wake(self, name: StreamName, head: Head | None) -> None:
+        """Tell everybody who waits for the stream what its head is now."""
+        for future in self._futures.pop(name, ()):
+            if not future.done():
+                future.set_result(head)
+
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._futures.values()))

@@ -1,0 +1,188 @@
+"""Live reads: long-poll and SSE, their number bounded, each event encoded once for all of a stream's readers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from cachetools import LRUCache
+from starlette.types import Message, Receive, Send
+
+from fluvial.core.cursor import next_cursor
+from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
+from fluvial.core.head import Head, Incarnation, Life, life_of
+from fluvial.core.lifetime import SlidingTtl
+from fluvial.core.limits import EVENT_BYTES_MAX
+from fluvial.core.names import StreamName
+from fluvial.core.sse import control_event, data_event
+from fluvial.operations.reading import page_at, used_head
+from fluvial.core.page import Page
+from fluvial.stores.contract import Store
+from fluvial.world import World
+
+#: An SSE reader that hears nothing else hears this often that it is up to date; proxies cut what is silent.
+KEEP_ALIVE_S: Final = 15.0
+
+#: Encoded events that readers may be about to share.
+EVENT_CACHE_BYTES: Final = 16 * 1_048_576
+
+#: A rotation is put off or brought forward by up to a tenth, so that readers do not all come back at once.
+ROTATION_SPREAD: Final = 0.1
+
+_EventKey = tuple[Incarnation, int, int, bool, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLimits:
+    """What live reads may take: how many, and for how long each."""
+
+    long_poll_timeout_s: float
+    sse_max_age_s: float
+    reads_max: int
+
+
+@dataclass(slots=True, eq=False)
+class _OpenRead:
+    """One live read in progress, and how it is told to end early."""
+
+    task: asyncio.Task[None]
+    is_interrupted: bool = False
+    is_disconnected: bool = False
+
+    def interrupt(self) -> None:
+        """End the read's wait; the read then ends by itself."""
+        if not self.is_interrupted:
+            self.is_interrupted = True
+            self.task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Where an SSE read begins: the stream as it was found, a position in it, and the client's cursor."""
+
+    name: StreamName
+    head: Head
+    position: int
+    echoed_cursor: int | None
+
+
+@dataclass(slots=True)
+class LiveReads:
+    """All live reads of a process."""
+
+    store: Store
+    world: World
+    limits: LiveLimits
+    _open: set[_OpenRead] = field(default_factory=set)
+    _events: LRUCache[_EventKey, bytes] = field(default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=len))
+    _is_stopping: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def stop(self) -> None:
+        """End every read cleanly, and let new ones not wait."""
+        self._is_stopping = True
+        for read in list(self._open):
+            read.interrupt()
+
+    @contextlib.asynccontextmanager
+    async def opened(self, receive: Receive) -> AsyncIterator["_OpenRead"]:
+        """Count a live read as long as it lasts, and interrupt it when its client goes. RefusedRequest at the limit."""
+        if len(self._open) >= self.limits.reads_max:
+            raise RefusedRequest(ErrorCode.TOO_MANY_LIVE_READS, "too many live reads are open; try again later", 503)
+        task = asyncio.current_task()
+        assert task is not None, "a live read runs in a task"
+        read = _OpenRead(task)
+        self._open.add(read)
+        watch = asyncio.create_task(_watch_disconnect(receive, read))
+        try:
+            yield read
+        except asyncio.CancelledError:
+            if not read.is_interrupted:
+                raise
+            task.uncancel()
+        finally:
+            self._open.discard(read)
+            watch.cancel()
+
+    async def long_poll(self, receive: Receive, name: StreamName, seen: Head) -> Head | None:
+        """The stream's head once it differs from `seen`, or as it is when the wait is over."""
+        head: Head | None = seen
+        async with self.opened(receive):
+            if not self._is_stopping:
+                head = await self._wait(name, seen, self.limits.long_poll_timeout_s)
+        return head
+
+    async def send_events(self, subscription: Subscription, receive: Receive, send: Send, start: Message) -> None:
+        """Send a stream's events until it ends, the client goes, or the connection is old enough.
+
+        `start` starts the response, once the read is among those that may be open.
+        """
+        async with self.opened(receive) as read:
+            await send(start)
+            with contextlib.suppress(StreamVanished):
+                await self._send_until_end(subscription, send)
+        if not read.is_disconnected:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_until_end(self, subscription: Subscription, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        spread = 1 + ROTATION_SPREAD * (2 * self.world.jitter() - 1)
+        ends_at = loop.time() + self.limits.sse_max_age_s * spread
+        name, head, position = subscription.name, subscription.head, subscription.position
+        incarnation = head.incarnation
+        cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
+        while True:
+            page = await page_at(self.store, head, position, EVENT_BYTES_MAX)
+            event = self._event(head, page, cursor_min)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            position = page.end
+            if position < head.tail:
+                continue
+            rest_s = ends_at - loop.time()
+            if head.closed or rest_s <= 0 or self._is_stopping:
+                return
+            news = await self._wait(name, head, min(KEEP_ALIVE_S, rest_s))
+            is_over = news is None or news.incarnation != incarnation
+            if news is None or is_over or life_of(news, self.world.now_ms()) is not Life.LIVE:
+                return
+            head = news
+
+    async def _wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
+        """Store.wait, cut short to renew a sliding deadline: a stream with live readers does not expire."""
+        if not isinstance(seen.lifetime, SlidingTtl):
+            return await self.store.wait(name, seen, timeout_s)
+        loop = asyncio.get_running_loop()
+        ends_at, renewal_s = loop.time() + timeout_s, max(0.1, seen.lifetime.seconds / 2)
+        while True:
+            rest_s = ends_at - loop.time()
+            news = await self.store.wait(name, seen, max(0, min(rest_s, renewal_s)))
+            is_same = news is not None and (news.tail, news.closed) == (seen.tail, seen.closed)
+            if not is_same or rest_s <= renewal_s:
+                return news
+            await used_head(self.store, self.world, name)
+
+    def _event(self, head: Head, page: Page, cursor_min: int) -> bytes:
+        """The events of a page, shared by all who read it now."""
+        up_to_date = page.end == head.tail
+        closed = up_to_date and head.closed
+        cursor = None if closed else max(cursor_min, next_cursor(None, self.world.now_ms(), 0))
+        key = (head.incarnation, page.start, page.end, up_to_date, cursor)
+        event = self._events.get(key)
+        if event is None:
+            event = control_event(page.end, cursor, up_to_date=up_to_date, closed=closed)
+            if page.data:
+                event = data_event(head.content_type, page.data) + event
+            self._events[key] = event
+        return event
+
+
+async def _watch_disconnect(receive: Receive, read: _OpenRead) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    read.is_disconnected = True
+    read.interrupt()

@@ -1,0 +1,26 @@
+"""The world's clock and chance behind one door, so that tests can hold them still."""
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fluvial.core.head import INCARNATION_BITS, Incarnation
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _random_incarnation() -> Incarnation:
+    return Incarnation(secrets.randbits(INCARNATION_BITS))
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is asked of the world outside: nothing else in the package reads a clock or rolls a die."""
+
+    now_ms: Callable[[], int] = _wall_clock_ms
+    new_incarnation: Callable[[], Incarnation] = _random_incarnation
+    jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads out reconnects and cursors
