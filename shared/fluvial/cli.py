@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from importlib.metadata import version
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import click
 import msgspec
@@ -43,7 +43,7 @@ def main() -> None:
     """A server for Durable Streams: append-only streams at plain URLs."""
 
 
-def _serve(**values: Any) -> None:
+def _serve(**values: str) -> None:
     """Serve streams over HTTP until SIGTERM or Ctrl-C."""
     try:
         settings = settings_from(values)
@@ -62,6 +62,9 @@ def _print_banner(url: str, settings: Settings) -> None:
 
 main.add_command(
     click.Command(
-        "serve", callback=_serve, help=_serve.__doc__, params=[_option(f) for f in msgspec.structs.fields(Settings)]
+        "serve",
+        callback=_serve,
+        help=_serve.__doc__,
+        params=[_option(f) for f in msgspec.structs.fields(Settings)],
     )
 )

@@ -5,15 +5,27 @@ import sys
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from fluvial.settings import LogFormat, Settings
 
 #: uvicorn's word on each request's failure is ours already; its start and stop are told by the banner.
 _QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
 
+_EVENTS: Final = Counter("fluvial_log_events", "How often each event was logged.", ["event", "level"])
+
+
+class _EventCounter(logging.Handler):
+    """Counts Fluvial's own events, so that every failure in the background is a metric, too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one; an event's name is a constant in the code, so their number is bounded."""
+        if record.name.startswith("fluvial."):
+            _EVENTS.labels(event=record.msg, level=record.levelname.lower()).inc()
+
 
 def configure_logs(settings: Settings) -> None:
-    """Send every log line of the process to standard error in the chosen format."""
+    """Send every log line of the process to standard error in the chosen format, and count them."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -28,10 +40,10 @@ def configure_logs(settings: Settings) -> None:
             # Plain tracebacks: richer ones show local variables, and with them bodies and tokens.
             tracebacks = structlog.dev.plain_traceback
             rendered += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=tracebacks)]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendered))
+    printer = logging.StreamHandler(sys.stderr)
+    printer.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendered))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [printer, _EventCounter()]
     root.setLevel(settings.log_level.value.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -45,20 +45,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         StoreKind.SQLITE
     )
     data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; made if need be.")] = "fluvial-data"
-    long_poll_timeout: Annotated[
-        float, Meta(gt=0, le=300, description="Seconds that a long-poll waits for news.")
-    ] = 25.0
+    long_poll_timeout: Annotated[float, Meta(gt=0, le=300, description="Seconds that a long-poll waits for news.")] = (
+        25.0
+    )
     sse_max_age: Annotated[
-        float, Meta(gt=0, le=3_600, description="Seconds after which an SSE connection ends and its reader comes back.")
+        float,
+        Meta(
+            gt=0,
+            le=3_600,
+            description="Seconds after which an SSE connection ends and its reader comes back.",
+        ),
     ] = 60.0
     max_body: Annotated[
-        int, Meta(ge=1, le=BODY_BYTES_MAX, description="Bytes that the body of one request may have.")
+        int,
+        Meta(ge=1, le=BODY_BYTES_MAX, description="Bytes that the body of one request may have."),
     ] = BODY_BYTES_MAX_DEFAULT
     max_live_reads: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Long-polls and SSE connections that may be open at once.")
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Long-polls and SSE connections that may be open at once.",
+        ),
     ] = 10_000
     shutdown_timeout: Annotated[
-        float, Meta(gt=0, le=300, description="Seconds that requests under way get to finish on SIGTERM.")
+        float,
+        Meta(gt=0, le=300, description="Seconds that requests under way get to finish on SIGTERM."),
     ] = 10.0
     log_level: Annotated[LogLevel, Meta(description="Least severe log line to print.")] = LogLevel.INFO
     log_format: Annotated[LogFormat, Meta(description="Log lines for people, or JSON.")] = LogFormat.TEXT

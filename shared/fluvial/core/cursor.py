@@ -4,7 +4,12 @@ import re
 from typing import Final
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
-from fluvial.core.limits import CURSOR_DIGITS_MAX, CURSOR_EPOCH_MS, CURSOR_INTERVAL_MS, CURSOR_JITTER_S_MAX
+from fluvial.core.limits import (
+    CURSOR_DIGITS_MAX,
+    CURSOR_EPOCH_MS,
+    CURSOR_INTERVAL_MS,
+    CURSOR_JITTER_S_MAX,
+)
 
 _CURSOR: Final = re.compile(rf"[0-9]{{1,{CURSOR_DIGITS_MAX}}}")
 

@@ -1,9 +1,11 @@
 """A stream's head: the one value on which every change to the stream is conditioned."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NewType
+
+import msgspec
 
 from fluvial.core.lifetime import Lifetime
 from fluvial.core.names import StreamName
@@ -58,9 +60,10 @@ class Life(Enum):
     GONE = auto()  # deleted or expired, kept for its forks: 410, and the path is taken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True):
     """One life of one stream, without its bytes.
+
+    A struct rather than a dataclass: every append makes one, and a struct is copied in a tenth of the time.
 
     `tail` is the position after the last byte; what lies before `own_start` belongs to the ancestors in
     `lineage`. `producers` holds at least the producers that the commit at hand names, `producer_count` counts all.
@@ -74,7 +77,7 @@ class Head:
     closed: bool = False
     closed_by: ProducerStamp | None = None
     stream_seq: str | None = None
-    producers: Mapping[str, ProducerState] = field(default_factory=dict)
+    producers: Mapping[str, ProducerState] = msgspec.field(default_factory=dict)
     producer_count: int = 0
     references: int = 0
     soft_deleted: bool = False

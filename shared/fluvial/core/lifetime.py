@@ -9,9 +9,7 @@ from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.limits import TTL_SECONDS_MAX
 
 _TTL: Final = re.compile(r"0|[1-9][0-9]*")
-_RFC3339: Final = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
-)
+_RFC3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 
 #: A sliding deadline is set this much late, so that it need be moved only once in so much of the window:
 #: a stream never expires early, and at most a twentieth of its window late.

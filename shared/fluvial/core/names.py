@@ -57,7 +57,9 @@ def parse_name(path: str) -> StreamName:
     name = "/".join(segments)
     if len(name) > STREAM_NAME_BYTES_MAX:
         raise RefusedRequest(
-            ErrorCode.PATH_TOO_LONG, f"the stream's path is over {STREAM_NAME_BYTES_MAX} bytes long", 414
+            ErrorCode.PATH_TOO_LONG,
+            f"the stream's path is over {STREAM_NAME_BYTES_MAX} bytes long",
+            414,
         )
     return StreamName(name)
 
@@ -66,6 +68,7 @@ def parse_source_path(path: str) -> StreamName:
     """The name in a `Stream-Forked-From` header: a URL path on this server (spec 4.2)."""
     if not path.startswith(STREAM_ROOT):
         raise RefusedRequest(
-            ErrorCode.MALFORMED_HEADER, f"Stream-Forked-From must be a path on this server, below {STREAM_ROOT}"
+            ErrorCode.MALFORMED_HEADER,
+            f"Stream-Forked-From must be a path on this server, below {STREAM_ROOT}",
         )
     return parse_name(path.removeprefix(STREAM_ROOT))

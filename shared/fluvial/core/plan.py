@@ -1,5 +1,7 @@
 """Planning: a command becomes a commit. Nothing here reads the world; what was looked at is passed in."""
 
+from dataclasses import dataclass
+
 from fluvial.core.command import Append, Close, Create
 from fluvial.core.commit import (
     Absent,
@@ -43,7 +45,11 @@ def plan_append(append: Append, now_ms: int) -> Commit:
 
     The producer comes before `Stream-Seq`, so that a retry that carries both is told as a duplicate.
     """
-    requires: list[Requirement] = [Live(now_ms), OPEN, HasMediaType(media_type(append.content_type))]
+    requires: list[Requirement] = [
+        Live(now_ms),
+        OPEN,
+        HasMediaType(media_type(append.content_type)),
+    ]
     effects: list[Effect] = [AddBatch(append.data), Renew(now_ms)]
     _plan_writer_state(append.producer, append.stream_seq, requires, effects)
     requires.append(RoomAtTail(len(append.data)))
@@ -65,7 +71,10 @@ def _producer_id(stamp: ProducerStamp | None) -> str | None:
 
 
 def _plan_writer_state(
-    stamp: ProducerStamp | None, stream_seq: str | None, requires: list[Requirement], effects: list[Effect]
+    stamp: ProducerStamp | None,
+    stream_seq: str | None,
+    requires: list[Requirement],
+    effects: list[Effect],
 ) -> None:
     if stamp is not None:
         requires += (NotFenced(stamp), EpochBeginsAtZero(stamp), NotDuplicate(stamp), NoGap(stamp))
@@ -115,18 +124,31 @@ def fork_position(anchor: int, sub_offset: int, content_type: str, next_batch: b
     ends = message_ends(next_batch) if is_json(content_type) else range(1, len(next_batch) + 1)
     if sub_offset > len(ends):
         raise RefusedRequest(
-            ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Sub-Offset is past the end of the batch at Stream-Fork-Offset"
+            ErrorCode.UNKNOWN_FORK_OFFSET,
+            "Stream-Fork-Sub-Offset is past the end of the batch at Stream-Fork-Offset",
         )
     return anchor + ends[sub_offset - 1]
 
 
-def plan_fork(create: Create, source: Head, anchor: int, position: int, incarnation: Incarnation, now_ms: int) -> Commit:
-    """A stream that inherits the source's bytes before `position`; it begins open, with no writer state."""
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where a fork leaves its source: the anchor that `Stream-Fork-Offset` named, and the position it came to."""
+
+    source: Head
+    anchor: int
+    position: int
+
+
+def plan_fork(create: Create, divergence: Divergence, incarnation: Incarnation, now_ms: int) -> Commit:
+    """A stream that inherits the source's bytes before the divergence; it begins open, with no writer state."""
     assert create.fork is not None, "only a fork has a source"
-    lineage = lineage_of_fork(source, position)
+    source = divergence.source
+    lineage = lineage_of_fork(source, divergence.position)
     if len(lineage) > LINEAGE_SPANS_MAX:
         raise RefusedRequest(
-            ErrorCode.FORK_TOO_DEEP, f"the fork would have more than {LINEAGE_SPANS_MAX} ancestors", 409
+            ErrorCode.FORK_TOO_DEEP,
+            f"the fork would have more than {LINEAGE_SPANS_MAX} ancestors",
+            409,
         )
     lifetime = create.lifetime if create.lifetime is not None else source.lifetime
     head = Head(
@@ -134,13 +156,13 @@ def plan_fork(create: Create, source: Head, anchor: int, position: int, incarnat
         content_type=create.content_type or source.content_type,
         lifetime=lifetime,
         live_until_ms=first_deadline_ms(lifetime, now_ms),
-        tail=position,
-        origin=Origin(create.fork.source, source.incarnation, anchor, create.fork.sub_offset),
+        tail=divergence.position,
+        origin=Origin(create.fork.source, source.incarnation, divergence.anchor, create.fork.sub_offset),
         lineage=lineage,
     )
     effects = (Begin(head), *_first_effects(create, head.content_type))
     requires: tuple[Requirement, ...] = (Live(now_ms), SameLife(source.incarnation))
-    if source.content_type and create.content_type:
+    if create.content_type is not None:
         requires = (*requires, HasMediaType(media_type(create.content_type)))
     return Commit((Absent(now_ms),), effects, source=SourceLink(create.fork.source, requires))
 

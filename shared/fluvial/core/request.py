@@ -15,7 +15,12 @@ from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import ProducerStamp
 from fluvial.core.json_mode import EmptyArray, stored_messages
 from fluvial.core.lifetime import Lifetime, parse_expires_at, parse_ttl
-from fluvial.core.limits import PRODUCER_ID_BYTES_MAX, QUERY_BYTES_MAX, SAFE_INTEGER_MAX, STREAM_SEQ_BYTES_MAX
+from fluvial.core.limits import (
+    PRODUCER_ID_BYTES_MAX,
+    QUERY_BYTES_MAX,
+    SAFE_INTEGER_MAX,
+    STREAM_SEQ_BYTES_MAX,
+)
 from fluvial.core.names import StreamName, parse_source_path
 from fluvial.core.offset import ReadFrom, Sentinel, parse_position, parse_read_from
 
@@ -62,7 +67,8 @@ def _integer(headers: Headers, name: bytes) -> int:
     value = headers[name]
     if _INTEGER.fullmatch(value) is None or int(value) > SAFE_INTEGER_MAX:
         raise RefusedRequest(
-            ErrorCode.MALFORMED_HEADER, f"{name.decode()} must be a whole number up to {SAFE_INTEGER_MAX}"
+            ErrorCode.MALFORMED_HEADER,
+            f"{name.decode()} must be a whole number up to {SAFE_INTEGER_MAX}",
         )
     return int(value)
 
@@ -80,12 +86,14 @@ def _producer(headers: Headers) -> ProducerStamp | None:
         return None
     if len(present) < 3:  # noqa: PLR2004  the three names above
         raise RefusedRequest(
-            ErrorCode.MALFORMED_HEADER, "Producer-Id, Producer-Epoch and Producer-Seq must be sent together"
+            ErrorCode.MALFORMED_HEADER,
+            "Producer-Id, Producer-Epoch and Producer-Seq must be sent together",
         )
     producer_id = headers[b"producer-id"].decode("latin-1")
     if not producer_id or len(producer_id) > PRODUCER_ID_BYTES_MAX:
         raise RefusedRequest(
-            ErrorCode.MALFORMED_HEADER, f"Producer-Id must be 1 to {PRODUCER_ID_BYTES_MAX} bytes long"
+            ErrorCode.MALFORMED_HEADER,
+            f"Producer-Id must be 1 to {PRODUCER_ID_BYTES_MAX} bytes long",
         )
     return ProducerStamp(producer_id, _integer(headers, b"producer-epoch"), _integer(headers, b"producer-seq"))
 
@@ -109,7 +117,12 @@ def parse_append(name: StreamName, headers: Headers, body: bytes) -> Append | Cl
         raise RefusedRequest(ErrorCode.MISSING_CONTENT_TYPE, "an append with a body needs a Content-Type")
     data = stored_messages(body, EmptyArray.REFUSED) if is_json(content_type) else body
     return Append(
-        name=name, content_type=content_type, data=data, closes=closes, stream_seq=stream_seq, producer=producer
+        name=name,
+        content_type=content_type,
+        data=data,
+        closes=closes,
+        stream_seq=stream_seq,
+        producer=producer,
     )
 
 

@@ -18,6 +18,7 @@ from fluvial.core.commit import (
     NotFenced,
     Open,
     Outcome,
+    Requirement,
     RoomAtTail,
     RoomForProducer,
     SameLife,
@@ -35,17 +36,18 @@ from fluvial.core.page import Page
 
 Header = tuple[bytes, bytes]
 
+_EXPOSED: Final = (
+    b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
+    b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
+    b"ETag, Location, Retry-After"
+)
+
 #: On every response (spec 12.7); browsers on any origin may read what is public here.
 SECURITY_HEADERS: Final[tuple[Header, ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"cross-origin"),
     (b"access-control-allow-origin", b"*"),
-    (
-        b"access-control-expose-headers",
-        b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
-        b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
-        b"ETag, Location, Retry-After",
-    ),
+    (b"access-control-expose-headers", _EXPOSED),
 )
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 CLOSED: Final[Header] = (b"stream-closed", b"true")
@@ -110,33 +112,38 @@ def _producer_headers(stamp: ProducerStamp, seq: int) -> tuple[Header, ...]:
 
 def append_response(command: Append | Close, outcome: Outcome) -> Response:
     """The answer to a POST (spec 5.2, 5.2.1, 5.3)."""
-    match outcome:
-        case Applied(head):
-            assert head is not None, "an append leaves a head"
-            offset = next_offset_header(head.tail)
-            if command.producer is None:
-                return _empty_response(204, offset, *_closed_headers(head))
-            status = 200 if isinstance(command, Append) else 204
-            echo = _producer_headers(command.producer, command.producer.seq)
-            return _empty_response(status, offset, *echo, *_closed_headers(head))
-        case Unmet(Live(now_ms), head):
-            return not_live_response(head, now_ms)
-        case Unmet(_, None):
-            raise AssertionError("every requirement after the first speaks of a head")
-        case Unmet(Open(), head):
+    if isinstance(outcome, Unmet):
+        return _append_refusal(command, outcome)
+    head = outcome.head
+    assert head is not None, "an append leaves a head"
+    offset = next_offset_header(head.tail)
+    if command.producer is None:
+        return _empty_response(204, offset, *_closed_headers(head))
+    status = 200 if isinstance(command, Append) else 204
+    echo = _producer_headers(command.producer, command.producer.seq)
+    return _empty_response(status, offset, *echo, *_closed_headers(head))
+
+
+def _append_refusal(command: Append | Close, unmet: Unmet) -> Response:
+    head = unmet.head
+    if isinstance(unmet.requirement, Live):
+        return not_live_response(head, unmet.requirement.now_ms)
+    assert head is not None, "every requirement after the first speaks of a head"
+    match unmet.requirement:
+        case Open():
             return _closed_response(command, head)
-        case Unmet(SeqAfter(), head):
-            return error_response(
-                409, ErrorCode.STREAM_SEQ_REGRESSION, "Stream-Seq is not greater than the last one that was appended"
-            )
-        case Unmet(HasMediaType(), head):
+        case HasMediaType():
             return error_response(
                 409, ErrorCode.CONTENT_TYPE_MISMATCH, f"the stream's content type is {head.content_type}"
             )
-        case Unmet(RoomAtTail(), _):
+        case SeqAfter():
+            return error_response(
+                409, ErrorCode.STREAM_SEQ_REGRESSION, "Stream-Seq is not greater than the last one that was appended"
+            )
+        case RoomAtTail():
             return error_response(413, ErrorCode.STREAM_FULL, "the stream cannot grow any further")
-        case Unmet(_, head):
-            return _producer_refusal(outcome, head)
+        case _:
+            return _producer_refusal(unmet.requirement, head)
 
 
 def _closed_response(command: Append | Close, head: Head) -> Response:
@@ -151,12 +158,15 @@ def _closed_response(command: Append | Close, head: Head) -> Response:
     return error_response(409, ErrorCode.STREAM_CLOSED, "the stream is closed", offset, CLOSED)
 
 
-def _producer_refusal(unmet: Unmet, head: Head) -> Response:
-    match unmet.requirement:
+def _producer_refusal(requirement: Requirement, head: Head) -> Response:
+    match requirement:
         case NotDuplicate(stamp):
             seq = head.producers[stamp.producer_id].seq
             return _empty_response(
-                204, next_offset_header(head.tail), *_producer_headers(stamp, seq), *_closed_headers(head)
+                204,
+                next_offset_header(head.tail),
+                *_producer_headers(stamp, seq),
+                *_closed_headers(head),
             )
         case NotFenced(stamp):
             current = (b"producer-epoch", b"%d" % head.producers[stamp.producer_id].epoch)
@@ -174,7 +184,7 @@ def _producer_refusal(unmet: Unmet, head: Head) -> Response:
         case RoomForProducer():
             return error_response(409, ErrorCode.TOO_MANY_PRODUCERS, "the stream has as many producers as it can keep")
         case _:
-            raise AssertionError(f"no append requires {unmet.requirement}")
+            raise AssertionError(f"no append requires {requirement}")
 
 
 def create_response(command: Create, outcome: Outcome, location: bytes) -> Response:
@@ -194,7 +204,9 @@ def create_response(command: Create, outcome: Outcome, location: bytes) -> Respo
         case Unmet(HasMediaType(), head):
             assert head is not None, "the source was found before its type was compared"
             return error_response(
-                409, ErrorCode.CONTENT_TYPE_MISMATCH, f"the source stream's content type is {head.content_type}"
+                409,
+                ErrorCode.CONTENT_TYPE_MISMATCH,
+                f"the source stream's content type is {head.content_type}",
             )
         case Unmet(requirement, _):
             raise AssertionError(f"no create requires {requirement}")
@@ -213,7 +225,10 @@ def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
     if difference is None:
         return _empty_response(200, *_description(head))
     return error_response(
-        409, ErrorCode.STREAM_EXISTS, f"a stream with another {difference} exists at this path", *_closed_headers(head)
+        409,
+        ErrorCode.STREAM_EXISTS,
+        f"a stream with another {difference} exists at this path",
+        *_closed_headers(head),
     )
 
 
@@ -255,7 +270,12 @@ def delete_response(_command: Delete, outcome: Outcome) -> Response:
 
 def head_response(head: Head) -> Response:
     """The answer to a HEAD: what there is to know of a stream without reading it (spec 5.5)."""
-    headers = [*SECURITY_HEADERS, *_description(head), NO_STORE, (b"etag", etag(head, 0, head.tail))]
+    headers = [
+        *SECURITY_HEADERS,
+        *_description(head),
+        NO_STORE,
+        (b"etag", etag(head, 0, head.tail)),
+    ]
     match head.lifetime:
         case SlidingTtl(seconds):
             headers.append((b"stream-ttl", b"%d" % seconds))
@@ -276,7 +296,17 @@ def tail_response(head: Head) -> Response:
 def no_news_response(head: Head, cursor: int) -> Response:
     """The answer to a long-poll that ends at the tail (spec 5.7)."""
     offset = next_offset_header(head.tail)
-    return Response(204, [*SECURITY_HEADERS, offset, UP_TO_DATE, _cursor_header(cursor), *_closed_headers(head), NO_STORE])
+    return Response(
+        204,
+        [
+            *SECURITY_HEADERS,
+            offset,
+            UP_TO_DATE,
+            _cursor_header(cursor),
+            *_closed_headers(head),
+            NO_STORE,
+        ],
+    )
 
 
 def page_response(head: Head, page: Page, cursor: int | None, if_none_match: bytes | None) -> Response:
@@ -295,7 +325,10 @@ def page_response(head: Head, page: Page, cursor: int | None, if_none_match: byt
     if if_none_match is not None and tag in [candidate.strip() for candidate in if_none_match.split(b",")]:
         return Response(304, headers)
     body = as_array(page.data) if is_json(head.content_type) else page.data
-    headers += ((b"content-type", head.content_type.encode("latin-1")), (b"content-length", b"%d" % len(body)))
+    headers += (
+        (b"content-type", head.content_type.encode("latin-1")),
+        (b"content-length", b"%d" % len(body)),
+    )
     return Response(200, headers, body)
 
 

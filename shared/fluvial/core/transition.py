@@ -5,7 +5,10 @@ database do the same piece by piece.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
 
 from fluvial.core.commit import (
     AddBatch,
@@ -61,43 +64,62 @@ def transition(name: StreamName, commit: Commit, head_of: HeadOf) -> tuple[Trans
             return Unmet(unmet, source)
         assert source is not None, "a source's requirements include that it exists"
         change.heads[commit.source.name] = replace(source, references=source.references + 1)
-    for effect in commit.effects:
-        if isinstance(effect, Begin):
-            if head is not None:
-                _end_life(name, head, head_of, change)
-            head = effect.head
-        elif isinstance(effect, End):
-            assert head is not None, "only a stream that exists can end"
-            _end_life(name, head, head_of, change)
-            head = change.heads[name]
-        else:
-            assert head is not None, "only a stream that exists can change"
-            if isinstance(effect, AddBatch):
-                end = head.tail + len(effect.data)
-                change.batch = Batch(head.incarnation, head.tail, end, effect.data)
-            head = _changed(head, effect)
-        change.heads[name] = head
+    head = _take_effect(name, head, commit.effects, head_of, change)
+    change.heads[name] = head
     return change, Applied(head)
 
 
-def _changed(head: Head, effect: Effect) -> Head:
-    match effect:
-        case AddBatch(data):
-            return replace(head, tail=head.tail + len(data))
-        case CloseStream(by):
-            return replace(head, closed=True, closed_by=by)
-        case SetStreamSeq(stream_seq):
-            return replace(head, stream_seq=stream_seq)
-        case MoveProducer(stamp):
-            known = stamp.producer_id in head.producers
-            producers = {**head.producers, stamp.producer_id: ProducerState(stamp.epoch, stamp.seq)}
-            return replace(head, producers=producers, producer_count=head.producer_count + (not known))
-        case Renew(now_ms) if isinstance(head.lifetime, SlidingTtl):
-            return replace(head, live_until_ms=head.lifetime.deadline_ms(now_ms))
-        case Renew():
-            return head
-        case Begin() | End():
-            raise AssertionError("a life's begin and end are not changes of one head")
+def _take_effect(
+    name: StreamName,
+    head: Head | None,
+    effects: tuple[Effect, ...],
+    head_of: HeadOf,
+    change: Transition,
+) -> Head | None:
+    """The head after the effects; what they do besides goes into `change`."""
+    for effect in effects:
+        match effect:
+            case Begin(first_head):
+                if head is not None:
+                    _end_life(name, head, head_of, change)
+                head = first_head
+            case End():
+                assert head is not None, "only a stream that exists can end"
+                _end_life(name, head, head_of, change)
+                return change.heads[name]
+            case AddBatch(data):
+                assert head is not None, "only a stream that exists takes a batch"
+                change.batch = Batch(head.incarnation, head.tail, head.tail + len(data), data)
+            case CloseStream() | MoveProducer() | SetStreamSeq() | Renew():
+                pass
+    assert head is not None, "only a stream that exists can change"
+    return replace(head, **_changed_fields(head, effects))
+
+
+def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
+    """The fields of a head that the effects set, so that one copy serves them all."""
+    fields: dict[str, Any] = {}
+    for effect in effects:
+        match effect:
+            case AddBatch(data):
+                fields["tail"] = head.tail + len(data)
+            case Renew(now_ms):
+                if isinstance(head.lifetime, SlidingTtl):
+                    fields["live_until_ms"] = head.lifetime.deadline_ms(now_ms)
+            case MoveProducer(stamp):
+                is_new = stamp.producer_id not in head.producers
+                fields["producers"] = {
+                    **head.producers,
+                    stamp.producer_id: ProducerState(stamp.epoch, stamp.seq),
+                }
+                fields["producer_count"] = head.producer_count + is_new
+            case SetStreamSeq(stream_seq):
+                fields["stream_seq"] = stream_seq
+            case CloseStream(by):
+                fields["closed"], fields["closed_by"] = True, by
+            case Begin() | End():
+                pass
+    return fields
 
 
 def _end_life(name: StreamName, head: Head, head_of: HeadOf, change: Transition) -> None:

@@ -5,7 +5,7 @@ from fluvial.core.commit import Absent, HasMediaType, Live, Outcome, Unmet
 from fluvial.core.content_type import media_type
 from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest, StreamVanished
 from fluvial.core.head import Head
-from fluvial.core.plan import fork_anchor, fork_position, plan_create, plan_fork
+from fluvial.core.plan import Divergence, fork_anchor, fork_position, plan_create, plan_fork
 from fluvial.stores.contract import Store
 from fluvial.world import World
 
@@ -31,7 +31,7 @@ async def create(store: Store, world: World, command: Create) -> Outcome:
     except StreamVanished:
         return Unmet(live, None)
     return await store.apply(
-        command.name, plan_fork(command, source, anchor, position, world.new_incarnation(), now_ms)
+        command.name, plan_fork(command, Divergence(source, anchor, position), world.new_incarnation(), now_ms)
     )
 
 

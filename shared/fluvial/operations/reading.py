@@ -6,8 +6,8 @@ from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.offset import ReadFrom, Sentinel
-from fluvial.core.plan import plan_renewal
 from fluvial.core.page import Page
+from fluvial.core.plan import plan_renewal
 from fluvial.stores.contract import Store
 from fluvial.world import World
 

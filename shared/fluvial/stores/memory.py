@@ -7,8 +7,8 @@ from fluvial.core.commit import Commit, Outcome, Unmet
 from fluvial.core.errors import OffsetNotIssued, StreamVanished
 from fluvial.core.head import Head, Incarnation, spans_of
 from fluvial.core.names import StreamName
-from fluvial.core.transition import transition
 from fluvial.core.page import Page
+from fluvial.core.transition import transition
 from fluvial.stores.waiters import Waiters, has_news
 
 

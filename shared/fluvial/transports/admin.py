@@ -2,25 +2,33 @@
 
 from typing import Final
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from starlette.exceptions import HTTPException
 
 from fluvial.core.errors import ErrorCode
 from fluvial.core.response import SECURITY_HEADERS
 from fluvial.transports.live import LiveReads
 
+_LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls and SSE connections that are open.")
 _HEADERS: Final = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
 
 
 def admin_app(live: LiveReads) -> FastAPI:
     """The application behind every path that is not a stream's."""
     app = FastAPI(title="Fluvial", openapi_url=None)
+    _LIVE_READS.set_function(lambda: live.count)
 
     @app.get("/health")
     async def health() -> JSONResponse:
         """Whether the process answers, and how busy it is."""
         return JSONResponse({"status": "ok", "liveReads": live.count}, headers=_HEADERS)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Counters and gauges in Prometheus's text format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=_HEADERS)
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, exc: HTTPException) -> JSONResponse:

@@ -3,7 +3,6 @@
 A framework's routing and dependency injection cost more than all the work of an append (docs/decisions/0003).
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -40,8 +39,8 @@ from fluvial.core.response import (
     error_response,
     head_response,
     no_news_response,
-    page_response,
     not_live_response,
+    page_response,
     refused_response,
     store_error_response,
     tail_response,
@@ -56,18 +55,15 @@ log = logging.getLogger(__name__)
 
 STREAM_ROOT_BYTES: Final = STREAM_ROOT.encode()
 
-#: How long the next part of a body may take.
-BODY_WAIT_S: Final = 30.0
-
 METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
+_ALLOWED: Final = (
+    b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
+    b"Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq"
+)
 _PREFLIGHT: Final[list[Header]] = [
     *SECURITY_HEADERS,
     (b"access-control-allow-methods", METHODS.encode()),
-    (
-        b"access-control-allow-headers",
-        b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
-        b"Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq",
-    ),
+    (b"access-control-allow-headers", _ALLOWED),
     (b"access-control-max-age", b"86400"),
 ]
 
@@ -94,9 +90,7 @@ class StreamsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; what goes wrong becomes an answer, too."""
         try:
-            handle = _HANDLERS.get(scope["method"])
-            if handle is None:
-                raise RefusedRequest(ErrorCode.METHOD_NOT_ALLOWED, f"a stream has the methods {METHODS}", 405)
+            handle = _HANDLERS.get(scope["method"], StreamsApp.unknown_method)
             response = await handle(self, scope, receive, send)
         except RefusedRequest as exc:
             response = refused_response(exc)
@@ -108,7 +102,13 @@ class StreamsApp:
             log.exception("request_failed", extra={"method": scope["method"], "path": scope["path"]})
             response = error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
         if response is not None:
-            await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": response.status,
+                    "headers": response.headers,
+                }
+            )
             await send({"type": "http.response.body", "body": response.body})
 
     async def append(self, scope: Scope, receive: Receive, _send: Send) -> Response:
@@ -124,7 +124,8 @@ class StreamsApp:
         """PUT: create or confirm, perhaps as a fork."""
         name, headers = _name_and_headers(scope)
         command = parse_create(name, headers, await self._body(headers, receive))
-        location = scope["scheme"].encode() + b"://" + headers.get(b"host", b"localhost") + scope["raw_path"]
+        scheme = headers.get(b"x-forwarded-proto", scope["scheme"].encode())
+        location = b"%s://%s%s" % (scheme, headers.get(b"host", b"localhost"), scope["raw_path"])
         return create_response(command, await create(self.store, self.world, command), location)
 
     async def delete(self, scope: Scope, _receive: Receive, _send: Send) -> Response:
@@ -144,6 +145,11 @@ class StreamsApp:
         """OPTIONS: a browser's preflight."""
         return Response(204, _PREFLIGHT)
 
+    async def unknown_method(self, _scope: Scope, _receive: Receive, _send: Send) -> Response:
+        """Any other method."""
+        allow = (b"allow", METHODS.encode())
+        return error_response(405, ErrorCode.METHOD_NOT_ALLOWED, f"a stream has the methods {METHODS}", allow)
+
     async def read(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """GET: catch up, long-poll or SSE; None when the response has been sent already."""
         name, headers = _name_and_headers(scope)
@@ -154,7 +160,11 @@ class StreamsApp:
         position = position_in(head, read.read_from)
         if read.live is LiveMode.SSE:
             encoding = [] if is_text(head.content_type) else [(b"stream-sse-data-encoding", b"base64")]
-            start = {"type": "http.response.start", "status": 200, "headers": [*_SSE_HEADERS, *encoding]}
+            start = {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*_SSE_HEADERS, *encoding],
+            }
             await self.live.send_events(Subscription(name, head, position, read.cursor), receive, send, start)
             return None
         if read.live is LiveMode.LONG_POLL:
@@ -164,18 +174,19 @@ class StreamsApp:
         return await self._page(head, position, None, headers)
 
     async def _long_poll(self, subscription: Subscription, headers: Headers, receive: Receive) -> Response:
-        head: Head | None = subscription.head
-        if subscription.position == subscription.head.tail and not subscription.head.closed:
-            head = await self.live.long_poll(receive, subscription.name, subscription.head)
+        head, position = subscription.head, subscription.position
+        if position == head.tail and not head.closed:
+            news = await self.live.long_poll(receive, subscription.name, head)
             # What was waited for may have ended, and something else may have begun at its name.
-            now_ms = self.world.now_ms()
-            is_same = head is not None and head.incarnation == subscription.head.incarnation
-            if head is None or not is_same or life_of(head, now_ms) is not Life.LIVE:
-                return not_live_response(head if is_same else None, now_ms)
+            if news is None or news.incarnation != head.incarnation:
+                return not_live_response(None, self.world.now_ms())
+            if life_of(news, self.world.now_ms()) is not Life.LIVE:
+                return not_live_response(news, self.world.now_ms())
+            head = news
         cursor = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
-        if subscription.position == head.tail:
+        if position == head.tail:
             return no_news_response(head, cursor)
-        return await self._page(head, subscription.position, cursor, headers)
+        return await self._page(head, position, cursor, headers)
 
     async def _page(self, head: Head, position: int, cursor: int | None, headers: Headers) -> Response:
         try:
@@ -185,7 +196,7 @@ class StreamsApp:
         return page_response(head, page, cursor, headers.get(b"if-none-match"))
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        """The whole body. RefusedRequest over the limit, or when its next part does not come in time."""
+        """The whole body; the server hangs up on a client that stops sending it. RefusedRequest over the limit."""
         declared = headers.get(b"content-length")
         if declared is not None:
             if declared == b"0":
@@ -194,11 +205,7 @@ class StreamsApp:
                 raise self._too_large()
         parts, byte_count = list[bytes](), 0
         while True:
-            try:
-                async with asyncio.timeout(BODY_WAIT_S):
-                    message = await receive()
-            except TimeoutError as exc:
-                raise RefusedRequest(ErrorCode.REQUEST_TIMEOUT, "the body did not arrive in time", 408) from exc
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise _ClientLeft
             parts.append(message.get("body", b""))

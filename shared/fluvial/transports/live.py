@@ -15,9 +15,9 @@ from fluvial.core.head import Head, Incarnation, Life, life_of
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.limits import EVENT_BYTES_MAX
 from fluvial.core.names import StreamName
+from fluvial.core.page import Page
 from fluvial.core.sse import control_event, data_event
 from fluvial.operations.reading import page_at, used_head
-from fluvial.core.page import Page
 from fluvial.stores.contract import Store
 from fluvial.world import World
 

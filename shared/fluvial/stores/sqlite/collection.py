@@ -5,6 +5,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from fluvial.core.commit import Commit, Outcome
@@ -85,7 +86,7 @@ class Collector:
         for key in await asyncio.to_thread(self._files.all_keys):
             used = self._reader.execute(SQL.has_segment, (key.incarnation, key.end, key.start)).fetchone()
             if used is None:
-                await asyncio.to_thread(self._files.remove, key)
+                await asyncio.to_thread(self._files.remove_all, [key])
 
     async def _end_expired(self) -> None:
         while not self._stopping:
@@ -109,15 +110,15 @@ class Collector:
         found = self._reader.execute(SQL.segments_of, (incarnation, ROWS_PER_STEP)).fetchall()
         while found:
             keys = [SegmentKey(incarnation, start, end) for start, end in found]
-            await asyncio.to_thread(lambda keys=keys: [self._files.remove(key) for key in keys])
-            await self._group_commit.submit_work(lambda connection, keys=keys: _remove_segments(connection, keys))
+            await asyncio.to_thread(self._files.remove_all, keys)
+            await self._group_commit.submit_work(partial(_remove_segments, keys))
             found = self._reader.execute(SQL.segments_of, (incarnation, ROWS_PER_STEP)).fetchall()
         removed = [ROWS_PER_STEP]
         while max(removed) >= ROWS_PER_STEP and not self._stopping:
             await self._group_commit.submit_work(lambda connection: _remove_some_rows(connection, incarnation, removed))
 
 
-def _remove_segments(connection: sqlite3.Connection, keys: list[SegmentKey]) -> None:
+def _remove_segments(keys: list[SegmentKey], connection: sqlite3.Connection) -> None:
     connection.executemany(SQL.remove_segment, [(key.incarnation, key.end) for key in keys])
 
 

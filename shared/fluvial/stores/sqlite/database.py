@@ -14,6 +14,10 @@ _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _BUSY_TIMEOUT_S: Final = 10.0
 _CACHE_KIB: Final = 16_384
 
+#: After so many pages the log is copied into the database and begun anew.
+_CHECKPOINT_PAGES: Final = 2_048
+_PAGE_BYTES: Final = 4_096
+
 
 class FolderLock:
     """Holds a data folder for this process; the kernel lets go of it when the process ends, however it ends."""
@@ -51,7 +55,18 @@ def connect(file: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     return connection
+
+
+def preallocate_log(connection: sqlite3.Connection) -> None:
+    """Give the write-ahead log its full size now: an fsync of a file that grows takes half as long again."""
+    connection.execute("PRAGMA cache_size = 10")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("CREATE TABLE filler (data BLOB)")
+    connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (_CHECKPOINT_PAGES * _PAGE_BYTES,))
+    connection.execute("ROLLBACK")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -82,6 +97,7 @@ def open_database(file: Path) -> sqlite3.Connection:
     try:
         connection = connect(file)
         migrate(connection)
+        preallocate_log(connection)
     except sqlite3.Error as exc:
         message = f"cannot open {file}: {exc}"
         raise StartupRefused(message) from exc

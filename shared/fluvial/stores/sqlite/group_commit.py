@@ -1,6 +1,6 @@
 """Group commit: commits that arrive together become one transaction, are fsynced once, then all are answered.
 
-Everything but the fsync happens on the event loop, one group at a time: while a group is under way no head
+Everything but the fsync happens on the event loop, one transaction at a time: while one is under way no head
 changes, so the next group is judged on durable heads. A refusal waits with its group, for the state that it was
 judged on may be the group's own.
 """
@@ -8,19 +8,18 @@ judged on may be the group's own.
 import asyncio
 import logging
 import sqlite3
+import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from typing import Final
 
-from fluvial.core.commit import Commit, Outcome, Unmet
-from fluvial.core.errors import StoreUnavailable, StoreUncertain
-from fluvial.core.head import Head, Incarnation, ProducerState
+from fluvial.core.commit import Commit, Outcome
+from fluvial.core.errors import StoreError, StoreUnavailable, StoreUncertain
 from fluvial.core.names import StreamName
-from fluvial.core.transition import Batch, transition
-from fluvial.stores.sqlite.queries import SQL
-from fluvial.stores.sqlite.rows import head_row, hot_run_row, new_head_row
-from fluvial.stores.sqlite.runs import Run
+from fluvial.stores.sqlite.group import Group, HeadOf
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +35,18 @@ PENDING_BYTES_MAX: Final = 256 * 1_048_576
 #: would cost more than the rows. Larger ones are left to the thread.
 INLINE_BYTES_MAX: Final = 262_144
 
+#: A commit that is alone is fsynced on the loop while fsyncs take no longer than this lately: handing it to the
+#: thread and back costs as much. A slower disk would hold up everybody else, so there the thread does it.
+INLINE_FSYNC_S_MAX: Final = 0.000_4
+
+#: The weight of the last fsync in the running mean of what they take.
+_MEAN_WEIGHT: Final = 0.1
+
+#: What a background job does in its own transaction.
 Work = Callable[[sqlite3.Connection], None]
-HeadOf = Callable[[StreamName, str | None], Head | None]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Pending:
     name: StreamName
     commit: Commit
@@ -48,45 +54,13 @@ class _Pending:
     answer: asyncio.Future[Outcome]
 
 
-@dataclass(slots=True)
-class _RunInMaking:
-    start: int
-    ends: list[int] = field(default_factory=list)
-    parts: list[bytes] = field(default_factory=list)
+@dataclass(frozen=True, slots=True)
+class _Transaction:
+    """What the writer does, in two parts, and who is told how it went."""
 
-    def run(self) -> Run:
-        """The batches so far as one run."""
-        return Run(self.start, tuple(self.ends), self.parts[0] if len(self.parts) == 1 else b"".join(self.parts))
-
-
-@dataclass(slots=True)
-class Group:
-    """One transaction in the making: the heads as they will be, and what goes with them."""
-
-    heads_before: dict[StreamName, Head | None] = field(default_factory=dict)
-    heads: dict[StreamName, Head | None] = field(default_factory=dict)
-    producers: dict[tuple[Incarnation, str], ProducerState] = field(default_factory=dict)
-    dropped: list[Incarnation] = field(default_factory=list)
-    runs: dict[Incarnation, Run] = field(default_factory=dict)
-    byte_count: int = 0
-
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Put the rows into the open transaction. Raises sqlite3.Error."""
-        for name, head in self.heads.items():
-            before = self.heads_before[name]
-            if head is None:
-                connection.execute(SQL.remove_head, (name,))
-            elif before is not None and before.incarnation == head.incarnation:
-                connection.execute(SQL.save_head, head_row(name, head))
-            else:
-                connection.execute(SQL.save_new_head, new_head_row(name, head))
-        if self.runs:
-            connection.executemany(SQL.add_hot_run, [hot_run_row(*run) for run in self.runs.items()])
-        if self.producers:
-            rows = [(*key, state.epoch, state.seq) for key, state in self.producers.items()]
-            connection.executemany(SQL.save_producer, rows)
-        if self.dropped:
-            connection.executemany(SQL.add_ended_life, [(incarnation,) for incarnation in self.dropped])
+    write: Work
+    done: Callable[[Exception | None], None]
+    is_written: bool = False
 
 
 class GroupCommit:
@@ -98,13 +72,17 @@ class GroupCommit:
         self._head_of = head_of
         self._landed = landed
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fluvial-commit")
-        self._pending: list[_Pending] = []
+        self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
-        self._work: list[tuple[Work, asyncio.Future[None]]] = []
+        self._work: deque[tuple[Work, asyncio.Future[None]]] = deque()
+        self._is_work_next = False
         self._is_busy = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._fsync_s = INLINE_FSYNC_S_MAX * 2
+        self._jobs: SimpleQueue[_Transaction | None] = SimpleQueue()
+        self._thread = Thread(target=self._run_jobs, name="fluvial-commit", daemon=True)
+        self._thread.start()
 
     def submit(self, name: StreamName, commit: Commit, byte_count: int) -> asyncio.Future[Outcome]:
         """Queue a commit; its outcome comes when its group is durable. Raises StoreUnavailable when too many wait."""
@@ -117,7 +95,7 @@ class GroupCommit:
         return answer
 
     def submit_work(self, work: Work) -> asyncio.Future[None]:
-        """Queue a background job's own statements: a transaction by themselves, between two groups."""
+        """Queue a background job's statements: a transaction of their own, between two groups."""
         answer: asyncio.Future[None] = self._loop.create_future()
         self._work.append((work, answer))
         self._wake()
@@ -126,7 +104,8 @@ class GroupCommit:
     async def close(self) -> None:
         """Wait for all that was submitted, then stop the thread."""
         await self._idle.wait()
-        self._thread.shutdown()
+        self._jobs.put(None)
+        self._thread.join()
 
     def _wake(self) -> None:
         if not self._is_busy:
@@ -135,167 +114,133 @@ class GroupCommit:
             self._loop.call_soon(self._start)
 
     def _start(self) -> None:
-        """Begin the next transaction, a background job's in turn with a group, or rest."""
-        if self._work and (len(self._work) > 1 or not self._pending):
+        """Begin the next transaction, groups and background jobs in turn, or rest."""
+        if self._work and (self._is_work_next or not self._pending):
+            self._is_work_next = False
             self._start_work()
         elif self._pending:
+            self._is_work_next = True
             self._start_group()
-        elif self._work:
-            self._start_work()
         else:
             self._is_busy = False
             self._idle.set()
 
     def _start_work(self) -> None:
-        work, answer = self._work.pop(0)
+        work, answer = self._work.popleft()
 
-        def transact() -> None:
-            self._begin()
-            work(self._connection)
-            self._commit()
+        def done(error: Exception | None) -> None:
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(error)
 
-        def done(error: BaseException | None) -> None:
-            if not answer.done():
-                answer.set_result(None) if error is None else answer.set_exception(error)
+        self._jobs.put(_Transaction(work, done))
 
-        self._in_thread(transact, done)
-
-    def _take(self) -> list[_Pending]:
-        """The commits of the next group, in the order they came."""
-        count = byte_count = 0
-        for pending in self._pending[:GROUP_COMMITS_MAX]:
-            if count and byte_count + pending.byte_count > GROUP_BYTES_MAX:
+    def _take(self) -> tuple[list[_Pending], int]:
+        """The commits of the next group in the order they came, and their bytes."""
+        taken, byte_count = list[_Pending](), 0
+        while self._pending and len(taken) < GROUP_COMMITS_MAX:
+            if taken and byte_count + self._pending[0].byte_count > GROUP_BYTES_MAX:
                 break
-            count += 1
-            byte_count += pending.byte_count
-        taken, self._pending = self._pending[:count], self._pending[count:]
+            taken.append(self._pending.popleft())
+            byte_count += taken[-1].byte_count
         self._pending_bytes -= byte_count
-        return taken
+        return taken, byte_count
 
     def _start_group(self) -> None:
-        group, taken, outcomes = Group(), self._take(), list[Outcome | Exception]()
-        making: dict[Incarnation, _RunInMaking] = {}
-        for pending in taken:
-            try:
-                outcomes.append(self._judge(group, making, pending))
-            except sqlite3.Error as exc:
-                log.exception("head_unreadable", extra={"stream": pending.name})
-                error = StoreUnavailable()
-                error.__cause__ = exc
-                outcomes.append(error)
-        group.runs = {incarnation: run.run() for incarnation, run in making.items()}
-        group.byte_count = sum(pending.byte_count for pending in taken)
+        taken, byte_count = self._take()
+        group = Group(self._head_of)
+        outcomes = [self._judged(group, pending) for pending in taken]
 
-        def done(error: BaseException | None) -> None:
+        def done(error: Exception | None) -> None:
             if error is None:
                 self._landed(group)
             for pending, outcome in zip(taken, outcomes, strict=True):
-                if pending.answer.done():
-                    continue
-                failure = error or (outcome if isinstance(outcome, Exception) else None)
-                if failure is not None:
-                    pending.answer.set_exception(failure)
-                elif not isinstance(outcome, Exception):
-                    pending.answer.set_result(outcome)
+                _answer(pending.answer, error or outcome)
 
         if not group.heads:
             done(None)
             self._loop.call_soon(self._start)
-        elif group.byte_count <= INLINE_BYTES_MAX:
-            try:
-                self._begin()
-                group.write(self._connection)
-            except sqlite3.Error as exc:
-                self._rolled_back(done, exc)
-            else:
-                self._in_thread(self._commit, done)
+            return
+        is_small = byte_count <= INLINE_BYTES_MAX
+        transaction = _Transaction(group.write, done, is_written=is_small)
+        if is_small and not self._written(transaction):
+            return
+        if is_small and len(taken) == 1 and self._fsync_s <= INLINE_FSYNC_S_MAX:
+            self._loop.call_soon(self._finished, transaction, self._transacted(transaction))
         else:
+            self._jobs.put(transaction)
 
-            def transact() -> None:
-                self._begin()
-                group.write(self._connection)
-                self._commit()
+    def _judged(self, group: Group, pending: _Pending) -> Outcome | Exception:
+        try:
+            return group.judge(pending.name, pending.commit)
+        except sqlite3.Error as exc:
+            log.exception("head_unreadable", extra={"stream": pending.name})
+            return _unavailable(exc)
+        except StoreError as exc:
+            return exc
 
-            self._in_thread(transact, done)
+    def _written(self, transaction: _Transaction) -> bool:
+        """Write a small group's rows on the loop; False when that failed and everybody was told."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            transaction.write(self._connection)
+        except sqlite3.Error as exc:
+            self._loop.call_soon(self._finished, transaction, _unavailable(exc))
+            return False
+        return True
 
-    def _judge(self, group: Group, making: dict[Incarnation, _RunInMaking], pending: _Pending) -> Outcome:
-        """Judge one commit on the heads that its predecessors in the group leave, and add its changes."""
-        producer_id = pending.commit.producer_id
+    def _run_jobs(self) -> None:
+        """The thread: a queue of its own, for an executor's futures cost more than its turn at the lock."""
+        while (transaction := self._jobs.get()) is not None:
+            error = self._transacted(transaction)
+            self._loop.call_soon_threadsafe(self._finished, transaction, error)
 
-        def head_of(name: StreamName) -> Head | None:
-            if name in group.heads:
-                head = group.heads[name]
-                if producer_id is None or head is None or producer_id in head.producers:
-                    return head
-                return self._head_with_producer(group, name, head, producer_id)
-            return self._head_of(name, producer_id)
-
-        result = transition(pending.name, pending.commit, head_of)
-        if isinstance(result, Unmet):
-            return result
-        change, applied = result
-        for name, head in change.heads.items():
-            if name not in group.heads:
-                group.heads_before[name] = self._head_of(name, None)
-            group.heads[name] = head
-        group.dropped += change.dropped
-        if change.batch is not None:
-            _add_batch(making, change.batch)
-        if producer_id is not None and applied.head is not None:
-            group.producers[applied.head.incarnation, producer_id] = applied.head.producers[producer_id]
-        return applied
-
-    def _head_with_producer(self, group: Group, name: StreamName, head: Head, producer_id: str) -> Head:
-        """A head of this group, with a producer whose state only the database has."""
-        before = group.heads_before[name]
-        if before is None or before.incarnation != head.incarnation:
-            return head
-        loaded = self._head_of(name, producer_id)
-        if loaded is None or producer_id not in loaded.producers:
-            return head
-        return replace(head, producers={**head.producers, producer_id: loaded.producers[producer_id]})
-
-    def _begin(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def _commit(self) -> None:
+    def _transacted(self, transaction: _Transaction) -> Exception | None:
+        """Make a transaction durable; what went wrong, if anything."""
+        try:
+            if not transaction.is_written:
+                self._connection.execute("BEGIN IMMEDIATE")
+                transaction.write(self._connection)
+        except Exception as exc:  # noqa: BLE001  told to who waits for it
+            return _unavailable(exc)
+        began = time.perf_counter()
         try:
             self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as exc:
+        except sqlite3.Error as exc:
             # A full disk is found out before the transaction's last page is in the log; any other failure of
             # COMMIT may have come after it.
-            raise (StoreUnavailable if exc.sqlite_errorcode == sqlite3.SQLITE_FULL else StoreUncertain) from exc
+            is_full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
+            error = StoreUnavailable() if is_full else StoreUncertain()
+            error.__cause__ = exc
+            return error
+        self._fsync_s += _MEAN_WEIGHT * (time.perf_counter() - began - self._fsync_s)
+        return None
 
-    def _in_thread(self, transact: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
-        future = self._thread.submit(transact)
-        future.add_done_callback(
-            lambda finished: self._loop.call_soon_threadsafe(self._finished, done, finished.exception())
-        )
-
-    def _finished(self, done: Callable[[BaseException | None], None], error: BaseException | None) -> None:
-        if error is None:
-            done(None)
-            self._start()
-        else:
-            self._rolled_back(done, error)
-
-    def _rolled_back(self, done: Callable[[BaseException | None], None], error: BaseException) -> None:
-        """Undo a transaction that failed, and tell who waits for it."""
-        log.error("commit_failed", extra={"reason": str(error.__cause__ or error)})
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            log.exception("rollback_failed")
-        if isinstance(error, sqlite3.Error):
-            unavailable = StoreUnavailable()
-            unavailable.__cause__ = error
-            error = unavailable
-        done(error)
-        self._loop.call_soon(self._start)
+    def _finished(self, transaction: _Transaction, error: Exception | None) -> None:
+        if error is not None:
+            log.error("commit_failed", extra={"reason": str(error.__cause__)})
+            try:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                log.exception("rollback_failed")
+        transaction.done(error)
+        self._start()
 
 
-def _add_batch(making: dict[Incarnation, _RunInMaking], batch: Batch) -> None:
-    run = making.setdefault(batch.incarnation, _RunInMaking(batch.start))
-    run.ends.append(batch.end)
-    run.parts.append(batch.data)
+def _unavailable(cause: Exception) -> StoreUnavailable:
+    error = StoreUnavailable()
+    error.__cause__ = cause
+    return error
+
+
+def _answer(future: asyncio.Future[Outcome], outcome: Outcome | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -103,7 +103,10 @@ class Rotator:
                 try:
                     await self._rotate(incarnation)
                 except (OSError, sqlite3.Error, StoreError) as exc:
-                    log.exception("rotation_failed", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})
+                    log.exception(
+                        "rotation_failed",
+                        extra={"incarnation": f"{incarnation:x}", "reason": str(exc)},
+                    )
                     self._due[incarnation] = None
                     await asyncio.sleep(REST_S)
 
@@ -122,14 +125,17 @@ class Rotator:
         key = await asyncio.to_thread(self._files.write, incarnation, run)
         await self._group_commit.submit_work(lambda connection: _cut_over(connection, key, batch_count))
         if self._reader.execute(SQL.has_life, (incarnation,)).fetchone() is None:
-            await asyncio.to_thread(self._files.remove, key)
+            await asyncio.to_thread(self._files.remove_all, [key])
         size = self._sizes.get(incarnation)
         if size is not None:
             size.byte_count -= byte_count
             size.batch_count -= batch_count
             if size.is_full():
                 self._is_due(incarnation)
-        log.debug("rotated", extra={"incarnation": f"{incarnation:x}", "bytes": byte_count, "batches": batch_count})
+        log.debug(
+            "rotated",
+            extra={"incarnation": f"{incarnation:x}", "bytes": byte_count, "batches": batch_count},
+        )
 
 
 def _cut_over(connection: sqlite3.Connection, key: SegmentKey, batch_count: int) -> None:

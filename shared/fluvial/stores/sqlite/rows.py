@@ -4,8 +4,7 @@ from typing import Any
 
 import msgspec
 
-from fluvial.core.commit import Incarnation
-from fluvial.core.head import Head, Origin, ProducerStamp, Span
+from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, Span
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.stores.sqlite.runs import Run, packed_ends, unpacked_ends

@@ -5,6 +5,7 @@ both positions, the database the number of batches, so nothing else needs storin
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,9 +78,10 @@ class SegmentFiles:
             raise StorageDamaged(f"{self.path_of(key).name} is cut short")
         return Run(position, index.ends, data)
 
-    def remove(self, key: SegmentKey) -> None:
-        """Delete the file; it may be gone already. Raises OSError."""
-        self.path_of(key).unlink(missing_ok=True)
+    def remove_all(self, keys: Iterable[SegmentKey]) -> None:
+        """Delete the files; some may be gone already. Raises OSError."""
+        for key in keys:
+            self.path_of(key).unlink(missing_ok=True)
 
     def all_keys(self) -> list[SegmentKey]:
         """The segments that have a file, in use or not; unfinished files are deleted on the way. Raises OSError."""

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from cachetools import LRUCache
+from msgspec.structs import replace
 
 from fluvial.core.commit import AddBatch, Commit, Outcome
 from fluvial.core.errors import StorageDamaged, StoreUnavailable, StreamVanished
@@ -18,7 +18,8 @@ from fluvial.core.names import StreamName
 from fluvial.core.page import Page
 from fluvial.stores.sqlite.collection import Collector
 from fluvial.stores.sqlite.database import connect, open_database, open_folder
-from fluvial.stores.sqlite.group_commit import Group, GroupCommit
+from fluvial.stores.sqlite.group import Group
+from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rotation import Rotator
 from fluvial.stores.sqlite.rows import head_of_row, run_of_row
@@ -80,7 +81,7 @@ class SqliteStore:
             return self._load_head(name)
 
     async def read(self, head: Head, start: int, byte_count_max: int) -> Page:
-        """See Store.read. Bytes come from the cache, else from the hot log on the loop, else from a file on a thread."""
+        """See Store.read: from the cache, else from the hot log on the loop, else from a file on a thread."""
         position, runs, byte_count = start, list[Run](), 0
         for span in spans_of(head):
             while span.start <= position < span.end and byte_count < byte_count_max:
@@ -187,11 +188,14 @@ class SqliteStore:
             raise
         if goes_on is None:
             raise StreamVanished
-        log.error("bytes_missing", extra={"incarnation": f"{incarnation:x}", "position": position, "tail": head.tail})
+        log.error(
+            "bytes_missing",
+            extra={"incarnation": f"{incarnation:x}", "position": position, "tail": head.tail},
+        )
         raise StorageDamaged
 
     def _hot_run(self, incarnation: Incarnation, position: int, byte_count_max: int) -> Run | None:
-        """The hot log's batches around and after `position`, up to the first that do not fit; None when it begins later."""
+        """The hot log's batches around and after `position`, until they are enough; None when it begins later."""
         runs, end_max = list[Run](), position + byte_count_max
         for row in self._reader.execute(SQL.hot_runs_after, (incarnation, position)):
             if not runs and row[0] > position:

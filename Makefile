@@ -1,0 +1,64 @@
+# The entry point for people and for CI. Everything runs in .venv, which is made from the lock.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test test-all conformance examples bench fmt lint types check lock clean
+
+help: ## list every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv from the lock
+
+$(INSTALLED): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "fluvial needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+%/node_modules/.installed: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+serve: install ## run the server on port 4437 with data in ./fluvial-data
+	exec $(BIN)/fluvial serve
+
+test: install ## run the fast tests
+	$(BIN)/pytest -m "not slow"
+
+test-all: install $(NODE_PACKAGES) ## run every test but the conformance suite, the long ones too
+	$(BIN)/pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+conformance: install tests/conformance/node_modules/.installed ## run the public server suite against both stores
+	$(BIN)/pytest tests/conformance
+
+examples: install $(NODE_PACKAGES) ## run the examples as a test
+	$(BIN)/pytest tests/examples
+
+bench: install bench/node_modules/.installed ## measure against the reference server; prints ratios
+	$(BIN)/python -m bench
+
+fmt: install ## format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: install ## check format and lint rules
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: install ## check types
+	$(BIN)/mypy
+
+check: lint types test-all conformance ## everything that must hold: what CI runs
+
+lock: ## compile the locks anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements/dev.txt
+
+clean: ## remove what the targets made, but no data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules bench/node_modules examples/token-stream/node_modules

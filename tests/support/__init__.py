@@ -1,0 +1,1 @@
+"""What tests share: clocks, builders, stores to test and servers to test against."""

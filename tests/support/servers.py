@@ -1,0 +1,76 @@
+"""Real servers: the program as a user starts it, in a process of its own."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BANNER = re.compile(r"serves (http://\S+)/v1/stream/")
+START_TIMEOUT_S = 20
+
+
+@dataclass
+class RunningServer:
+    """A server that has announced its URL."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_file.read_text()
+
+    def terminate(self, timeout_s: float = 15) -> int:
+        """Send SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """Send SIGKILL: nothing is finished, nothing is said."""
+        self.process.kill()
+        self.process.wait(START_TIMEOUT_S)
+
+
+def start_server(folder: Path, *options: str) -> RunningServer:
+    """`fluvial serve` on a free port, with its data in the folder; waits for the banner."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log_file = folder.with_suffix(".log")
+    command = [
+        sys.executable,
+        "-m",
+        "fluvial",
+        "serve",
+        "--port",
+        "0",
+        "--data-dir",
+        str(folder),
+        *options,
+    ]
+    with log_file.open("a") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    found = BANNER.search(process.stdout.readline())
+    if found is None:
+        process.kill()
+        process.wait()
+        raise AssertionError(f"the server did not start: {log_file.read_text()}")
+    return RunningServer(process, found[1], log_file)
+
+
+@contextmanager
+def running_server(folder: Path, *options: str) -> Iterator[RunningServer]:
+    """A server that is gone at the end of the block, whatever happens in it."""
+    server = start_server(folder, *options)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        assert server.process.stdout is not None
+        server.process.stdout.close()

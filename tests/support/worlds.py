@@ -1,0 +1,37 @@
+"""A world that stands still until a test moves it."""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from fluvial.core.head import Incarnation
+from fluvial.world import World
+
+START_MS = 1_800_000_000_000
+
+
+@dataclass
+class ManualClock:
+    """Wall-clock milliseconds that only `advance` changes."""
+
+    now_ms: int = START_MS
+
+    def advance(self, milliseconds: int) -> None:
+        """Let time pass."""
+        self.now_ms += milliseconds
+
+
+@dataclass
+class StillWorld:
+    """A manual clock, incarnations that count up from 1, and a die that always shows the same."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    jitter: float = 0.5
+
+    def world(self) -> World:
+        """The world to hand to what is tested."""
+        numbers = count(1)
+        return World(
+            now_ms=lambda: self.clock.now_ms,
+            new_incarnation=lambda: Incarnation(next(numbers)),
+            jitter=lambda: self.jitter,
+        )
