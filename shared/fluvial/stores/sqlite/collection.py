@@ -78,8 +78,9 @@ class Collector:
             except (OSError, sqlite3.Error, StoreError) as exc:
                 log.exception("collection_failed", extra={"reason": str(exc)})
                 self._due.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), SWEEP_INTERVAL_S)
+            if not self._stopping:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._due.wait(), SWEEP_INTERVAL_S)
 
     async def _remove_orphans(self) -> None:
         """Delete segment files that a crash left between their writing and their first mention."""

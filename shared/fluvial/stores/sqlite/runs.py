@@ -28,8 +28,9 @@ class Run:
         """
         if position == self.start and self.end <= end_max and self.end - self.start <= byte_count_max:
             return self
-        first = 0 if position == self.start else bisect_right(self.ends, position)
-        if first and self.ends[first - 1] != position:
+        first = bisect_right(self.ends, position)
+        begins = self.ends[first - 1] if first else self.start
+        if begins != position:
             raise OffsetNotIssued
         fitting = bisect_right(self.ends, min(position + byte_count_max, end_max))
         ends = self.ends[first : max(fitting, first + 1)]

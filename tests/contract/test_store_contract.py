@@ -1,0 +1,325 @@
+"""What stores/contract.py promises, asked of every store."""
+
+import asyncio
+
+import pytest
+
+from fluvial.core.command import ForkPoint
+from fluvial.core.commit import Absent, Applied, Commit, Live, NoGap, NotDuplicate, Open, SeqAfter, Unmet
+from fluvial.core.errors import OffsetNotIssued, StreamVanished
+from fluvial.core.head import Head, Incarnation, ProducerStamp
+from fluvial.core.lifetime import SlidingTtl
+from fluvial.core.plan import Divergence, plan_expiry, plan_fork, plan_renewal
+from tests.support.commands import (
+    NAME,
+    OTHER,
+    append_commit,
+    close_commit,
+    create_command,
+    create_commit,
+    delete_commit,
+    stamp,
+)
+from tests.support.rigs import Rig, eventually
+from tests.support.worlds import START_MS
+
+LIFE = Incarnation(1)
+
+
+async def applied(rig: Rig, commit: Commit, name: str = NAME) -> Head:
+    """The head after a commit that must be applied."""
+    outcome = await rig.store.apply(name, commit)  # type: ignore[arg-type]
+    assert isinstance(outcome, Applied), outcome
+    assert outcome.head is not None
+    return outcome.head
+
+
+async def unmet(rig: Rig, commit: Commit) -> Unmet:
+    """The refusal of a commit that must be refused."""
+    outcome = await rig.store.apply(NAME, commit)
+    assert isinstance(outcome, Unmet)
+    return outcome
+
+
+async def read_all(rig: Rig, head: Head, byte_count_max: int = 1_000_000) -> bytes:
+    """All bytes of a stream, page by page."""
+    position, data = 0, b""
+    while position < head.tail:
+        page = await rig.store.read(head, position, byte_count_max)
+        assert page.start == position < page.end
+        assert len(page.data) == page.end - page.start
+        data, position = data + page.data, page.end
+    return data
+
+
+def fork_of(source: Head, position: int, incarnation: int = 2, *, body: bytes = b"") -> Commit:
+    """A fork of NAME at a position."""
+    command = create_command(name=OTHER, content_type=None, body=body, fork=ForkPoint(NAME, None, 0))
+    return plan_fork(command, Divergence(source, source.tail, position), Incarnation(incarnation), START_MS)
+
+
+async def test_a_created_stream_is_there_after_a_restart(rig: Rig) -> None:
+    """A head survives as it was."""
+    head = await applied(rig, create_commit(body=b"hello"))
+    await rig.reopen()
+    assert await rig.store.head(NAME) == head
+    assert await read_all(rig, head) == b"hello"
+
+
+async def test_nothing_is_where_nothing_was_created(rig: Rig) -> None:
+    """An unknown name has no head, and takes no append."""
+    assert await rig.store.head(NAME) is None
+    assert (await unmet(rig, append_commit())).requirement == Live(START_MS)
+    assert await rig.store.head(NAME) is None
+
+
+async def test_a_second_create_is_refused_and_tells_what_is_there(rig: Rig) -> None:
+    """Unmet carries the head that was in the way."""
+    head = await applied(rig, create_commit())
+    refusal = await unmet(rig, create_commit(incarnation=2))
+    assert refusal == Unmet(Absent(START_MS), head)
+
+
+async def test_appends_land_in_the_order_of_their_calls(rig: Rig) -> None:
+    """Commits of one stream take effect in the order in which their calls began."""
+    await applied(rig, create_commit())
+    batches = [b"%03d," % number for number in range(200)]
+    outcomes = await asyncio.gather(*(rig.store.apply(NAME, append_commit(batch)) for batch in batches))
+    tails = [outcome.head.tail for outcome in outcomes if isinstance(outcome, Applied) and outcome.head]
+    assert tails == [4 * number for number in range(1, 201)]
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert await read_all(rig, head) == b"".join(batches)
+    assert rig.raw_bytes(LIFE) == b"".join(batches)
+
+
+async def test_an_unmet_commit_leaves_no_trace(rig: Rig) -> None:
+    """A commit whose last requirement fails changes neither head nor bytes."""
+    before = await applied(rig, create_commit(body=b"first"))
+    before = await applied(rig, append_commit(b"!", stream_seq="b"))
+    refusal = await unmet(rig, append_commit(b"lost", stream_seq="a", producer=stamp()))
+    assert refusal.requirement == SeqAfter("a")
+    assert await rig.store.head(NAME) == before
+    assert rig.raw_bytes(LIFE) == b"first!"
+
+
+async def test_a_refusal_is_judged_on_the_commits_before_it(rig: Rig) -> None:
+    """Within one group, too, a later commit sees what an earlier one did."""
+    await applied(rig, create_commit())
+    closed, late = await asyncio.gather(
+        rig.store.apply(NAME, close_commit()), rig.store.apply(NAME, append_commit(b"late"))
+    )
+    assert isinstance(closed, Applied)
+    assert isinstance(late, Unmet)
+    assert late.requirement == Open()
+    assert late.head == closed.head
+    assert rig.raw_bytes(LIFE) == b""
+
+
+async def test_a_producer_retry_is_told_apart_after_a_restart(rig: Rig) -> None:
+    """Producer state is as durable as the data it came with."""
+    await applied(rig, create_commit())
+    await applied(rig, append_commit(b"one", producer=stamp(seq=0)))
+    await rig.reopen()
+    assert isinstance((await unmet(rig, append_commit(b"one", producer=stamp(seq=0)))).requirement, NotDuplicate)
+    assert isinstance((await unmet(rig, append_commit(b"three", producer=stamp(seq=2)))).requirement, NoGap)
+    await applied(rig, append_commit(b"two", producer=stamp(seq=1)))
+    assert rig.raw_bytes(LIFE) == b"onetwo"
+
+
+async def test_many_producers_keep_their_states(rig: Rig) -> None:
+    """More producers than any cache holds: each one's retry is a duplicate, each one's next batch lands."""
+    await applied(rig, create_commit())
+    producers = [f"producer-{number}" for number in range(300)]
+    for seq in (0, 1):
+        await asyncio.gather(
+            *(rig.store.apply(NAME, append_commit(b"x", producer=ProducerStamp(one, 0, seq))) for one in producers)
+        )
+    outcomes = await asyncio.gather(
+        *(rig.store.apply(NAME, append_commit(b"x", producer=ProducerStamp(one, 0, 1))) for one in producers)
+    )
+    assert all(isinstance(one, Unmet) and isinstance(one.requirement, NotDuplicate) for one in outcomes)
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert (head.tail, head.producer_count) == (600, 300)
+
+
+async def test_a_page_ends_at_a_batch_boundary(rig: Rig) -> None:
+    """As many whole batches as fit, and at least one."""
+    await applied(rig, create_commit())
+    for batch in (b"aaaa", b"bb", b"cccccc"):
+        head = await applied(rig, append_commit(batch))
+    assert (await rig.store.read(head, 0, 6)).data == b"aaaabb"
+    assert (await rig.store.read(head, 0, 7)).data == b"aaaabb"
+    assert (await rig.store.read(head, 0, 1)).data == b"aaaa"
+    assert (await rig.store.read(head, 6, 1)).data == b"cccccc"
+    await rig.reopen()
+    assert (await rig.store.read(head, 0, 7)).data == b"aaaabb"
+    assert (await rig.store.read(head, 4, 100)).data == b"bbcccccc"
+
+
+async def test_a_position_inside_a_batch_is_no_offset(rig: Rig) -> None:
+    """OffsetNotIssued, from memory and from the disk."""
+    await applied(rig, create_commit(body=b"aaaa"))
+    head = await applied(rig, append_commit(b"bbbb"))
+    for _ in range(2):
+        for position in (1, 3, 5, 7):
+            with pytest.raises(OffsetNotIssued):
+                await rig.store.read(head, position, 100)
+        await rig.reopen()
+
+
+async def test_an_old_head_reads_what_it_knew_of(rig: Rig) -> None:
+    """A page never goes past the tail of the head it is read with."""
+    old = await applied(rig, create_commit(body=b"one"))
+    await applied(rig, append_commit(b"two"))
+    assert (await rig.store.read(old, 0, 100)).data == b"one"
+
+
+async def test_wait_tells_at_once_what_the_reader_has_not_seen(rig: Rig) -> None:
+    """A commit between the read and the wait is not missed."""
+    seen = await applied(rig, create_commit())
+    now = await applied(rig, append_commit())
+    assert await rig.store.wait(NAME, seen, 10) == now
+
+
+@pytest.mark.parametrize("news", [append_commit(b"x"), close_commit(), delete_commit()], ids=["bytes", "close", "end"])
+async def test_wait_ends_with_the_next_news(rig: Rig, news: Commit) -> None:
+    """Bytes, closure and the end of the life wake whoever waits."""
+    seen = await applied(rig, create_commit())
+    waiting = [asyncio.create_task(rig.store.wait(NAME, seen, 10)) for _ in range(3)]
+    await asyncio.sleep(0)
+    outcome = await rig.store.apply(NAME, news)
+    assert isinstance(outcome, Applied)
+    assert await asyncio.gather(*waiting) == [outcome.head] * 3
+
+
+async def test_wait_gives_up_in_time(rig: Rig) -> None:
+    """The head as it is, when nothing happened."""
+    seen = await applied(rig, create_commit())
+    assert await rig.store.wait(NAME, seen, 0.01) == seen
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind(rig: Rig) -> None:
+    """Cancelling frees all that the call holds."""
+    seen = await applied(rig, create_commit())
+    waiting = asyncio.create_task(rig.store.wait(NAME, seen, 10))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert rig.store._waiters.count == 0  # type: ignore[attr-defined]
+
+
+async def test_a_deleted_stream_is_gone_and_its_name_is_free(rig: Rig) -> None:
+    """The next life knows nothing of the one before."""
+    old = await applied(rig, create_commit(body=b"old"))
+    assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
+    assert await rig.store.head(NAME) is None
+    new = await applied(rig, create_commit(incarnation=2, body=b"new"))
+    await rig.reopen()
+    assert await read_all(rig, new) == b"new"
+    assert new.incarnation != old.incarnation
+
+
+async def test_reading_a_life_that_has_ended_says_so(rig: Rig) -> None:
+    """StreamVanished, once its bytes are collected."""
+    head = await applied(rig, create_commit(body=b"x"))
+    await rig.store.apply(NAME, delete_commit())
+    await rig.reopen()
+    await eventually(lambda: rig.raw_bytes(LIFE) == b"", lambda: rig.store.apply(OTHER, delete_commit()))
+    with pytest.raises(StreamVanished):
+        await rig.store.read(head, 0, 1)
+
+
+async def test_an_expired_stream_makes_way(rig: Rig) -> None:
+    """A create takes the place of a life that has run out."""
+    await applied(rig, create_commit(lifetime=SlidingTtl(1), body=b"old"))
+    later = START_MS + 2_000
+    assert isinstance((await unmet(rig, append_commit(now_ms=later))).requirement, Live)
+    new = await applied(rig, create_commit(incarnation=2, now_ms=later))
+    assert (new.incarnation, new.tail) == (2, 0)
+
+
+async def test_use_moves_a_sliding_deadline(rig: Rig) -> None:
+    """Renewals and appends move it; a sweep before it does nothing, one after it ends the life."""
+    first = await applied(rig, create_commit(lifetime=SlidingTtl(10)))
+    assert first.live_until_ms == START_MS + 10_500
+    renewed = await applied(rig, plan_renewal(START_MS + 5_000))
+    assert renewed.live_until_ms == START_MS + 15_500
+    written = await applied(rig, append_commit(now_ms=START_MS + 6_000))
+    await rig.reopen()
+    assert written.live_until_ms == START_MS + 16_500
+    assert isinstance(await rig.store.apply(NAME, plan_expiry(START_MS + 16_499)), Unmet)
+    assert isinstance(await rig.store.apply(NAME, plan_expiry(START_MS + 16_500)), Applied)
+    assert await rig.store.head(NAME) is None
+
+
+async def test_a_fork_reads_inherited_bytes_and_its_own(rig: Rig) -> None:
+    """One page over the boundary; the source's later bytes are not the fork's."""
+    source = await applied(rig, create_commit(body=b"shared,"))
+    fork = await applied(rig, fork_of(source, source.tail, body=b"mine,"), OTHER)
+    await applied(rig, append_commit(b"theirs,"))
+    assert fork.tail == len(b"shared,mine,")
+    assert (await rig.store.read(fork, 0, 100)).data == b"shared,mine,"
+    await rig.reopen()
+    assert await read_all(rig, fork, 1) == b"shared,mine,"
+    now = await rig.store.head(NAME)
+    assert now is not None
+    assert now.references == 1
+
+
+async def test_a_fork_may_diverge_inside_a_batch(rig: Rig) -> None:
+    """The boundary is an offset of the fork's, though it is none of its source's."""
+    source = await applied(rig, create_commit(body=b"abcdef"))
+    fork = await applied(rig, fork_of(source, 4, body=b"XY"), OTHER)
+    for _ in range(2):
+        assert await read_all(rig, fork) == b"abcdXY"
+        assert (await rig.store.read(fork, 4, 10)).data == b"XY"
+        assert (await rig.store.read(fork, 0, 1)).data == b"abcd"
+        with pytest.raises(OffsetNotIssued):
+            await rig.store.read(source, 4, 10)
+        await rig.reopen()
+
+
+async def test_a_deleted_source_is_hidden_until_its_last_fork_goes(rig: Rig) -> None:
+    """Its bytes serve the fork; then the whole chain ends at once."""
+    source = await applied(rig, create_commit(body=b"shared"))
+    fork = await applied(rig, fork_of(source, source.tail, body=b"mine"), OTHER)
+    hidden = await applied(rig, delete_commit())
+    assert hidden.soft_deleted
+    assert isinstance((await unmet(rig, create_commit(incarnation=3))).requirement, Absent)
+    await rig.reopen()
+    assert await read_all(rig, fork) == b"sharedmine"
+    assert isinstance(await rig.store.apply(OTHER, delete_commit()), Applied)
+    assert await rig.store.head(NAME) is None
+    assert await rig.store.head(OTHER) is None
+
+
+async def test_a_fork_of_a_source_that_has_gone_is_refused(rig: Rig) -> None:
+    """The source is judged in the same step as the fork's own name."""
+    source = await applied(rig, create_commit(body=b"x"))
+    fork = fork_of(source, source.tail)
+    await rig.store.apply(NAME, delete_commit())
+    assert isinstance(await rig.store.apply(OTHER, fork), Unmet)
+    assert await rig.store.head(OTHER) is None
+
+
+async def test_a_closed_stream_stays_closed(rig: Rig) -> None:
+    """The closing stamp is kept, so that its producer's retry can be told apart."""
+    await applied(rig, create_commit())
+    await applied(rig, append_commit(b"end", producer=stamp(), closes=True))
+    await rig.reopen()
+    refusal = await unmet(rig, append_commit(b"more"))
+    assert refusal.requirement == Open()
+    assert refusal.head is not None
+    assert refusal.head.closed_by == stamp()
+
+
+async def test_a_batch_larger_than_any_page_is_read_whole(rig: Rig) -> None:
+    """A page is never empty before the tail."""
+    large = bytes(range(256)) * 20_000
+    await applied(rig, create_commit())
+    head = await applied(rig, append_commit(large))
+    assert (await rig.store.read(head, 0, 1_000)).data == large
+    await rig.reopen()
+    assert (await rig.store.read(head, 0, 1_000)).data == large

@@ -1,0 +1,351 @@
+"""Random histories with restarts, against a model of the protocol that shares no code with the stores.
+
+The model knows streams as lists of batches and copies a fork's bytes; it has neither heads, requirements,
+lineages nor incarnations.
+"""
+
+import asyncio
+import tempfile
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fluvial.core.command import Append, Close, Create, Delete, ForkPoint
+from fluvial.core.errors import RefusedRequest
+from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, life_of
+from fluvial.core.lifetime import SlidingTtl
+from fluvial.core.names import StreamName
+from fluvial.core.plan import plan_append, plan_close, plan_delete, plan_expiry
+from fluvial.core.response import append_response, create_response, delete_response
+from fluvial.operations.creating import create
+from tests.support.rigs import RIGS, Rig
+from tests.support.worlds import START_MS
+
+NAMES = [StreamName(name) for name in "abcd"]
+TTL_S = 100
+SLACK_MS = 5_000
+
+
+@dataclass
+class Stream:
+    """A stream as the protocol describes it, nothing more."""
+
+    batches: list[bytes] = field(default_factory=list)
+    closed: bool = False
+    closed_by: tuple[str, int, int] | None = None
+    last_seq: str | None = None
+    producers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    source: "Stream | None" = None
+    fork_count: int = 0
+    hidden: bool = False
+    expires_ms: int | None = None
+    is_ttl: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """All bytes."""
+        return b"".join(self.batches)
+
+
+class Model:
+    """What a Durable Streams server answers, by name."""
+
+    def __init__(self) -> None:
+        """No stream."""
+        self.now_ms = START_MS
+        self.streams: dict[str, Stream] = {}
+
+    def find(self, name: str) -> Stream | int:
+        """The live stream of a name, or the status that says why there is none."""
+        stream = self.streams.get(name)
+        if stream is None:
+            return 404
+        if stream.hidden:
+            return 410
+        if stream.expires_ms is not None and stream.expires_ms <= self.now_ms:
+            return 410 if stream.fork_count else 404
+        return stream
+
+    def end(self, name: str) -> None:
+        """Hide a stream that has forks; else remove it, and whatever only it still needed."""
+        stream = self.streams[name]
+        stream.hidden = True
+        if stream.fork_count:
+            return
+        del self.streams[name]
+        source = stream.source
+        if source is not None:
+            source.fork_count -= 1
+            for other, candidate in list(self.streams.items()):
+                if candidate is source and source.hidden:
+                    self.end(other)
+
+    def create(self, name: str, first: Stream, source: str | None = None, keep: int = 0) -> int:
+        """PUT of a stream like `first`; a fork keeps the source's first `keep` batches before its own."""
+        existing = self.find(name)
+        if existing == 410:
+            return 409
+        if isinstance(existing, Stream):
+            return 409  # the machine varies what it asks for, so a match is checked elsewhere
+        origin: Stream | int | None = None
+        if source is not None:
+            origin = self.find(source)
+            if isinstance(origin, int):
+                return 404 if origin == 404 else 409
+        if name in self.streams:
+            self.end(name)
+        if isinstance(origin, Stream):
+            first.batches = origin.batches[:keep] + first.batches
+            first.source, first.is_ttl = origin, first.is_ttl or origin.is_ttl
+            origin.fork_count += 1
+        self.use(first)
+        self.streams[name] = first
+        return 201
+
+    def use(self, stream: Stream) -> None:
+        """A write to a stream with a sliding window."""
+        if stream.is_ttl:
+            stream.expires_ms = self.now_ms + TTL_S * 1_000 + SLACK_MS
+
+    def append(
+        self, name: str, body: bytes, seq: str | None, producer: tuple[str, int, int] | None, *, closes: bool
+    ) -> int:
+        """POST, with the protocol's order of refusals."""
+        stream = self.find(name)
+        if isinstance(stream, int):
+            return stream
+        if stream.closed:
+            return 204 if self._is_closing_retry(stream, body, producer) else 409
+        if producer is not None:
+            refused = self._producer_refusal(stream, producer)
+            if refused:
+                return refused
+        if seq is not None and stream.last_seq is not None and seq <= stream.last_seq:
+            return 409
+        if body:
+            stream.batches = [*stream.batches, body]
+        if seq is not None:
+            stream.last_seq = seq
+        if producer is not None:
+            stream.producers[producer[0]] = producer[1:]
+        if closes:
+            stream.closed, stream.closed_by = True, producer
+        self.use(stream)
+        return 200 if producer and body else 204
+
+    def _is_closing_retry(self, stream: Stream, body: bytes, producer: tuple[str, int, int] | None) -> bool:
+        if producer is not None:
+            return stream.closed_by == producer
+        return not body
+
+    def _producer_refusal(self, stream: Stream, producer: tuple[str, int, int]) -> int | None:
+        name, epoch, seq = producer
+        known = stream.producers.get(name)
+        if known is None:
+            return None if seq == 0 else 409
+        if epoch < known[0]:
+            return 403
+        if epoch > known[0]:
+            return None if seq == 0 else 400
+        if seq <= known[1]:
+            return 204
+        return None if seq == known[1] + 1 else 409
+
+
+names = st.sampled_from(NAMES)
+picks = st.integers(0, 9)
+seldom = st.sampled_from([False] * 9 + [True])
+bodies = st.binary(min_size=1, max_size=40)
+producers = st.none() | st.tuples(st.sampled_from("pq"), st.integers(0, 2), st.integers(0, 3))
+
+
+class StoreAnswersLikeModel(RuleBasedStateMachine):
+    """Every command gets the model's status, and every stream has the model's bytes, restarts or not."""
+
+    kind = "memory"
+
+    @initialize()
+    def begin(self) -> None:
+        """An empty store on a loop of its own."""
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.context: AbstractAsyncContextManager[Any] = RIGS[self.kind](Path(self.folder.name) / "data")
+        self.rig: Rig = self.runner.run(self.context.__aenter__())
+        self.model = Model()
+
+    def teardown(self) -> None:
+        """Close everything."""
+        if hasattr(self, "runner"):
+            self.runner.run(self.context.__aexit__(None, None, None))
+            self.runner.close()
+            self.folder.cleanup()
+
+    def head(self, name: StreamName) -> Head | None:
+        """The head as a client would come to see it."""
+        return self.runner.run(self.rig.store.head(name))
+
+    @rule(name=names, body=st.just(b"") | bodies, closed=seldom, ttl=st.booleans())
+    def create(self, name: StreamName, body: bytes, *, closed: bool, ttl: bool) -> None:
+        """PUT of a new stream."""
+        command = Create(
+            name=name,
+            content_type="text/x-unlike-any",
+            body=body,
+            closed=closed,
+            lifetime=SlidingTtl(TTL_S) if ttl else None,
+        )
+        existing = self.model.find(name)
+        status = self.put(command)
+        if status == 200:
+            assert isinstance(existing, Stream)
+            assert (existing.closed, existing.is_ttl, existing.source) == (closed, ttl, None)
+        else:
+            assert status == self.model.create(name, Stream([body] if body else [], closed=closed, is_ttl=ttl))
+
+    def picked(self, pick: int) -> StreamName:
+        """A live stream, mostly: what nothing is at has little to tell."""
+        live = [name for name in NAMES if isinstance(self.model.find(name), Stream)]
+        return live[pick % len(live)] if live and pick else NAMES[pick % len(NAMES)]
+
+    @rule(name=names, pick=picks, body=st.just(b"") | bodies, keep=st.integers(0, 3))
+    def fork(self, name: StreamName, pick: int, body: bytes, keep: int) -> None:
+        """PUT of a fork at one of the source's batch boundaries."""
+        source = self.picked(pick)
+        origin = self.model.find(source)
+        batches = origin.batches if isinstance(origin, Stream) else []
+        keep = min(keep, len(batches))
+        offset = len(b"".join(batches[:keep]))
+        command = Create(name=name, content_type=None, body=body, fork=ForkPoint(source, offset, 0), lifetime=None)
+        status = self.put(command)
+        if status != 200:
+            assert status == self.model.create(name, Stream([body] if body else []), source, keep)
+
+    def put(self, command: Create) -> int:
+        """The status of a PUT."""
+        world = self.rig.still.world()
+        fresh = type(world)(world.now_ms, self.fresh_incarnation, world.jitter)
+        try:
+            outcome = self.runner.run(create(self.rig.store, fresh, command))
+        except RefusedRequest as exc:
+            return exc.status
+        return create_response(command, outcome, b"").status
+
+    incarnations = 0
+
+    def fresh_incarnation(self) -> Incarnation:
+        """A number that no life has had."""
+        StoreAnswersLikeModel.incarnations += 1
+        return Incarnation(StoreAnswersLikeModel.incarnations)
+
+    @rule(
+        pick=picks,
+        body=bodies,
+        seq=st.none() | st.sampled_from(["1", "2", "3"]),
+        producer=producers,
+        closes=seldom,
+    )
+    def append(
+        self, pick: int, body: bytes, seq: str | None, producer: tuple[str, int, int] | None, *, closes: bool
+    ) -> None:
+        """POST with a body."""
+        name = self.picked(pick)
+        head = self.head(name)
+        command = Append(
+            name=name,
+            content_type=head.content_type if head else "text/plain",
+            data=body,
+            closes=closes,
+            stream_seq=seq,
+            producer=ProducerStamp(*producer) if producer else None,
+        )
+        outcome = self.runner.run(self.rig.store.apply(name, plan_append(command, self.rig.still.clock.now_ms)))
+        assert append_response(command, outcome).status == self.model.append(name, body, seq, producer, closes=closes)
+
+    @rule(pick=picks, producer=producers)
+    def close(self, pick: int, producer: tuple[str, int, int] | None) -> None:
+        """POST that only closes."""
+        name = self.picked(pick)
+        command = Close(name=name, producer=ProducerStamp(*producer) if producer else None)
+        outcome = self.runner.run(self.rig.store.apply(name, plan_close(command, self.rig.still.clock.now_ms)))
+        assert append_response(command, outcome).status == self.model.append(name, b"", None, producer, closes=True)
+
+    @rule(pick=picks)
+    def delete(self, pick: int) -> None:
+        """DELETE."""
+        name = self.picked(pick)
+        outcome = self.runner.run(self.rig.store.apply(name, plan_delete(self.rig.still.clock.now_ms)))
+        status = delete_response(Delete(name), outcome).status
+        found = self.model.find(name)
+        if isinstance(found, Stream):
+            assert status == 204
+            self.model.end(name)
+        else:
+            assert status == found
+
+    @rule(milliseconds=st.sampled_from([1, 1, 50_000, 200_000]))
+    def pass_time(self, milliseconds: int) -> None:
+        """Some streams may run out."""
+        self.rig.still.clock.advance(milliseconds)
+        self.model.now_ms += milliseconds
+
+    @rule(name=names)
+    def sweep(self, name: StreamName) -> None:
+        """The store ends what has run out; no client can tell."""
+        stream = self.model.streams.get(name)
+        now_ms = self.model.now_ms
+        self.runner.run(self.rig.store.apply(name, plan_expiry(now_ms)))
+        if stream and not stream.hidden and stream.expires_ms is not None and stream.expires_ms <= now_ms:
+            self.model.end(name)
+
+    @precondition(lambda self: self.kind != "memory")
+    @rule()
+    def restart(self) -> None:
+        """Whatever was answered is on disk."""
+        self.runner.run(self.rig.reopen())
+
+    @rule(pick=picks, byte_count_max=st.integers(1, 100))
+    def read(self, pick: int, byte_count_max: int) -> None:
+        """GET, page by page, from every batch boundary."""
+        name = self.picked(pick)
+        found = self.model.find(name)
+        if isinstance(found, int):
+            return
+        head = self.head(name)
+        assert head is not None
+        position, data = 0, b""
+        while position < head.tail:
+            page = self.runner.run(self.rig.store.read(head, position, byte_count_max))
+            data, position = data + page.data, page.end
+        assert data == found.data
+
+    @invariant()
+    def heads_agree(self) -> None:
+        """What HEAD tells of every name."""
+        if not hasattr(self, "rig"):
+            return
+        for name in NAMES:
+            head, found = self.head(name), self.model.find(name)
+            life = life_of(head, self.model.now_ms)
+            if isinstance(found, int):
+                assert life is (Life.GONE if found == 410 else Life.ABSENT)
+            else:
+                assert life is Life.LIVE
+                assert head is not None
+                assert (head.tail, head.closed) == (len(found.data), found.closed)
+
+
+class SqliteAnswersLikeModel(StoreAnswersLikeModel):
+    """The same, of the embedded store."""
+
+    kind = "sqlite"
+
+
+StoreAnswersLikeModel.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+SqliteAnswersLikeModel.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestMemoryStore = StoreAnswersLikeModel.TestCase
+TestSqliteStore = SqliteAnswersLikeModel.TestCase
