@@ -289,13 +289,20 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
 
     @rule(milliseconds=st.sampled_from([1, 1, 50_000, 200_000]))
     def pass_time(self, milliseconds: int) -> None:
-        """Some streams may run out."""
+        """Some streams may run out; a store that sweeps by itself may do so at any time from then on."""
         self.rig.still.clock.advance(milliseconds)
         self.model.now_ms += milliseconds
+        if self.kind != "memory":
+            for name in NAMES:
+                self.sweep(name)
 
     @rule(name=names)
+    def sweep_one(self, name: StreamName) -> None:
+        """A sweep comes by."""
+        self.sweep(name)
+
     def sweep(self, name: StreamName) -> None:
-        """The store ends what has run out; no client can tell."""
+        """End a stream that has run out; to a client it is gone already."""
         stream = self.model.streams.get(name)
         now_ms = self.model.now_ms
         self.runner.run(self.rig.store.apply(name, plan_expiry(now_ms)))
