@@ -54,7 +54,9 @@ class Expired:
 
     def holds(self, head: Head | None) -> bool:
         """True for what a sweep may collect."""
-        return bool(head and not head.soft_deleted and head.live_until_ms and head.live_until_ms <= self.now_ms)
+        if head is None or head.soft_deleted or head.live_until_ms is None:
+            return False
+        return head.live_until_ms <= self.now_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from fluvial.core.limits import CONTENT_TYPE_BYTES_MAX
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 JSON_MEDIA_TYPE: Final = "application/json"
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  RFC 9110's `token`, not a secret
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105  RFC 9110's `token`, not a secret
 _MEDIA_TYPE: Final = re.compile(rf"{_TOKEN}/{_TOKEN}")
-_PARAMETERS: Final = re.compile(rf'(?:\s*;\s*(?:{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f]*"))?)*\s*')
+#: Possessive throughout: a header that nearly matches must not be tried in every other way.
+_PARAMETERS: Final = re.compile(rf'(?:[ \t]*+;[ \t]*+(?:{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f]*+"))?+)*+[ \t]*+')
 
 
 @lru_cache(maxsize=1_024)
@@ -24,7 +25,7 @@ def media_type(content_type: str) -> str:
 @lru_cache(maxsize=1_024)
 def parse_content_type(value: str) -> str | None:
     """The header's value, stripped; None when it is blank. RefusedRequest when it is no media type."""
-    value = value.strip()
+    value = value.strip(" \t")
     if not value:
         return None
     if len(value) > CONTENT_TYPE_BYTES_MAX:

@@ -44,12 +44,17 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a fork comes from: its source's life, and the divergence as it was asked for (spec 4.2)."""
+    """Where a fork comes from: its source's life, and what was asked for (spec 4.2).
+
+    `depth` counts its ancestors; `inherits_lifetime` tells that the request named no lifetime of its own.
+    """
 
     source: StreamName
     incarnation: Incarnation
     fork_offset: int
     sub_offset: int
+    depth: int
+    inherits_lifetime: bool
 
 
 class Life(Enum):

@@ -40,8 +40,8 @@ EVENT_BYTES_MAX: Final = 65_536
 #: Producers are kept as long as the stream (spec 5.2.1, Producer State Cleanup), so they are counted.
 PRODUCERS_PER_STREAM_MAX: Final = 100_000
 
-#: A fork copies its source's lineage; each ancestor costs a read a look-up.
-LINEAGE_SPANS_MAX: Final = 64
+#: A fork copies its source's lineage into its head, and its end may end every ancestor in the same step.
+FORK_DEPTH_MAX: Final = 64
 
 #: One hundred years: past it a deadline in milliseconds would leave RFC 3339's four-digit years.
 TTL_SECONDS_MAX: Final = 100 * 366 * 86_400

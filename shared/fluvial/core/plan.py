@@ -34,7 +34,7 @@ from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, lineage_of_fork
 from fluvial.core.json_mode import EmptyArray, message_ends, stored_messages
 from fluvial.core.lifetime import first_deadline_ms
-from fluvial.core.limits import LINEAGE_SPANS_MAX, POSITION_MAX
+from fluvial.core.limits import FORK_DEPTH_MAX, POSITION_MAX
 
 OPEN = Open()
 END = End()
@@ -143,13 +143,9 @@ def plan_fork(create: Create, divergence: Divergence, incarnation: Incarnation, 
     """A stream that inherits the source's bytes before the divergence; it begins open, with no writer state."""
     assert create.fork is not None, "only a fork has a source"
     source = divergence.source
-    lineage = lineage_of_fork(source, divergence.position)
-    if len(lineage) > LINEAGE_SPANS_MAX:
-        raise RefusedRequest(
-            ErrorCode.FORK_TOO_DEEP,
-            f"the fork would have more than {LINEAGE_SPANS_MAX} ancestors",
-            409,
-        )
+    depth = 1 if source.origin is None else source.origin.depth + 1
+    if depth > FORK_DEPTH_MAX:
+        raise RefusedRequest(ErrorCode.FORK_TOO_DEEP, f"a fork may have up to {FORK_DEPTH_MAX} ancestors", 409)
     lifetime = create.lifetime if create.lifetime is not None else source.lifetime
     head = Head(
         incarnation=incarnation,
@@ -157,8 +153,15 @@ def plan_fork(create: Create, divergence: Divergence, incarnation: Incarnation, 
         lifetime=lifetime,
         live_until_ms=first_deadline_ms(lifetime, now_ms),
         tail=divergence.position,
-        origin=Origin(create.fork.source, source.incarnation, divergence.anchor, create.fork.sub_offset),
-        lineage=lineage,
+        origin=Origin(
+            source=create.fork.source,
+            incarnation=source.incarnation,
+            fork_offset=divergence.anchor,
+            sub_offset=create.fork.sub_offset,
+            depth=depth,
+            inherits_lifetime=create.lifetime is None,
+        ),
+        lineage=lineage_of_fork(source, divergence.position),
     )
     effects = (Begin(head), *_first_effects(create, head.content_type))
     requires: tuple[Requirement, ...] = (Live(now_ms), SameLife(source.incarnation))

@@ -235,10 +235,10 @@ def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
 def _difference(command: Create, head: Head) -> str | None:
     """The first part of the configuration in which an existing stream differs from what is asked for."""
     wanted_type = command.content_type or (head.content_type if command.fork else DEFAULT_CONTENT_TYPE)
-    wants_inherited_lifetime = command.fork is not None and command.lifetime is None
     if media_type(wanted_type) != media_type(head.content_type):
         return "content type"
-    if not wants_inherited_lifetime and not same_lifetime(command.lifetime, head.lifetime):
+    inherits = head.origin is not None and head.origin.inherits_lifetime
+    if not same_lifetime(command.lifetime, None if inherits else head.lifetime):
         return "lifetime"
     if command.closed is not head.closed:
         return "closure status"

@@ -127,17 +127,19 @@ def _end_life(name: StreamName, head: Head, head_of: HeadOf, change: Transition)
     if head.references:
         change.heads[name] = replace(head, soft_deleted=True)
         return
-    change.heads[name] = None
-    change.dropped.append(head.incarnation)
-    if head.origin is None:
-        return
-    # "Garbage collection cascades [...] up the fork chain." -- spec 4.2
-    source_name = head.origin.source
-    source = change.heads[source_name] if source_name in change.heads else head_of(source_name)
-    if source is None or source.incarnation != head.origin.incarnation:
-        return
-    released = replace(source, references=source.references - 1)
-    if released.soft_deleted and not released.references:
-        _end_life(source_name, released, head_of, change)
-    else:
-        change.heads[source_name] = released
+    ending: Head | None = head
+    while ending is not None:
+        change.heads[name] = None
+        change.dropped.append(ending.incarnation)
+        origin, ending = ending.origin, None
+        if origin is None:
+            return
+        # "Garbage collection cascades [...] up the fork chain." -- spec 4.2
+        name = origin.source
+        source = change.heads[name] if name in change.heads else head_of(name)
+        if source is None or source.incarnation != origin.incarnation:
+            return
+        released = replace(source, references=source.references - 1)
+        change.heads[name] = released
+        if released.soft_deleted and not released.references:
+            ending = released

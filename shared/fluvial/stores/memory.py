@@ -44,11 +44,13 @@ class MemoryStore:
         for incarnation in change.dropped:
             self._logs.pop(incarnation, None)
         for changed, head in change.heads.items():
+            before = self._heads.get(changed)
             if head is None:
-                del self._heads[changed]
+                self._heads.pop(changed, None)
             else:
                 self._heads[changed] = head
-            self._waiters.wake(changed, head)
+            if before is None or has_news(head, before):
+                self._waiters.wake(changed, head)
         return applied
 
     async def head(self, name: StreamName) -> Head | None:

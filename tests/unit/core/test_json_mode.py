@@ -31,16 +31,7 @@ def test_one_level_of_array_is_flattened_and_no_byte_is_re_encoded(body: bytes, 
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[1,]", b"nul", b"NaN", b"Infinity", b"01", b"1.", b"'x'", b'"\x01"', b'"\\x"', b"1 2", b'{"a":1}{"b":2}']
-    + [
-        b"\xef\xbb\xbf1",
-        b'"\xff"',
-        b'["\xc3"]',
-        b'{"a":"\xed\xa0\x80"}',
-        b"[" * 100_000,
-        b"[" * 100_000 + b"]" * 100_000,
-    ]
-    + [b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b" ", b"\x00", b'{"a":1,}', b'"\\ud800"'],
+    [b"{", b"[1,]", b"nul", b"NaN", b"Infinity", b"01", b"1.", b"'x'", b'"\x01"', b'"\\x"', b"1 2", b'{"a":1}{"b":2}', b"\xef\xbb\xbf1", b'"\xff"', b'["\xc3"]', b'{"a":"\xed\xa0\x80"}', b"[" * 100000, b"[" * 100000 + b"]" * 100000, b'{"a":' * 100000 + b"1" + b"}" * 100000, b" ", b"\x00", b'{"a":1,}', b'"\\ud800"'],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     """Malformed, cut off, not UTF-8 or nested without end."""

@@ -49,6 +49,7 @@ class Collector:
         self._group_commit = group_commit
         self._due = asyncio.Event()
         self._stopping = False
+        self.orphans_removed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -67,54 +68,72 @@ class Collector:
             await self._task
 
     async def _collect_for_ever(self) -> None:
-        orphans_removed = False
         while not self._stopping:
             try:
-                if not orphans_removed:
+                if not self.orphans_removed.is_set():
                     await self._remove_orphans()
-                    orphans_removed = True
+                    self.orphans_removed.set()
                 await self._end_expired()
                 await self._collect_ended()
-            except (OSError, sqlite3.Error, StoreError) as exc:
-                log.exception("collection_failed", extra={"reason": str(exc)})
+            except Exception:  # whatever it is, the next round may do better
+                log.exception("collection_failed")
                 self._due.clear()
             if not self._stopping:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._due.wait(), SWEEP_INTERVAL_S)
 
     async def _remove_orphans(self) -> None:
-        """Delete segment files that a crash left between their writing and their first mention."""
-        for key in await asyncio.to_thread(self._files.all_keys):
-            used = self._reader.execute(SQL.has_segment, (key.incarnation, key.end, key.start)).fetchone()
-            if used is None:
-                await asyncio.to_thread(self._files.remove_all, [key])
+        """Delete segment files that a crash left between their writing and their first mention.
+
+        No segment may be written meanwhile: it has a file before anything mentions it.
+        """
+        keys = await asyncio.to_thread(self._files.all_keys)
+        for start in range(0, len(keys), ROWS_PER_STEP):
+            orphans = [key for key in keys[start : start + ROWS_PER_STEP] if not self._is_used(key)]
+            await asyncio.to_thread(self._files.remove_all, orphans)
+
+    def _is_used(self, key: SegmentKey) -> bool:
+        return self._reader.execute(SQL.has_segment, (key.incarnation, key.end, key.start)).fetchone() is not None
 
     async def _end_expired(self) -> None:
+        """End what has run out; what cannot be ended is left for the next round."""
+        last_name, now_ms = "", self._now_ms()
         while not self._stopping:
-            now_ms = self._now_ms()
-            names = [row[0] for row in self._reader.execute(SQL.expired_names, (now_ms, EXPIRED_PER_STEP))]
-            await asyncio.gather(*(self._apply(name, plan_expiry(now_ms)) for name in names))
+            found = self._reader.execute(SQL.expired_names, (now_ms, last_name, EXPIRED_PER_STEP))
+            names = [StreamName(row[0]) for row in found]
+            ends = (self._apply(name, plan_expiry(now_ms)) for name in names)
+            for outcome in await asyncio.gather(*ends, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.error("expiry_failed", extra={"reason": str(outcome.__cause__ or outcome)})
             if len(names) < EXPIRED_PER_STEP:
                 return
+            last_name = names[-1]
 
     async def _collect_ended(self) -> None:
+        """Delete what is left of ended lives; what cannot be deleted is left for the next round."""
         self._due.clear()
+        last_life = -1
         while not self._stopping:
-            lives = [Incarnation(row[0]) for row in self._reader.execute(SQL.ended_lives, (LIVES_PER_STEP,))]
+            found = self._reader.execute(SQL.ended_lives, (last_life, LIVES_PER_STEP))
+            lives = [Incarnation(row[0]) for row in found]
             for incarnation in lives:
-                await self._collect(incarnation)
+                try:
+                    await self._collect(incarnation)
+                except (OSError, sqlite3.Error, StoreError):
+                    log.exception("collection_failed", extra={"incarnation": f"{incarnation:x}"})
             if len(lives) < LIVES_PER_STEP:
                 return
+            last_life = lives[-1]
 
     async def _collect(self, incarnation: Incarnation) -> None:
         """Delete one ended life: first the files, then the rows that lead to them."""
         found = self._reader.execute(SQL.segments_of, (incarnation, ROWS_PER_STEP)).fetchall()
-        while found:
+        while found and not self._stopping:
             keys = [SegmentKey(incarnation, start, end) for start, end in found]
             await asyncio.to_thread(self._files.remove_all, keys)
             await self._group_commit.submit_work(partial(_remove_segments, keys))
             found = self._reader.execute(SQL.segments_of, (incarnation, ROWS_PER_STEP)).fetchall()
-        removed = [ROWS_PER_STEP]
+        removed = [0 if found else ROWS_PER_STEP]
         while max(removed) >= ROWS_PER_STEP and not self._stopping:
             await self._group_commit.submit_work(lambda connection: _remove_some_rows(connection, incarnation, removed))
 

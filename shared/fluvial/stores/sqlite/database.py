@@ -11,7 +11,6 @@ from typing import Final
 from fluvial.core.errors import StartupRefused
 
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
-_BUSY_TIMEOUT_S: Final = 10.0
 _CACHE_KIB: Final = 16_384
 
 #: After so many pages the log is copied into the database and begun anew.
@@ -50,8 +49,8 @@ def migrations() -> list[tuple[int, str]]:
 
 
 def connect(file: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode whose every commit is fsynced before it returns."""
-    connection = sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    """A connection in autocommit mode that never waits for a lock, and fsyncs every commit before it returns."""
+    connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,6 +15,12 @@ from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rows import Row, head_row, hot_run_row, new_head_row
 from fluvial.stores.sqlite.runs import Run
 
+#: Of each head, the producers that wrote last; the others are looked up when they write again.
+PRODUCERS_KEPT_MAX: Final = 64
+
+#: One row of the hot log, unless a single batch is larger: a page that begins in it must read all of it.
+HOT_RUN_BYTES_MAX: Final = 131_072
+
 #: The durable head of a name, with the state of the producer if one is named.
 HeadOf = Callable[[StreamName, str | None], Head | None]
 
@@ -23,6 +30,8 @@ class _RunInMaking:
     start: int
     ends: list[int] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
+
+    byte_count: int = 0
 
     def run(self) -> Run:
         """The batches so far as one run."""
@@ -40,10 +49,10 @@ class Group:
     head_of: HeadOf
     heads: dict[StreamName, Head | None] = field(default_factory=dict)
     dropped: list[Incarnation] = field(default_factory=list)
-    _heads_before: dict[StreamName, Head | None] = field(default_factory=dict)
+    heads_before: dict[StreamName, Head | None] = field(default_factory=dict)
     _producers: dict[tuple[Incarnation, str], ProducerState] = field(default_factory=dict)
-    _making: dict[Incarnation, _RunInMaking] = field(default_factory=dict)
-    _runs: dict[Incarnation, Run] | None = None
+    _making: dict[Incarnation, list[_RunInMaking]] = field(default_factory=dict)
+    _runs: dict[Incarnation, list[Run]] | None = None
 
     def judge(self, name: StreamName, commit: Commit) -> Outcome:
         """Judge a commit on the heads that its predecessors in the group leave, and take in what it changes."""
@@ -54,8 +63,8 @@ class Group:
         change, applied = result
         for changed, head in change.heads.items():
             if changed not in self.heads:
-                self._heads_before[changed] = self.head_of(changed, None)
-            self.heads[changed] = head
+                self.heads_before[changed] = self.head_of(changed, None)
+            self.heads[changed] = head if head is None else _with_latest_producers(head)
         self.dropped += change.dropped
         if change.batch is not None:
             self._add_batch(change.batch)
@@ -64,17 +73,17 @@ class Group:
         return applied
 
     @property
-    def runs(self) -> dict[Incarnation, Run]:
+    def runs(self) -> dict[Incarnation, list[Run]]:
         """The batches that the group adds, by life, once all its commits are judged."""
         if self._runs is None:
-            self._runs = {incarnation: making.run() for incarnation, making in self._making.items()}
+            self._runs = {life: [making.run() for making in makings] for life, makings in self._making.items()}
         return self._runs
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Put the rows into the open transaction. Raises sqlite3.Error."""
         removed, saved, new = list[Row](), list[Row](), list[Row]()
         for name, head in self.heads.items():
-            before = self._heads_before[name]
+            before = self.heads_before[name]
             if head is None:
                 removed.append((name,))
             elif before is not None and before.incarnation == head.incarnation:
@@ -87,7 +96,7 @@ class Group:
             (SQL.save_new_head, new),
             (
                 SQL.add_hot_run,
-                [hot_run_row(incarnation, run) for incarnation, run in self.runs.items()],
+                [hot_run_row(incarnation, run) for incarnation, runs in self.runs.items() for run in runs],
             ),
             (
                 SQL.save_producer,
@@ -105,18 +114,27 @@ class Group:
         head = self.heads[name]
         if producer_id is None or head is None or producer_id in head.producers:
             return head
-        # The group has not heard of the producer; the database may have, if this life is in it already.
-        before = self._heads_before[name]
+        state = self._producers.get((head.incarnation, producer_id)) or self._durable_state(name, head, producer_id)
+        return head if state is None else replace(head, producers={**head.producers, producer_id: state})
+
+    def _durable_state(self, name: StreamName, head: Head, producer_id: str) -> ProducerState | None:
+        """What the database knows of a producer that the group has not heard of, if this life is in it already."""
+        before = self.heads_before[name]
         if before is None or before.incarnation != head.incarnation:
-            return head
+            return None
         known = self.head_of(name, producer_id)
-        if known is None or producer_id not in known.producers:
-            return head
-        return replace(head, producers={**head.producers, producer_id: known.producers[producer_id]})
+        return None if known is None else known.producers.get(producer_id)
 
     def _add_batch(self, batch: Batch) -> None:
-        making = self._making.get(batch.incarnation)
-        if making is None:
-            making = self._making[batch.incarnation] = _RunInMaking(batch.start)
-        making.ends.append(batch.end)
-        making.parts.append(batch.data)
+        makings = self._making.setdefault(batch.incarnation, [])
+        if not makings or makings[-1].byte_count + len(batch.data) > HOT_RUN_BYTES_MAX:
+            makings.append(_RunInMaking(batch.start))
+        makings[-1].ends.append(batch.end)
+        makings[-1].parts.append(batch.data)
+        makings[-1].byte_count += len(batch.data)
+
+
+def _with_latest_producers(head: Head) -> Head:
+    if len(head.producers) <= PRODUCERS_KEPT_MAX:
+        return head
+    return replace(head, producers=dict(list(head.producers.items())[-PRODUCERS_KEPT_MAX // 2 :]))

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Thread
 from typing import Final
@@ -38,6 +38,9 @@ INLINE_BYTES_MAX: Final = 262_144
 #: A commit that is alone is fsynced on the loop while fsyncs take no longer than this lately: handing it to the
 #: thread and back costs as much. A slower disk would hold up everybody else, so there the thread does it.
 INLINE_FSYNC_S_MAX: Final = 0.000_4
+
+#: How long a write of another process to the same file is waited for.
+BUSY_TIMEOUT_MS: Final = 10_000
 
 #: The weight of the last fsync in the running mean of what they take.
 _MEAN_WEIGHT: Final = 0.1
@@ -176,18 +179,25 @@ class GroupCommit:
     def _judged(self, group: Group, pending: _Pending) -> Outcome | Exception:
         try:
             return group.judge(pending.name, pending.commit)
-        except sqlite3.Error as exc:
-            log.exception("head_unreadable", extra={"stream": pending.name})
-            return _unavailable(exc)
         except StoreError as exc:
             return exc
+        except Exception as exc:  # one commit that cannot be judged must not hold up the others
+            log.exception("commit_not_judged", extra={"stream": pending.name})
+            return _unavailable(exc)
 
     def _written(self, transaction: _Transaction) -> bool:
-        """Write a small group's rows on the loop; False when that failed and everybody was told."""
+        """Write a small group's rows on the loop; False when that failed and everybody will be told."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                self._loop.call_soon(self._finished, transaction, _unavailable(exc))
+            else:  # somebody else writes to the file, e.g. a backup: the thread may wait for that, the loop may not
+                self._jobs.put(replace(transaction, is_written=False))
+            return False
+        try:
             transaction.write(self._connection)
-        except sqlite3.Error as exc:
+        except Exception as exc:  # noqa: BLE001  told to who waits for it
             self._loop.call_soon(self._finished, transaction, _unavailable(exc))
             return False
         return True
@@ -202,7 +212,7 @@ class GroupCommit:
         """Make a transaction durable; what went wrong, if anything."""
         try:
             if not transaction.is_written:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self._begin_patiently()
                 transaction.write(self._connection)
         except Exception as exc:  # noqa: BLE001  told to who waits for it
             return _unavailable(exc)
@@ -212,23 +222,50 @@ class GroupCommit:
         except sqlite3.Error as exc:
             # A full disk is found out before the transaction's last page is in the log; any other failure of
             # COMMIT may have come after it.
-            is_full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
-            error = StoreUnavailable() if is_full else StoreUncertain()
+            is_undone = exc.sqlite_errorcode == sqlite3.SQLITE_FULL or self._overwritten()
+            error = StoreUnavailable() if is_undone else StoreUncertain()
             error.__cause__ = exc
             return error
         self._fsync_s += _MEAN_WEIGHT * (time.perf_counter() - began - self._fsync_s)
         return None
 
+    def _begin_patiently(self) -> None:
+        """BEGIN on the thread, which may wait for another process's write to end. Raises sqlite3.Error."""
+        self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+
+    def _overwritten(self) -> bool:
+        """Whether a failed transaction is gone for good: a later one has taken its place in the log.
+
+        Until then its pages may be there, and a restart would take them for committed.
+        """
+        try:
+            self._rollback()
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            self._connection.execute(f"PRAGMA user_version = {version}")
+        except sqlite3.Error:
+            log.exception("log_not_overwritten")
+            return False
+        return True
+
+    def _rollback(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
     def _finished(self, transaction: _Transaction, error: Exception | None) -> None:
-        if error is not None:
-            log.error("commit_failed", extra={"reason": str(error.__cause__)})
-            try:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                log.exception("rollback_failed")
-        transaction.done(error)
-        self._start()
+        try:
+            if error is not None:
+                log.error("commit_failed", extra={"reason": str(error.__cause__)})
+                self._rollback()
+        except sqlite3.Error:
+            log.exception("rollback_failed")
+        try:
+            transaction.done(error)
+        finally:
+            self._start()
 
 
 def _unavailable(cause: Exception) -> StoreUnavailable:

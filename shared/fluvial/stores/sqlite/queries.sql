@@ -51,6 +51,13 @@ SELECT hot_run.incarnation FROM hot_run LEFT JOIN stream USING (incarnation)
  GROUP BY hot_run.incarnation
 HAVING sum(hot_run.end_offset - hot_run.start_offset) >= ? OR sum(hot_run.batch_count) >= ? OR max(stream.closed);
 
+-- name: overfull_life
+-- One life, if a rotation is due for what its hot log still holds.
+SELECT hot_run.incarnation FROM hot_run LEFT JOIN stream USING (incarnation)
+ WHERE hot_run.incarnation = ?
+ GROUP BY hot_run.incarnation
+HAVING sum(hot_run.end_offset - hot_run.start_offset) >= ? OR sum(hot_run.batch_count) >= ? OR max(stream.closed);
+
 -- name: segment_after
 -- The first segment that ends after a position.
 SELECT start_offset, end_offset, batch_count FROM segment
@@ -74,12 +81,12 @@ SELECT 1 FROM segment WHERE incarnation = ? AND end_offset = ? AND start_offset 
 SELECT 1 FROM stream WHERE incarnation = ?;
 
 -- name: expired_names
--- Names whose deadline has passed and that are not hidden already; uses stream_by_deadline.
-SELECT name FROM stream WHERE live_until_ms <= ? AND NOT soft_deleted LIMIT ?;
+-- Names after a name whose deadline has passed and that are not hidden already; uses stream_by_deadline.
+SELECT name FROM stream WHERE live_until_ms <= ? AND NOT soft_deleted AND name > ? ORDER BY name LIMIT ?;
 
 -- name: ended_lives
--- Lives that wait for their collection.
-SELECT incarnation FROM ended_life LIMIT ?;
+-- Lives after a life that wait for their collection.
+SELECT incarnation FROM ended_life WHERE incarnation > ? ORDER BY incarnation LIMIT ?;
 
 -- name: segments_of
 -- Every segment of a life.

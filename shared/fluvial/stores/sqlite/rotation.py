@@ -1,12 +1,12 @@
 """Rotation: a prefix of a hot log moves into a segment file; bytes and offsets stay as they are."""
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
-from fluvial.core.errors import StoreError
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.stores.sqlite.group_commit import GroupCommit
@@ -32,6 +32,11 @@ class _HotSize:
     byte_count: int
     batch_count: int
 
+    def add(self, runs: list[Run]) -> None:
+        for run in runs:
+            self.byte_count += run.end - run.start
+            self.batch_count += len(run.ends)
+
     def is_full(self) -> bool:
         return self.byte_count >= SEGMENT_BYTES or self.batch_count >= SEGMENT_BATCHES
 
@@ -47,31 +52,32 @@ class Rotator:
         self._sizes: dict[Incarnation, _HotSize] = {}
         self._due: dict[Incarnation, None] = {}
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._orphans_removed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, due: list[Incarnation]) -> None:
-        """Begin with the lives that are due already."""
+    def start(self, due: list[Incarnation], orphans_removed: asyncio.Event) -> None:
+        """Begin with the lives that are due already, once no file is left that a new one could be taken for."""
         self._due = dict.fromkeys(due[:DUE_MAX])
         self._wake.set()
+        self._orphans_removed = orphans_removed
         self._task = asyncio.get_running_loop().create_task(self._rotate_for_ever(), name="rotation")
 
     async def stop(self) -> None:
         """End after the segment that is being written."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
+        self._orphans_removed.set()
         if self._task is not None:
             await self._task
 
-    def grown(self, head: Head, run: Run | None) -> None:
-        """A commit added `run` to a stream's hot log, or changed its head only."""
+    def grown(self, head: Head, runs: list[Run]) -> None:
+        """A commit added runs to a stream's hot log, or changed its head only."""
         size = self._sizes.get(head.incarnation)
-        if run is not None:
-            if size is None:
-                self._sizes[head.incarnation] = size = self._measured(head, run)
-            else:
-                size.byte_count += run.end - run.start
-                size.batch_count += len(run.ends)
+        if runs and size is None:
+            self._sizes[head.incarnation] = size = self._measured(head, runs)
+        elif size is not None:
+            size.add(runs)
         if (head.closed and head.tail > head.own_start) or (size is not None and size.is_full()):
             self._is_due(head.incarnation)
 
@@ -81,12 +87,18 @@ class Rotator:
             self._sizes.pop(incarnation, None)
             self._due.pop(incarnation, None)
 
-    def _measured(self, head: Head, run: Run) -> _HotSize:
+    def _measured(self, head: Head, runs: list[Run]) -> _HotSize:
         while len(self._sizes) >= SIZES_KNOWN_MAX:
             del self._sizes[next(iter(self._sizes))]
-        if run.start == head.own_start:
-            return _HotSize(run.end - run.start, len(run.ends))
-        return _HotSize(*self._reader.execute(SQL.hot_size, (head.incarnation,)).fetchone())
+        size = _HotSize(0, 0)
+        size.add(runs)
+        if runs[0].start == head.own_start:
+            return size
+        try:
+            return _HotSize(*self._reader.execute(SQL.hot_size, (head.incarnation,)).fetchone())
+        except sqlite3.Error:
+            log.exception("hot_log_not_measured", extra={"incarnation": f"{head.incarnation:x}"})
+            return size
 
     def _is_due(self, incarnation: Incarnation) -> None:
         if len(self._due) < DUE_MAX:
@@ -94,47 +106,48 @@ class Rotator:
             self._wake.set()
 
     async def _rotate_for_ever(self) -> None:
-        while not self._stopping:
+        await self._orphans_removed.wait()
+        while not self._stopping.is_set():
             await self._wake.wait()
             self._wake.clear()
-            while self._due and not self._stopping:
+            while self._due and not self._stopping.is_set():
                 incarnation = next(iter(self._due))
                 del self._due[incarnation]
                 try:
                     await self._rotate(incarnation)
-                except (OSError, sqlite3.Error, StoreError) as exc:
+                except Exception:  # whatever it is, the other lives' rotation goes on
                     log.exception(
                         "rotation_failed",
-                        extra={"incarnation": f"{incarnation:x}", "reason": str(exc)},
+                        extra={"incarnation": f"{incarnation:x}"},
                     )
                     self._due[incarnation] = None
-                    await asyncio.sleep(REST_S)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stopping.wait(), REST_S)
 
     async def _rotate(self, incarnation: Incarnation) -> None:
         """Move what the hot log of one life holds, up to a segment's worth."""
-        runs, byte_count, batch_count = list[Run](), 0, 0
+        runs, moved = list[Run](), _HotSize(0, 0)
         for row in self._reader.execute(SQL.hot_runs_after, (incarnation, -1)):
             runs.append(run_of_row(row))
-            byte_count += runs[-1].end - runs[-1].start
-            batch_count += len(runs[-1].ends)
-            if byte_count >= SEGMENT_BYTES or batch_count >= SEGMENT_BATCHES:
+            moved.add(runs[-1:])
+            if moved.is_full():
                 break
         if not runs:
             return
         run = joined(runs)
         key = await asyncio.to_thread(self._files.write, incarnation, run)
-        await self._group_commit.submit_work(lambda connection: _cut_over(connection, key, batch_count))
+        await self._group_commit.submit_work(lambda connection: _cut_over(connection, key, len(run.ends)))
         if self._reader.execute(SQL.has_life, (incarnation,)).fetchone() is None:
             await asyncio.to_thread(self._files.remove_all, [key])
         size = self._sizes.get(incarnation)
         if size is not None:
-            size.byte_count -= byte_count
-            size.batch_count -= batch_count
-            if size.is_full():
-                self._is_due(incarnation)
+            size.byte_count -= moved.byte_count
+            size.batch_count -= moved.batch_count
+        if self._reader.execute(SQL.overfull_life, (incarnation, SEGMENT_BYTES, SEGMENT_BATCHES)).fetchone():
+            self._is_due(incarnation)
         log.debug(
             "rotated",
-            extra={"incarnation": f"{incarnation:x}", "bytes": byte_count, "batches": batch_count},
+            extra={"incarnation": f"{incarnation:x}", "bytes": moved.byte_count},
         )
 
 

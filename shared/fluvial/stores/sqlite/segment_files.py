@@ -5,6 +5,7 @@ both positions, the database the number of batches, so nothing else needs storin
 """
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from fluvial.stores.sqlite.runs import Run, packed_ends, unpacked_ends
 
 _END_BYTES: Final = 8
 _PARTIAL: Final = ".partial"
+_NAME: Final = re.compile(r"([0-9a-f]{16})-(\d{16})-(\d{16})\.segment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,11 @@ class SegmentFiles:
     """The folder of segment files; every method blocks on the disk and belongs on a worker thread."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is made when it is first written to."""
+        """Make the folder. Raises OSError."""
         self._folder = folder
+        self._durable_folders: set[Path] = set()
+        folder.mkdir(exist_ok=True)
+        _fsync_folder(folder.parent)
 
     def path_of(self, key: SegmentKey) -> Path:
         """Where a segment is: spread over 256 folders."""
@@ -43,9 +48,10 @@ class SegmentFiles:
         """Make the run durable as a file. Raises OSError; then nothing is left that matters."""
         key = SegmentKey(incarnation, run.start, run.end)
         path = self.path_of(key)
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in self._durable_folders:
+            path.parent.mkdir(exist_ok=True)
             _fsync_folder(self._folder)
+            self._durable_folders.add(path.parent)
         partial = path.with_suffix(_PARTIAL)
         with partial.open("wb") as file:
             file.write(run.data)
@@ -89,9 +95,8 @@ class SegmentFiles:
         for path in self._folder.glob("??/*"):
             if path.suffix == _PARTIAL:
                 path.unlink(missing_ok=True)
-            elif path.suffix == ".segment":
-                incarnation, start, end = path.stem.split("-")
-                keys.append(SegmentKey(Incarnation(int(incarnation, 16)), int(start), int(end)))
+            elif found := _NAME.fullmatch(path.name):
+                keys.append(SegmentKey(Incarnation(int(found[1], 16)), int(found[2]), int(found[3])))
         return keys
 
 

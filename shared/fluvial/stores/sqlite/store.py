@@ -1,6 +1,7 @@
 """SqliteStore: heads and recent batches in a database, old batches in segment files, all behind the contract."""
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from pathlib import Path
@@ -30,11 +31,9 @@ from fluvial.world import World
 
 log = logging.getLogger(__name__)
 
-#: Heads are a few hundred bytes each; names that nothing is at are remembered, too.
+#: Heads are a few hundred bytes each, and so are four producers; names that nothing is at are remembered, too.
 HEADS_CACHED_MAX: Final = 20_000
-
-#: Of each head, the producers that wrote last; the others are looked up when they write again.
-PRODUCERS_CACHED_MAX: Final = 64
+PRODUCERS_PER_SHARE: Final = 4
 
 #: Recent batches and pages that were read lately, by the position where they begin.
 RUN_CACHE_BYTES: Final = 64 * 1_048_576
@@ -59,14 +58,14 @@ class SqliteStore:
             raise
         self._reader = connect(folder / "fluvial.db")
         self._files = SegmentFiles(folder / "segments")
-        self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX)
+        self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX, getsizeof=_shares)
         self._runs: LRUCache[_RunKey, Run] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
         self._waiters = Waiters()
         self._group_commit = GroupCommit(self._writer, self._durable_head, self._landed)
         self._rotator = Rotator(self._reader, self._files, self._group_commit)
         self._collector = Collector(self.apply, world.now_ms, self._reader, self._files, self._group_commit)
-        self._rotator.start(overfull_lives(self._reader))
         self._collector.start()
+        self._rotator.start(overfull_lives(self._reader), self._collector.orphans_removed)
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply."""
@@ -110,12 +109,13 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See Store.close."""
-        await self._collector.stop()
-        await self._rotator.stop()
-        await self._group_commit.close()
-        self._reader.close()
-        self._writer.close()
-        self._lock.release()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._lock.release)
+            stack.callback(self._writer.close)
+            stack.callback(self._reader.close)
+            stack.push_async_callback(self._group_commit.close)
+            stack.push_async_callback(self._rotator.stop)
+            stack.push_async_callback(self._collector.stop)
 
     def _load_head(self, name: StreamName) -> Head | None:
         try:
@@ -144,16 +144,17 @@ class SqliteStore:
 
     def _landed(self, group: Group) -> None:
         """Let everybody see a group that is durable now."""
-        for incarnation, run in group.runs.items():
-            self._remember(incarnation, run)
+        for incarnation, runs in group.runs.items():
+            for run in runs:
+                self._remember(incarnation, run)
         for name, head in group.heads.items():
-            if head is not None and len(head.producers) > PRODUCERS_CACHED_MAX:
-                latest = list(head.producers.items())[-PRODUCERS_CACHED_MAX // 2 :]
-                head = replace(head, producers=dict(latest))  # noqa: PLW2901
+            before = group.heads_before[name]
             self._heads[name] = head
-            self._waiters.wake(name, head)
+            if before is None or has_news(head, before):
+                self._waiters.wake(name, head)
+        for head in group.heads.values():
             if head is not None:
-                self._rotator.grown(head, group.runs.get(head.incarnation))
+                self._rotator.grown(head, group.runs.get(head.incarnation, []))
         if group.dropped:
             self._rotator.forget(group.dropped)
             self._collector.wake()
@@ -170,6 +171,8 @@ class SqliteStore:
         try:
             run = self._hot_run(incarnation, position, byte_count_max)
             if run is not None:
+                run = run.cut(position, run.end, byte_count_max)
+                self._remember(incarnation, run)
                 return run
             row = self._reader.execute(SQL.segment_after, (incarnation, position)).fetchone()
             if row is not None and row[0] <= position:
@@ -209,6 +212,10 @@ class SqliteStore:
 def overfull_lives(reader: sqlite3.Connection) -> list[Incarnation]:
     """Lives that a rotation was due for when the last process ended."""
     return [Incarnation(row[0]) for row in reader.execute(SQL.overfull_lives, (SEGMENT_BYTES, SEGMENT_BATCHES))]
+
+
+def _shares(head: Head | None) -> int:
+    return 1 if head is None else 1 + len(head.producers) // PRODUCERS_PER_SHARE
 
 
 def _memory_bytes(run: Run) -> int:
