@@ -7,114 +7,22 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from typing import Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fluvial.bootstrap import Application, build_application, open_store
-from fluvial.core.errors import ErrorCode, StartupRefused
-from fluvial.core.limits import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX
-from fluvial.core.response import error_response
+from fluvial.core.errors import StartupRefused
 from fluvial.settings import Settings
+from fluvial.transports.http_protocol import IDLE_S, BoundedHttpProtocol
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
 
-#: An idle connection is kept so long; longer than the usual 60 s of proxies, so that they close first.
-KEEP_ALIVE_S: Final = 75
-
 #: Data that a peer does not take for so long ends its connection; it bounds what slow readers hold.
 UNSENT_MS_MAX: Final = 30_000
 
-#: How long a request may pause on its way in.
-ARRIVAL_S: Final = 30
-
 BACKLOG: Final = 2_048
-
-#: What a request may have before its body; a head that came in pieces is cut off at the first piece past it.
-HEAD_BYTES_MAX: Final = HEADER_BYTES_MAX + PATH_BYTES_MAX + QUERY_BYTES_MAX
-
-
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with bounds on a request's head and arrival, and its own errors in the shape of all others."""
-
-    _head_bytes = 0
-    _is_in_head = False
-    _is_arriving = False
-    _arrival: asyncio.TimerHandle | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; a request that is not whole then must go on in time, and its head must end some day."""
-        if self._arrival is not None:
-            self._arrival.cancel()
-            self._arrival = None
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._is_arriving and not self.transport.is_closing():
-            if self._is_in_head and self._head_bytes > HEAD_BYTES_MAX:
-                self._send_error(
-                    431,
-                    ErrorCode.HEADERS_TOO_LARGE,
-                    f"header fields may have {HEADER_BYTES_MAX} bytes",
-                )
-            else:
-                self._arrival = self.loop.call_later(ARRIVAL_S, self._stopped_arriving)
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._is_arriving = self._is_in_head = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """A head is whole; only one that came with much else needs measuring."""
-        self._is_in_head = False
-        is_suspect, self._head_bytes = self._head_bytes > HEADER_BYTES_MAX, 0
-        if is_suspect and sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES_MAX:
-            self._send_error(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
-            return
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        self._is_arriving = False
-        self._head_bytes = 0
-        if not self.transport.is_closing():
-            super().on_message_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """A part of a body, unless the request was refused for its head."""
-        if not self.transport.is_closing():
-            super().on_body(body)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more will arrive."""
-        if self._arrival is not None:
-            self._arrival.cancel()
-        super().connection_lost(exc)
-
-    def _stopped_arriving(self) -> None:
-        is_answering = not self._is_in_head and self.cycle.response_started and not self.cycle.response_complete
-        if not is_answering:
-            self._send_error(
-                408,
-                ErrorCode.REQUEST_TIMEOUT,
-                f"no more of the request came in {ARRIVAL_S} seconds",
-            )
-        else:
-            self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """The answer to what is not HTTP."""
-        self._send_error(400, ErrorCode.MALFORMED_REQUEST, msg)
-
-    def _send_error(self, status: int, code: ErrorCode, message: str) -> None:
-        response = error_response(status, code, message, (b"connection", b"close"))
-        fields = b"".join(b"%s: %s\r\n" % field for field in response.headers)
-        phrase = HTTPStatus(status).phrase.encode()
-        self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, response.body))
-        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -203,6 +111,6 @@ def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Con
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
     )

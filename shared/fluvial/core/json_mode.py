@@ -3,15 +3,19 @@
 A message is stored as `message,`; so a run of messages is a byte range, and an array is `[` + range - `,` + `]`.
 """
 
+import re
+from collections.abc import Sequence
 from enum import Enum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.limits import MESSAGES_PER_REQUEST_MAX
 
 _ONE: Final = msgspec.json.Decoder(msgspec.Raw)
-_MANY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_MANY: Final = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MESSAGES_PER_REQUEST_MAX)])
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _WHITESPACE: Final = b" \t\n\r"
 
 
@@ -29,18 +33,19 @@ def _invalid(reason: str) -> RefusedRequest:
 def stored_messages(body: bytes, empty_array: EmptyArray) -> bytes:
     """The body's messages as they are stored: one level of array flattened, each followed by a comma.
 
-    RefusedRequest when the body is not one JSON value in UTF-8, or nests deeper than the parser's stack.
+    RefusedRequest when the body is not one JSON value in UTF-8, nests deeper than the parser's stack, or has
+    more messages than one request may have.
     """
     try:
         body.decode("utf-8")
-        if body.lstrip(_WHITESPACE).startswith(b"["):
-            messages: list[msgspec.Raw] = _MANY.decode(body)
-        else:
-            messages = [_ONE.decode(body)]
+        messages = _messages(body)
     except UnicodeDecodeError as exc:
         raise _invalid("it is not UTF-8") from exc
     except RecursionError as exc:
         raise _invalid("it nests too deeply") from exc
+    except msgspec.ValidationError as exc:
+        message = f"one request may have up to {MESSAGES_PER_REQUEST_MAX} messages"
+        raise RefusedRequest(ErrorCode.BODY_TOO_LARGE, message, 413) from exc
     except msgspec.DecodeError as exc:
         raise _invalid(str(exc).removeprefix("JSON is malformed: ")) from exc
     if messages:
@@ -50,15 +55,52 @@ def stored_messages(body: bytes, empty_array: EmptyArray) -> bytes:
     return b""
 
 
+def _messages(body: bytes) -> Sequence[bytes | msgspec.Raw]:
+    try:
+        return _decoded(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # JSON's grammar allows half of a surrogate pair, and a token stream that cuts an emoji in two sends it;
+        # the parser does not, so it is shown something harmless of the same length.
+        masked = _SURROGATE.sub(rb"\\u0000", body)
+        if masked == body:
+            raise
+        return _same_ranges(_decoded(masked), masked, body)
+
+
+def _decoded(body: bytes) -> list[msgspec.Raw]:
+    if body.lstrip(_WHITESPACE).startswith(b"["):
+        messages: list[msgspec.Raw] = _MANY.decode(body)
+        return messages
+    return [_ONE.decode(body)]
+
+
+def _same_ranges(messages: list[msgspec.Raw], masked: bytes, body: bytes) -> list[bytes]:
+    """The bytes of `body` where the messages are in `masked`."""
+    found, end = [], 0
+    for message in messages:
+        text = bytes(message)
+        start = masked.index(text, end)
+        end = start + len(text)
+        found.append(body[start:end])
+    return found
+
+
+def array_parts(stored: bytes) -> tuple[bytes | memoryview, ...]:
+    """The JSON array of a stored range that begins and ends between messages, in parts that copy nothing."""
+    return (b"[", memoryview(stored)[:-1], b"]") if stored else (b"[]",)
+
+
 def as_array(stored: bytes) -> bytes:
     """The JSON array of a stored range that begins and ends between messages."""
-    return b"".join((b"[", memoryview(stored)[:-1], b"]")) if stored else b"[]"
+    return b"".join(array_parts(stored))
 
 
 def message_ends(stored: bytes) -> list[int]:
     """Where each message of a stored range ends, in bytes from the range's start."""
     ends, end = [], 0
-    for message in _MANY.decode(as_array(stored)):
+    for message in _messages(as_array(stored)):
         end += len(bytes(message)) + 1
         ends.append(end)
     return ends

@@ -28,6 +28,9 @@ HEADER_BYTES_MAX: Final = 32_768
 BODY_BYTES_MAX_DEFAULT: Final = 16 * 1_048_576
 BODY_BYTES_MAX: Final = 256 * 1_048_576
 
+#: One append in JSON mode; splitting so many messages takes some ten milliseconds, in which nothing else runs.
+MESSAGES_PER_REQUEST_MAX: Final = 100_000
+
 #: What is read and thrown away of a refused body, so that the client gets to see the answer.
 REFUSED_BODY_BYTES_MAX: Final = 128 * 1_048_576
 
@@ -46,8 +49,8 @@ FORK_DEPTH_MAX: Final = 64
 #: One hundred years: past it a deadline in milliseconds would leave RFC 3339's four-digit years.
 TTL_SECONDS_MAX: Final = 100 * 366 * 86_400
 
-#: A cursor counts 20 s intervals since 2024, plus jitter; fifteen digits outlast the sun.
-CURSOR_DIGITS_MAX: Final = 15
+#: A cursor counts 20 s intervals since 2024, plus jitter; eighteen digits outlast the sun.
+CURSOR_DIGITS_MAX: Final = 18
 CURSOR_INTERVAL_MS: Final = 20_000
 CURSOR_EPOCH_MS: Final = 1_728_432_000_000
 CURSOR_JITTER_S_MAX: Final = 3_600

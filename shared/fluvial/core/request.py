@@ -52,6 +52,8 @@ def singular_headers(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     headers = dict(fields)
     if len(headers) != len(fields):
         names = [name for name, _ in fields]
+        if names.count(b"if-none-match") > 1:
+            headers[b"if-none-match"] = b", ".join(value for name, value in fields if name == b"if-none-match")
         for name in SINGULAR_FIELDS & headers.keys():
             if names.count(name) > 1:
                 raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"{name.decode()} was sent more than once")

@@ -29,7 +29,7 @@ from fluvial.core.commit import (
 from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.head import Head, Life, ProducerStamp, life_of
-from fluvial.core.json_mode import as_array
+from fluvial.core.json_mode import array_parts
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl, same_lifetime
 from fluvial.core.offset import offset_token
 from fluvial.core.page import Page
@@ -52,7 +52,9 @@ SECURITY_HEADERS: Final[tuple[Header, ...]] = (
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 CLOSED: Final[Header] = (b"stream-closed", b"true")
 UP_TO_DATE: Final[Header] = (b"stream-up-to-date", b"true")
-_CACHE_FINAL: Final[Header] = (b"cache-control", b"public, max-age=60, stale-while-revalidate=300")
+#: "Cache-Control: public, max-age=60, stale-while-revalidate=300" -- spec 10.1
+CACHE_S_MAX: Final = 60
+_CACHE_FINAL: Final[Header] = (b"cache-control", b"public, max-age=%d, stale-while-revalidate=300" % CACHE_S_MAX)
 _CACHE_TAIL: Final[Header] = (b"cache-control", b"no-cache")
 _EMPTY: Final[Header] = (b"content-length", b"0")
 _RETRY_AFTER: Final[Header] = (b"retry-after", b"1")
@@ -65,7 +67,22 @@ class Response:
 
     status: int
     headers: list[Header]
-    body: bytes = b""
+    parts: tuple[bytes | memoryview, ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        """The parts of the body as one."""
+        return b"".join(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class PageRead:
+    """What a read found: a page of a stream; a cursor if the read is live, and what the client has cached."""
+
+    head: Head
+    page: Page
+    cursor: int | None
+    if_none_match: bytes | None
 
 
 def next_offset_header(position: int) -> Header:
@@ -77,7 +94,7 @@ def error_response(status: int, code: ErrorCode, message: str, *headers: Header)
     """An error body, `{"error": {"code", "message"}}`; never cached."""
     body = msgspec.json.encode({"error": {"code": code.value, "message": message}})
     length = (b"content-length", b"%d" % len(body))
-    return Response(status, [*SECURITY_HEADERS, *headers, _JSON, length, NO_STORE], body)
+    return Response(status, [*SECURITY_HEADERS, *headers, _JSON, length, NO_STORE], (body,))
 
 
 def refused_response(refused: RefusedRequest) -> Response:
@@ -290,7 +307,7 @@ def tail_response(head: Head) -> Response:
     """The answer to a catch-up read from `now`: nothing yet, and where it will come (spec 8)."""
     body = b"[]" if is_json(head.content_type) else b""
     length = (b"content-length", b"%d" % len(body))
-    return Response(200, [*SECURITY_HEADERS, *_description(head), UP_TO_DATE, NO_STORE, length], body)
+    return Response(200, [*SECURITY_HEADERS, *_description(head), UP_TO_DATE, NO_STORE, length], (body,))
 
 
 def no_news_response(head: Head, cursor: int) -> Response:
@@ -309,27 +326,42 @@ def no_news_response(head: Head, cursor: int) -> Response:
     )
 
 
-def page_response(head: Head, page: Page, cursor: int | None, if_none_match: bytes | None) -> Response:
-    """The answer to a read that has a page, perhaps an empty one (spec 5.6, 5.7, 10.1); `cursor` on live reads."""
+def page_response(read: PageRead, now_ms: int) -> Response:
+    """The answer to a read that has a page, perhaps an empty one (spec 5.6, 5.7, 10.1)."""
+    head, page = read.head, read.page
     at_tail = page.end == head.tail
     tag = etag(head, page.start, page.end)
-    # What is before the tail, and all of a closed stream, cannot change any more. At an open stream's tail a page
-    # can still grow, so a cache must ask.
-    cacheable = _CACHE_TAIL if at_tail and not head.closed else _CACHE_FINAL
-    headers = [*SECURITY_HEADERS, (b"etag", tag), cacheable, next_offset_header(page.end)]
+    headers = [*SECURITY_HEADERS, (b"etag", tag), _cache_control(head, page, now_ms), next_offset_header(page.end)]
     if at_tail:
         headers.append(UP_TO_DATE)
         headers += _closed_headers(head)
-    if cursor is not None:
-        headers.append(_cursor_header(cursor))
-    if if_none_match is not None and tag in [candidate.strip() for candidate in if_none_match.split(b",")]:
+    if read.cursor is not None:
+        headers.append(_cursor_header(read.cursor))
+    if read.if_none_match is not None and _matches(read.if_none_match, tag):
         return Response(304, headers)
-    body = as_array(page.data) if is_json(head.content_type) else page.data
-    headers += (
-        (b"content-type", head.content_type.encode("latin-1")),
-        (b"content-length", b"%d" % len(body)),
-    )
-    return Response(200, headers, body)
+    parts = array_parts(page.data) if is_json(head.content_type) else (page.data,)
+    length = b"%d" % sum(map(len, parts))
+    headers += ((b"content-type", head.content_type.encode("latin-1")), (b"content-length", length))
+    return Response(200, headers, parts)
+
+
+def _cache_control(head: Head, page: Page, now_ms: int) -> Header:
+    """What is before the tail, and all of a closed stream, cannot change any more, but it may expire.
+
+    At an open stream's tail a page can still grow, so a cache must ask.
+    """
+    if page.end == head.tail and not head.closed:
+        return _CACHE_TAIL
+    if head.live_until_ms is None:
+        return _CACHE_FINAL
+    rest_s = max(0, head.live_until_ms - now_ms) // 1_000
+    return (b"cache-control", b"public, max-age=%d" % min(CACHE_S_MAX, rest_s))
+
+
+def _matches(if_none_match: bytes, tag: bytes) -> bool:
+    """Weak comparison (RFC 9110, 13.1.2): a proxy that compresses weakens the tags it passes on."""
+    candidates = [candidate.strip().removeprefix(b"W/") for candidate in if_none_match.split(b",")]
+    return tag in candidates or candidates == [b"*"]
 
 
 def _cursor_header(cursor: int) -> Header:

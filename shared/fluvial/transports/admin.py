@@ -36,6 +36,6 @@ def admin_app(live: LiveReads) -> FastAPI:
         is_method = exc.status_code == 405  # noqa: PLR2004  an HTTP status
         code = ErrorCode.METHOD_NOT_ALLOWED if is_method else ErrorCode.NOT_FOUND
         content = {"error": {"code": code.value, "message": "streams are below /v1/stream/"}}
-        return JSONResponse(content, status_code=exc.status_code, headers=_HEADERS)
+        return JSONResponse(content, status_code=exc.status_code, headers={**_HEADERS, **(exc.headers or {})})
 
     return app

@@ -3,8 +3,9 @@
 A framework's routing and dependency injection cost more than all the work of an append (docs/decisions/0003).
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -32,6 +33,7 @@ from fluvial.core.request import (
 from fluvial.core.response import (
     SECURITY_HEADERS,
     Header,
+    PageRead,
     Response,
     append_response,
     create_response,
@@ -54,6 +56,9 @@ from fluvial.world import World
 log = logging.getLogger(__name__)
 
 STREAM_ROOT_BYTES: Final = STREAM_ROOT.encode()
+
+#: What is handed to the connection at once.
+SLICE_BYTES: Final = 262_144
 
 METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 _ALLOWED: Final = (
@@ -98,6 +103,10 @@ class StreamsApp:
             response = store_error_response(exc)
         except _ClientLeft:
             return
+        except asyncio.CancelledError:
+            if self.live.is_stopping:  # the server has waited long enough for this request
+                return
+            raise
         except Exception:
             log.exception("request_failed", extra={"method": scope["method"], "path": scope["path"]})
             response = error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
@@ -109,7 +118,7 @@ class StreamsApp:
                     "headers": response.headers,
                 }
             )
-            await send({"type": "http.response.body", "body": response.body})
+            await _send_body(send, response.parts)
 
     async def append(self, scope: Scope, receive: Receive, _send: Send) -> Response:
         """POST: append, close, or both."""
@@ -124,7 +133,8 @@ class StreamsApp:
         """PUT: create or confirm, perhaps as a fork."""
         name, headers = _name_and_headers(scope)
         command = parse_create(name, headers, await self._body(headers, receive))
-        scheme = headers.get(b"x-forwarded-proto", scope["scheme"].encode())
+        forwarded = headers.get(b"x-forwarded-proto")
+        scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
         location = b"%s://%s%s" % (scheme, headers.get(b"host", b"localhost"), scope["raw_path"])
         return create_response(command, await create(self.store, self.world, command), location)
 
@@ -193,7 +203,7 @@ class StreamsApp:
             page = await page_at(self.store, head, position, PAGE_BYTES_MAX)
         except StreamVanished:
             return not_live_response(None, self.world.now_ms())
-        return page_response(head, page, cursor, headers.get(b"if-none-match"))
+        return page_response(PageRead(head, page, cursor, headers.get(b"if-none-match")), self.world.now_ms())
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body; the server hangs up on a client that stops sending it. RefusedRequest over the limit."""
@@ -217,6 +227,14 @@ class StreamsApp:
 
     def _too_large(self) -> RefusedRequest:
         return RefusedRequest(ErrorCode.BODY_TOO_LARGE, f"a body may have up to {self.body_bytes_max} bytes", 413)
+
+
+async def _send_body(send: Send, parts: Sequence[bytes | memoryview]) -> None:
+    """Send a body in slices, so that a client that does not read is waited for, not buffered for."""
+    slices = [part[at : at + SLICE_BYTES] for part in parts for at in range(0, len(part), SLICE_BYTES)]
+    for slice_ in slices[:-1]:
+        await send({"type": "http.response.body", "body": slice_, "more_body": True})
+    await send({"type": "http.response.body", "body": slices[-1] if slices else b""})
 
 
 def _name_and_headers(scope: Scope) -> tuple[StreamName, Headers]:

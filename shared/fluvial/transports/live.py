@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,11 +22,16 @@ from fluvial.operations.reading import page_at, used_head
 from fluvial.stores.contract import Store
 from fluvial.world import World
 
+log = logging.getLogger(__name__)
+
 #: An SSE reader that hears nothing else hears this often that it is up to date; proxies cut what is silent.
 KEEP_ALIVE_S: Final = 15.0
 
 #: Encoded events that readers may be about to share.
 EVENT_CACHE_BYTES: Final = 16 * 1_048_576
+
+#: An event larger than this is rare, and would push many others out.
+SHARED_EVENT_BYTES_MAX: Final = 1_048_576
 
 #: A rotation is put off or brought forward by up to a tenth, so that readers do not all come back at once.
 ROTATION_SPREAD: Final = 0.1
@@ -59,7 +65,7 @@ class _OpenRead:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Where an SSE read begins: the stream as it was found, a position in it, and the client's cursor."""
+    """Where a live read begins: the stream as it was found, a position in it, and the client's cursor."""
 
     name: StreamName
     head: Head
@@ -76,7 +82,7 @@ class LiveReads:
     limits: LiveLimits
     _open: set[_OpenRead] = field(default_factory=set)
     _events: LRUCache[_EventKey, bytes] = field(default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=len))
-    _is_stopping: bool = False
+    is_stopping: bool = False
 
     @property
     def count(self) -> int:
@@ -85,7 +91,7 @@ class LiveReads:
 
     def stop(self) -> None:
         """End every read cleanly, and let new ones not wait."""
-        self._is_stopping = True
+        self.is_stopping = True
         for read in list(self._open):
             read.interrupt()
 
@@ -113,7 +119,7 @@ class LiveReads:
         """The stream's head once it differs from `seen`, or as it is when the wait is over."""
         head: Head | None = seen
         async with self.opened(receive):
-            if not self._is_stopping:
+            if not self.is_stopping:
                 head = await self._wait(name, seen, self.limits.long_poll_timeout_s)
         return head
 
@@ -123,38 +129,43 @@ class LiveReads:
         `start` starts the response, once the read is among those that may be open.
         """
         async with self.opened(receive) as read:
+            page = await page_at(self.store, subscription.head, subscription.position, EVENT_BYTES_MAX)
             await send(start)
-            with contextlib.suppress(StreamVanished):
-                await self._send_until_end(subscription, send)
+            try:
+                await self._send_until_end(subscription, page, send)
+            except StreamVanished:
+                pass
+            except Exception:  # the answer has begun, so all that is left is to end it; the reader comes back
+                log.exception("live_read_failed", extra={"stream": subscription.name})
         if not read.is_disconnected:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_until_end(self, subscription: Subscription, send: Send) -> None:
+    async def _send_until_end(self, subscription: Subscription, page: Page, send: Send) -> None:
         loop = asyncio.get_running_loop()
         spread = 1 + ROTATION_SPREAD * (2 * self.world.jitter() - 1)
         ends_at = loop.time() + self.limits.sse_max_age_s * spread
-        name, head, position = subscription.name, subscription.head, subscription.position
+        name, head = subscription.name, subscription.head
         incarnation = head.incarnation
         cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
         while True:
-            page = await page_at(self.store, head, position, EVENT_BYTES_MAX)
             event = self._event(head, page, cursor_min)
             await send({"type": "http.response.body", "body": event, "more_body": True})
-            position = page.end
-            if position < head.tail:
-                continue
-            rest_s = ends_at - loop.time()
-            if head.closed or rest_s <= 0 or self._is_stopping:
-                return
-            news = await self._wait(name, head, min(KEEP_ALIVE_S, rest_s))
-            is_over = news is None or news.incarnation != incarnation
-            if news is None or is_over or life_of(news, self.world.now_ms()) is not Life.LIVE:
-                return
-            head = news
+            if page.end == head.tail:
+                rest_s = ends_at - loop.time()
+                if head.closed or rest_s <= 0 or self.is_stopping:
+                    return
+                news = await self._wait(name, head, min(KEEP_ALIVE_S, rest_s))
+                is_same = news is not None and news.incarnation == incarnation
+                if news is None or not is_same or life_of(news, self.world.now_ms()) is not Life.LIVE:
+                    return
+                head = news
+            page = await page_at(self.store, head, page.end, EVENT_BYTES_MAX)
 
     async def _wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
-        """Store.wait, cut short to renew a sliding deadline: a stream with live readers does not expire."""
+        """Store.wait, no longer than the stream lives; a sliding deadline is renewed, for its stream has readers."""
         if not isinstance(seen.lifetime, SlidingTtl):
+            if seen.live_until_ms is not None:
+                timeout_s = min(timeout_s, max(0, seen.live_until_ms - self.world.now_ms()) / 1_000)
             return await self.store.wait(name, seen, timeout_s)
         loop = asyncio.get_running_loop()
         ends_at, renewal_s = loop.time() + timeout_s, max(0.1, seen.lifetime.seconds / 2)
@@ -177,7 +188,8 @@ class LiveReads:
             event = control_event(page.end, cursor, up_to_date=up_to_date, closed=closed)
             if page.data:
                 event = data_event(head.content_type, page.data) + event
-            self._events[key] = event
+            if len(event) <= SHARED_EVENT_BYTES_MAX:
+                self._events[key] = event
         return event
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from fluvial.core.errors import RefusedRequest
 from fluvial.core.json_mode import EmptyArray, as_array, message_ends, stored_messages
+from fluvial.core.limits import MESSAGES_PER_REQUEST_MAX
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
@@ -20,6 +21,8 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
         (b"[[[1,2,3]]]", b"[[1,2,3]],"),
         (b' \n[ 1 ,\t"x,y" ]\r\n', b'1,"x,y",'),
         (b"1.50e+10", b"1.50e+10,"),
+        (b'["\\ud83d" , "\\uDE00",["\\ud800"]]', b'"\\ud83d","\\uDE00",["\\ud800"],'),
+        (b'"\\\\ud800"', b'"\\\\ud800",'),
         (b'"caf\xc3\xa9"', b'"caf\xc3\xa9",'),
         (b"[123456789012345678901234567890]", b"123456789012345678901234567890,"),
     ],
@@ -31,7 +34,31 @@ def test_one_level_of_array_is_flattened_and_no_byte_is_re_encoded(body: bytes, 
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[1,]", b"nul", b"NaN", b"Infinity", b"01", b"1.", b"'x'", b'"\x01"', b'"\\x"', b"1 2", b'{"a":1}{"b":2}', b"\xef\xbb\xbf1", b'"\xff"', b'["\xc3"]', b'{"a":"\xed\xa0\x80"}', b"[" * 100000, b"[" * 100000 + b"]" * 100000, b'{"a":' * 100000 + b"1" + b"}" * 100000, b" ", b"\x00", b'{"a":1,}', b'"\\ud800"'],
+    [
+        b"{",
+        b"[1,]",
+        b"nul",
+        b"NaN",
+        b"Infinity",
+        b"01",
+        b"1.",
+        b"'x'",
+        b'"\x01"',
+        b'"\\x"',
+        b"1 2",
+        b'{"a":1}{"b":2}',
+        b"\xef\xbb\xbf1",
+        b'"\xff"',
+        b'["\xc3"]',
+        b'{"a":"\xed\xa0\x80"}',
+        b"[" * 100000,
+        b"[" * 100000 + b"]" * 100000,
+        b'{"a":' * 100000 + b"1" + b"}" * 100000,
+        b" ",
+        b"\x00",
+        b'{"a":1,}',
+        b'"\\ud800"',
+    ],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     """Malformed, cut off, not UTF-8 or nested without end."""
@@ -80,3 +107,12 @@ def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
 def test_nothing_stored_is_an_empty_array() -> None:
     """Spec 9.1.5."""
     assert as_array(b"") == b"[]"
+
+
+def test_a_request_has_a_bounded_number_of_messages() -> None:
+    """Splitting millions of them would hold up everybody else."""
+    body = b"[" + b"0," * MESSAGES_PER_REQUEST_MAX
+    assert len(message_ends(stored_messages(body[:-1] + b"]", EmptyArray.REFUSED))) == MESSAGES_PER_REQUEST_MAX
+    with pytest.raises(RefusedRequest) as refused:
+        stored_messages(body + b"0]", EmptyArray.REFUSED)
+    assert refused.value.status == 413

@@ -1,0 +1,184 @@
+"""HTTP/1.1 on a socket: uvicorn's protocol with a bound on every wait and size, and Fluvial's errors."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from fluvial.core.errors import ErrorCode
+from fluvial.core.limits import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX, REFUSED_BODY_BYTES_MAX
+from fluvial.core.response import error_response
+
+#: How long a connection may stay without a request; longer than the usual 60 s of proxies, so that they close first.
+IDLE_S: Final = 75
+
+#: How long a request's head may take in all, and its body between two parts.
+ARRIVAL_S: Final = 30
+
+#: What may come in without getting any further: a head and its line, or the trailers of a chunked body.
+STALLED_BYTES_MAX: Final = HEADER_BYTES_MAX + PATH_BYTES_MAX + QUERY_BYTES_MAX
+
+_FRAMING_FIELDS: Final = (b"content-length", b"transfer-encoding")
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, for clients that stall, flood, upgrade or send what is no HTTP."""
+
+    _is_arriving = False
+    _is_in_head = False
+    _is_resuming = False
+    _is_refused = False
+    _field_bytes = 0
+    _stalled_bytes = 0
+    _refused_bytes = 0
+    _running: RequestResponseCycle | None = None
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection must bring a request in time."""
+        super().connection_made(transport)
+        self._arm(IDLE_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request of the connection, not the last one alone."""
+        self._disarm()
+        for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and see to it that what is missing comes in time."""
+        if self._is_refused:
+            return
+        self._unset_keepalive_if_required()
+        was_in_head = self._is_in_head
+        self._stalled_bytes += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse(400, ErrorCode.MALFORMED_REQUEST, "the request is not valid HTTP/1.1")
+        if self._is_arriving and self._stalled_bytes > STALLED_BYTES_MAX:
+            self._refuse(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
+        if self._is_arriving and self._is_in_head and was_in_head:
+            return  # a head has one deadline, however many pieces it comes in
+        self._disarm()
+        if self._is_arriving:
+            self._arm(ARRIVAL_S)
+        elif self._running is None or self._running.response_complete:
+            self._arm(IDLE_S)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self._is_resuming or self._is_refused:
+            return
+        self._is_arriving = self._is_in_head = True
+        self._field_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        if not self._is_resuming and not self._is_refused:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field; a trailer is none, for it was not there when the request was judged."""
+        if not self._is_in_head or self._is_resuming or self._is_refused:
+            return
+        self._field_bytes += len(name) + len(value)
+        if self._field_bytes > HEADER_BYTES_MAX:
+            self._refuse(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
+            return
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """A head is whole."""
+        if self._is_resuming or self._is_refused:
+            return
+        self._is_in_head = False
+        self._refused_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body; what nobody waits for any more is dropped, up to a bound."""
+        if self._is_refused:
+            return
+        self._stalled_bytes = 0
+        if self.cycle.response_complete:
+            self._refused_bytes += len(body)
+            if self._refused_bytes > REFUSED_BODY_BYTES_MAX:
+                self.transport.close()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is whole, unless the parser stopped at its head because of an upgrade that is not offered."""
+        if self._is_refused or (self.parser.should_upgrade() and not self._is_resuming):
+            return
+        self._is_arriving = False
+        self._stalled_bytes = 0
+        super().on_message_complete()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. The parser gives up at an upgrade; as none is offered, the request goes on as plain HTTP/1.1.
+
+        curl's --http2 and Java's client offer an upgrade with every request, and send its body all the same.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._is_refused:
+                return
+            framing = [b"%s: %s\r\n" % field for field in self.headers if field[0] in _FRAMING_FIELDS]
+            self.parser = httptools.HttpRequestParser(self)
+            self._is_resuming = True
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
+            self._is_resuming = False
+            rest = data[upgrade.args[0] :]
+            if rest:
+                self._feed(rest)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401  uvicorn's own type
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, self._ran_out)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _ran_out(self) -> None:
+        """What was waited for did not come."""
+        if not self._is_arriving:
+            self.transport.close()
+        elif self.flow.read_paused:
+            self._arm(ARRIVAL_S)  # it is this side that does not read
+        else:
+            self._refuse(408, ErrorCode.REQUEST_TIMEOUT, f"no more of the request came in {ARRIVAL_S} seconds")
+
+    def _refuse(self, status: int, code: ErrorCode, message: str) -> None:
+        """Take nothing more from the connection, and say why, unless another answer is due or under way before."""
+        if self._is_refused:
+            return
+        self._is_refused = True
+        running = self._running
+        is_own_body = running is not None and running is self.cycle and not self._is_in_head and self._is_arriving
+        if running is not None and not running.response_complete and not (is_own_body and not running.response_started):
+            for cycle in (running, *(queued for queued, _ in self.pipeline)):
+                cycle.keep_alive = False
+            return
+        if is_own_body and running is not None and running.response_complete:
+            self.transport.close()
+            return
+        response = error_response(status, code, message, (b"connection", b"close"))
+        fields = b"".join(b"%s: %s\r\n" % field for field in response.headers)
+        phrase = HTTPStatus(status).phrase.encode()
+        self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, response.body))
+        self.transport.close()
