@@ -32,9 +32,11 @@ class RunningServer:
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:
-        """Send SIGKILL: nothing is finished, nothing is said."""
+        """Send SIGKILL: nothing is finished, nothing is said; it may have ended already."""
         self.process.kill()
         self.process.wait(START_TIMEOUT_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def start_server(folder: Path, *options: str) -> RunningServer:
@@ -70,7 +72,4 @@ def running_server(folder: Path, *options: str) -> Iterator[RunningServer]:
     try:
         yield server
     finally:
-        server.process.kill()
-        server.process.wait()
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+        server.kill()

@@ -1,0 +1,160 @@
+"""kill -9 under load, again and again on the same data: nothing acknowledged is lost, nothing is doubled.
+
+Each writer has a stream of its own and shares another with all the writers; it retries what was not answered with
+the same producer headers until it is, so every batch must be there exactly once, in its writer's order. A writer
+without producer headers does not retry: what it was told is there must be there, at the offset that it was told.
+"""
+
+import random
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+
+import httpx
+import pytest
+
+from tests.support.servers import RunningServer, start_server
+
+TEXT = {"Content-Type": "text/plain"}
+WRITERS = 6
+ROUNDS = 8
+SHARED = "/v1/stream/shared"
+
+
+@dataclass
+class Cluster:
+    """The server that is up now, if one is."""
+
+    server: RunningServer
+    stopping: Event = field(default_factory=Event)
+
+    def try_to(self, request: Callable[[str], httpx.Response]) -> httpx.Response | None:
+        """The answer, or None when the server went before it came."""
+        try:
+            return request(self.server.url)
+        except httpx.TransportError:
+            return None
+
+
+@dataclass
+class ProducerWriter:
+    """Appends numbered batches to its own and the shared stream, each until it is answered."""
+
+    cluster: Cluster
+    name: str
+    acknowledged: int = 0
+    surprises: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Write until told to stop."""
+        with httpx.Client(timeout=5) as http:
+            while not self.cluster.stopping.is_set():
+                for path in (f"/v1/stream/{self.name}", SHARED):
+                    if not self.append(http, path):
+                        return
+                self.acknowledged += 1
+
+    def append(self, http: httpx.Client, path: str) -> bool:
+        """Send one batch until it is answered; False when the test ended first."""
+        seq = str(self.acknowledged)
+        headers = {**TEXT, "Producer-Id": self.name, "Producer-Epoch": "0", "Producer-Seq": seq}
+        body = f"{self.name}:{seq};".encode()
+        while not self.cluster.stopping.is_set():
+            answer = self.cluster.try_to(lambda url: http.post(url + path, content=body, headers=headers))
+            if answer is None:
+                continue
+            if answer.status_code not in {200, 204}:
+                self.surprises.append(f"{answer.status_code} {answer.text}")
+            return True
+        return False
+
+
+@dataclass
+class PlainWriter:
+    """Appends without producer headers, never twice, and notes the offset it was told."""
+
+    cluster: Cluster
+    path: str = "/v1/stream/plain"
+    told: list[tuple[str, str]] = field(default_factory=list)
+    number: int = 0
+
+    def run(self) -> None:
+        """Write until told to stop."""
+        with httpx.Client(timeout=5) as http:
+            while not self.cluster.stopping.is_set():
+                body = f"plain:{self.number};"
+                self.number += 1
+                answer = self.cluster.try_to(
+                    lambda url, body=body: http.post(url + self.path, content=body.encode(), headers=TEXT)  # type: ignore[misc]
+                )
+                if answer is not None and answer.status_code == 204:
+                    self.told.append((body, answer.headers["stream-next-offset"]))
+
+
+def read_all(url: str, path: str) -> str:
+    """All that a stream has."""
+    data, offset = "", "-1"
+    while True:
+        page = httpx.get(url + path, params={"offset": offset})
+        assert page.status_code == 200, page.text
+        data, offset = data + page.text, page.headers["stream-next-offset"]
+        if "stream-up-to-date" in page.headers:
+            return data
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """The whole history, read back at the end, is what the writers were told."""
+    folder, dice = tmp_path / "data", random.Random(7)
+    cluster = Cluster(start_server(folder))
+    writers = [ProducerWriter(cluster, f"w{number}") for number in range(WRITERS)]
+    plain = PlainWriter(cluster)
+    for path in (SHARED, plain.path, *(f"/v1/stream/{writer.name}" for writer in writers)):
+        assert httpx.put(cluster.server.url + path, headers=TEXT).status_code == 201
+    threads = [Thread(target=run) for run in (plain.run, *(writer.run for writer in writers))]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(ROUNDS):
+            cluster.stopping.wait(dice.uniform(0.3, 1.2))
+            cluster.server.kill()
+            cluster.server = start_server(folder)
+        cluster.stopping.wait(1)
+    finally:
+        cluster.stopping.set()
+        for thread in threads:
+            thread.join(30)
+    cluster.server.kill()
+    check_database(folder)
+    cluster.server = start_server(folder)
+    try:
+        check_history(cluster.server.url, writers, plain)
+    finally:
+        cluster.server.kill()
+
+
+def check_database(folder: Path) -> None:
+    """SQLite finds nothing wrong with its file."""
+    connection = sqlite3.connect(folder / "fluvial.db")
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def check_history(url: str, writers: list[ProducerWriter], plain: PlainWriter) -> None:
+    """Compare what is there with what was told."""
+    shared = read_all(url, SHARED).split(";")[:-1]
+    for writer in writers:
+        assert writer.surprises == []
+        assert writer.acknowledged > ROUNDS
+        for batches in (read_all(url, f"/v1/stream/{writer.name}").split(";")[:-1], shared):
+            own = [batch for batch in batches if batch.startswith(f"{writer.name}:")]
+            assert own == [f"{writer.name}:{number}" for number in range(len(own))]
+            assert writer.acknowledged <= len(own) <= writer.acknowledged + 1
+    data = read_all(url, plain.path)
+    assert len(plain.told) > ROUNDS
+    for body, offset in plain.told:
+        end = int(offset.split("_")[1])
+        assert data[end - len(body) : end] == body
+        assert data.count(body) == 1

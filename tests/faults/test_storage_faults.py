@@ -1,0 +1,133 @@
+"""A full disk, damaged files and a busy database: those streams get a 5xx, the rest of the server lives on."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from fluvial.core.commit import Applied
+from fluvial.core.errors import StorageDamaged, StoreUnavailable
+from fluvial.core.names import StreamName
+from fluvial.core.response import store_error_response
+from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
+from tests.support.rigs import SqliteRig, eventually, sqlite_rig
+
+LARGE = b"x" * 3_000_000
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[SqliteRig]:
+    """A SQLite store."""
+    async with sqlite_rig(tmp_path / "data") as opened:
+        yield opened
+
+
+async def pump(rig: SqliteRig) -> None:
+    """Give the background a turn."""
+    await rig.store.apply(StreamName("nobody"), delete_commit())
+
+
+async def test_a_full_disk_is_a_503_and_loses_nothing(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
+    """Appends that do not fit are refused whole; reads go on; there is room again, and so do appends."""
+    await rig.store.apply(NAME, create_commit(body=b"kept"))
+    writer = rig.store._writer
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages + 10}")
+    for data in (b"y" * 100_000, LARGE):
+        with pytest.raises(StoreUnavailable) as failed:
+            await rig.store.apply(NAME, append_commit(data))
+        answer = store_error_response(failed.value)
+        assert (answer.status, dict(answer.headers)[b"retry-after"]) == (503, b"1")
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert (await rig.store.read(head, 0, 100)).data == b"kept"
+    assert "commit_failed" in caplog.text
+    writer.execute("PRAGMA max_page_count = 1000000")
+    outcome = await rig.store.apply(NAME, append_commit(b"more"))
+    assert isinstance(outcome, Applied)
+    await rig.reopen()
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert (await rig.store.read(head, 0, 100)).data == b"keptmore"
+
+
+async def segment_file(rig: SqliteRig) -> Path:
+    """The file that a closed stream's batches have moved to."""
+    await rig.store.apply(NAME, create_commit(body=b"first,"))
+    await rig.store.apply(NAME, append_commit(b"second,"))
+    await rig.store.apply(NAME, close_commit())
+    await eventually(lambda: rig.query("SELECT count(*) FROM segment") == [(1,)], lambda: pump(rig))
+    await rig.reopen()
+    [path] = rig.folder.glob("segments/*/*.segment")
+    return path
+
+
+def cut_short(path: Path) -> None:
+    """The last bytes are missing."""
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def empty(path: Path) -> None:
+    """All bytes are missing."""
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut_short, empty])
+async def test_a_damaged_segment_is_a_500_of_its_stream_alone(
+    rig: SqliteRig, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    """With a log line that names the file; other streams are served."""
+    path = await segment_file(rig)
+    damage(path)
+    await rig.store.apply(OTHER, create_commit(2, body=b"fine"))
+    damaged, fine = await rig.store.head(NAME), await rig.store.head(OTHER)
+    assert damaged is not None
+    assert fine is not None
+    with pytest.raises(StorageDamaged) as failed:
+        await rig.store.read(damaged, 0, 100)
+    assert store_error_response(failed.value).status == 500
+    assert "segment_unreadable" in caplog.text
+    assert (await rig.store.read(fine, 0, 100)).data == b"fine"
+    assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
+
+
+async def test_a_damaged_head_is_a_503_of_its_stream_alone(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else's commits wait for it."""
+    await rig.store.apply(NAME, create_commit(body=b"x"))
+    await rig.store.apply(OTHER, create_commit(2))
+    connection = sqlite3.connect(rig.folder / "fluvial.db")
+    connection.execute("UPDATE stream SET config = 'nonsense' WHERE name = ?", (NAME,))
+    connection.commit()
+    connection.close()
+    await rig.reopen()
+    with pytest.raises(StoreUnavailable):
+        await rig.store.head(NAME)
+    with pytest.raises(StoreUnavailable):
+        await rig.store.apply(NAME, append_commit())
+    assert isinstance(await rig.store.apply(OTHER, append_commit()), Applied)
+    assert "head_unreadable" in caplog.text
+
+
+async def test_another_process_that_writes_is_waited_for(rig: SqliteRig) -> None:
+    """A backup, say, that holds the database's lock for a moment: the commit waits off the loop, and lands."""
+    await rig.store.apply(NAME, create_commit())
+    other = sqlite3.connect(rig.folder / "fluvial.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answer = rig.store._group_commit.submit(NAME, append_commit(b"x"), 1)
+    for _ in range(10):
+        assert await rig.store.head(StreamName("somebody-else")) is None
+    assert not answer.done()
+    other.execute("ROLLBACK")
+    other.close()
+    assert isinstance(await answer, Applied)
+
+
+async def test_an_error_after_the_commit_does_not_stop_the_next(rig: SqliteRig) -> None:
+    """Whatever goes wrong in one group's wake, the queue goes on."""
+    await rig.store.apply(NAME, create_commit())
+    rig.store._rotator._reader = sqlite3.connect(":memory:")
+    rig.store._rotator._sizes.clear()
+    for _ in range(3):
+        assert isinstance(await rig.store.apply(NAME, append_commit(b"x")), Applied)
+    rig.store._rotator._reader = rig.store._reader

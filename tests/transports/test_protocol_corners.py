@@ -1,0 +1,163 @@
+"""What the public suite leaves open, through a real connection."""
+
+from itertools import count
+
+import httpx
+import pytest
+
+from fluvial.core.offset import offset_token
+
+TEXT = {"Content-Type": "text/plain"}
+JSON = {"Content-Type": "application/json"}
+numbers = count()
+
+
+@pytest.fixture
+def name() -> str:
+    """A path that nothing is at."""
+    return f"/v1/stream/corner-{next(numbers)}"
+
+
+def test_a_life_has_its_own_etag(http: httpx.Client, name: str) -> None:
+    """A stream that was deleted and made anew is not taken for the old one by any cache."""
+    http.put(name, content=b"x", headers=TEXT)
+    old = http.get(name).headers["etag"]
+    http.delete(name)
+    http.put(name, content=b"y", headers=TEXT)
+    answer = http.get(name, headers={"If-None-Match": old})
+    assert (answer.status_code, answer.content) == (200, b"y")
+
+
+@pytest.mark.parametrize("spelling", ["{tag}", "W/{tag}", '"other", {tag}', "*"])
+def test_a_known_page_is_not_sent_again(http: httpx.Client, name: str, spelling: str) -> None:
+    """RFC 9110's weak comparison; a compressing proxy weakens tags."""
+    http.put(name, content=b"x", headers=TEXT)
+    tag = http.get(name).headers["etag"]
+    answer = http.get(name, headers={"If-None-Match": spelling.format(tag=tag)})
+    assert (answer.status_code, answer.content) == (304, b"")
+    http.post(name, headers={"Stream-Closed": "true"})
+    assert http.get(name, headers={"If-None-Match": tag}).headers["stream-closed"] == "true"
+
+
+def test_only_what_is_final_may_be_cached(http: httpx.Client, name: str) -> None:
+    """A page at an open stream's tail can grow; nothing is cached past the stream's own end."""
+    http.put(name, content=b"x", headers=TEXT)
+    assert http.get(name).headers["cache-control"] == "no-cache"
+    http.post(name, headers={"Stream-Closed": "true"})
+    assert http.get(name).headers["cache-control"].startswith("public, max-age=60")
+    http.put(name + "ttl", content=b"x", headers={**TEXT, "Stream-TTL": "10", "Stream-Closed": "true"})
+    age = http.get(name + "ttl").headers["cache-control"].removeprefix("public, max-age=")
+    assert int(age) <= 10
+
+
+def test_a_long_stream_comes_in_pages(http: httpx.Client, name: str) -> None:
+    """Each page is whole batches, and the last one says so."""
+    batch = b"x" * 400_000
+    http.put(name, headers=TEXT)
+    for _ in range(7):
+        http.post(name, content=batch, headers=TEXT)
+    offset, sizes = "-1", []
+    while True:
+        page = http.get(name, params={"offset": offset})
+        sizes.append(len(page.content))
+        offset = page.headers["stream-next-offset"]
+        if page.headers.get("stream-up-to-date"):
+            break
+    assert sizes == [800_000, 800_000, 800_000, 400_000]
+
+
+def test_json_is_kept_byte_for_byte(http: httpx.Client, name: str) -> None:
+    """Numbers, escapes and spaces are the writer's."""
+    http.put(name, content=b"[]", headers=JSON)
+    http.post(name, content=b'[1.0e+2, {"a" : "\\u00e9"}]', headers=JSON)
+    http.post(name, content=b"12345678901234567890123", headers=JSON)
+    assert http.get(name).content == b'[1.0e+2,{"a" : "\\u00e9"},12345678901234567890123]'
+
+
+def test_a_fork_may_divide_a_json_batch(http: httpx.Client, name: str) -> None:
+    """A sub-offset counts messages past the anchor, within one batch (spec 4.2)."""
+    http.put(name, content=b"[1,2,3]", headers=JSON)
+    http.post(name, content=b"[4,5]", headers=JSON)
+    fork = {"Stream-Forked-From": name, "Stream-Fork-Offset": "-1", "Stream-Fork-Sub-Offset": "2"}
+    assert http.put(name + "f", headers=fork).status_code == 201
+    http.post(name + "f", content=b"9", headers=JSON)
+    assert http.get(name + "f").json() == [1, 2, 9]
+    assert http.put(name + "f", headers=fork).status_code == 200
+    assert http.put(name + "f", headers={**fork, "Stream-Fork-Sub-Offset": "1"}).status_code == 409
+    assert http.put(name + "g", headers={**fork, "Stream-Fork-Sub-Offset": "4"}).status_code == 400
+
+
+def test_a_fork_is_confirmed_by_what_was_asked_for(http: httpx.Client, name: str) -> None:
+    """An inherited lifetime and a lifetime of the same length are two configurations."""
+    http.put(name, content=b"x", headers={**TEXT, "Stream-TTL": "60"})
+    source = {"Stream-Forked-From": name}
+    assert http.put(name + "a", headers=source).status_code == 201
+    assert http.put(name + "a", headers=source).status_code == 200
+    assert http.put(name + "a", headers={**source, "Stream-TTL": "60"}).status_code == 409
+    assert http.put(name + "b", headers={**source, "Stream-TTL": "60"}).status_code == 201
+    assert http.put(name + "b", headers=source).status_code == 409
+    assert http.put(name + "b", headers=TEXT).status_code == 409
+    assert http.head(name + "a").headers["stream-ttl"] == "60"
+
+
+def test_a_fork_is_confirmed_after_its_source_has_gone(http: httpx.Client, name: str) -> None:
+    """What exists is looked at before its source is."""
+    http.put(name, content=b"x", headers=TEXT)
+    source = {"Stream-Forked-From": name}
+    http.put(name + "f", headers=source)
+    http.delete(name)
+    assert http.put(name + "f", headers=source).status_code == 200
+    assert http.put(name + "g", headers=source).status_code == 409
+    assert http.put(name, headers=TEXT).status_code == 409
+    assert http.get(name).status_code == 410
+
+
+def test_forks_of_forks_have_a_bound(http: httpx.Client, name: str) -> None:
+    """A chain is refused at its 65th link, and ends as a whole when its last one goes."""
+    http.put(name + "-0", headers=TEXT)
+    statuses = [
+        http.put(f"{name}-{depth}", headers={"Stream-Forked-From": f"{name}-{depth - 1}"}).status_code
+        for depth in range(1, 66)
+    ]
+    assert statuses == [201] * 64 + [409]
+    for depth in range(64):
+        assert http.delete(f"{name}-{depth}").status_code == 204
+    assert http.head(f"{name}-0").status_code == 410
+    http.delete(f"{name}-64")
+    assert http.head(f"{name}-0").status_code == 404
+
+
+def test_an_unusual_path_is_one_stream(http: httpx.Client, name: str) -> None:
+    """However it is spelt; an encoded slash is not a slash."""
+    http.put(name + "/caf%C3%A9", content=b"x", headers=TEXT)
+    assert http.head(name + "/%63af%c3%a9").status_code == 200
+    http.put(name + "/a%2Fb", headers=TEXT)
+    assert http.head(name + "/a/b").status_code == 404
+
+
+def test_a_browser_may_ask_before_it_writes(http: httpx.Client, name: str) -> None:
+    """A preflight allows what the protocol's headers need."""
+    answer = http.options(name)
+    assert answer.status_code == 204
+    assert "Producer-Id" in answer.headers["access-control-allow-headers"]
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+def test_the_location_is_the_url_that_the_client_used(http: httpx.Client, name: str) -> None:
+    """Also behind a proxy that ends TLS."""
+    assert http.put(name, headers=TEXT).headers["location"] == f"{http.base_url}{name}".replace("//v1", "/v1")
+    answer = http.put(name + "b", headers={**TEXT, "X-Forwarded-Proto": "https", "Host": "streams.example"})
+    assert answer.headers["location"] == f"https://streams.example{name}b"
+
+
+def test_an_empty_stream_reads_as_nothing(http: httpx.Client, name: str) -> None:
+    """At the tail there is an empty page, as the content type has it."""
+    http.put(name, headers=JSON)
+    answer = http.get(name)
+    assert (answer.content, answer.headers["stream-next-offset"]) == (b"[]", offset_token(0))
+
+
+def test_metrics_and_health_are_told(http: httpx.Client) -> None:
+    """For the operator's tools."""
+    assert http.get("/health").json()["status"] == "ok"
+    assert "fluvial_live_reads" in http.get("/metrics").text

@@ -1,0 +1,203 @@
+"""What happens in the background of the embedded store, seen in its folder."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fluvial.core.commit import Applied
+from fluvial.core.head import Incarnation
+from fluvial.core.lifetime import SlidingTtl
+from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.core.names import StreamName
+from fluvial.stores.sqlite.database import connect, migrate, migrations
+from fluvial.stores.sqlite.runs import Run
+from fluvial.stores.sqlite.segment_files import SegmentFiles
+from fluvial.stores.sqlite.store import open_sqlite_store
+from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
+from tests.support.rigs import SqliteRig, eventually, sqlite_rig
+from tests.support.worlds import StillWorld
+
+LIFE = Incarnation(1)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[SqliteRig]:
+    """A SQLite store."""
+    async with sqlite_rig(tmp_path / "data") as opened:
+        yield opened
+
+
+async def pump(rig: SqliteRig) -> None:
+    """Give the background a turn."""
+    await rig.store.apply(StreamName("nobody"), delete_commit())
+
+
+async def hot_batches(rig: SqliteRig, count: int) -> None:
+    """Wait until so many batches are in the hot log."""
+    query = "SELECT coalesce(sum(batch_count), 0) FROM hot_run"
+    await eventually(lambda: rig.query(query) == [(count,)], lambda: pump(rig))
+
+
+def segments(rig: SqliteRig) -> list[tuple[object, ...]]:
+    """Where the segments begin and end."""
+    return rig.query("SELECT start_offset, end_offset, batch_count FROM segment ORDER BY end_offset")
+
+
+async def all_bytes(rig: SqliteRig) -> bytes:
+    """The stream, read page by page."""
+    head = await rig.store.head(NAME)
+    assert head is not None
+    position, data = 0, b""
+    while position < head.tail:
+        page = await rig.store.read(head, position, 100_000)
+        data, position = data + page.data, page.end
+    return data
+
+
+async def test_a_thousand_batches_become_a_segment(rig: SqliteRig) -> None:
+    """Bytes and offsets stay as they were, in memory and after a restart."""
+    await rig.store.apply(NAME, create_commit())
+    expected = b""
+    for number in range(SEGMENT_BATCHES + 5):
+        expected += b"%d," % number
+        await rig.store.apply(NAME, append_commit(b"%d," % number))
+    await hot_batches(rig, 5)
+    [(start, end, batch_count)] = segments(rig)
+    assert (start, batch_count) == (0, SEGMENT_BATCHES)
+    assert await all_bytes(rig) == rig.raw_bytes(LIFE) == expected
+    await rig.reopen()
+    assert await all_bytes(rig) == expected
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert (await rig.store.read(head, int(str(end)), 1)).data == b"1000,"
+    assert (await rig.store.read(head, 2, 3)).data == b"1,"
+
+
+async def test_four_mebibytes_become_a_segment(rig: SqliteRig) -> None:
+    """However few batches they are."""
+    await rig.store.apply(NAME, create_commit())
+    await rig.store.apply(NAME, append_commit(b"a" * SEGMENT_BYTES))
+    await rig.store.apply(NAME, append_commit(b"b"))
+    await eventually(lambda: len(segments(rig)) == 1, lambda: pump(rig))
+    assert await all_bytes(rig) == b"a" * SEGMENT_BYTES + b"b"
+
+
+async def test_a_closed_stream_leaves_the_hot_log(rig: SqliteRig) -> None:
+    """All of it, in as many segments as it needs, also when that was left over from the last process."""
+    await rig.store.apply(NAME, create_commit())
+    for _ in range(3):
+        await rig.store.apply(NAME, append_commit(b"x" * (SEGMENT_BYTES // 2 + 1)))
+    await rig.store.apply(NAME, close_commit())
+    await rig.reopen()
+    await hot_batches(rig, 0)
+    assert len(await all_bytes(rig)) == 3 * (SEGMENT_BYTES // 2 + 1)
+
+
+async def test_an_ended_life_leaves_nothing_behind(rig: SqliteRig) -> None:
+    """Neither rows nor files, once it is collected."""
+    await rig.store.apply(NAME, create_commit())
+    for number in range(SEGMENT_BATCHES + 5):
+        await rig.store.apply(NAME, append_commit(b"%d," % number))
+    await hot_batches(rig, 5)
+    assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
+    await eventually(lambda: rig.query("SELECT * FROM ended_life") == [], lambda: pump(rig))
+    for table in ("stream", "hot_run", "segment", "producer"):
+        assert rig.query(f"SELECT * FROM {table}") == []  # noqa: S608  a constant above
+    assert list(rig.folder.glob("segments/*/*")) == []
+
+
+async def test_an_expired_stream_is_collected_without_being_asked_for(rig: SqliteRig) -> None:
+    """Also one whose deadline is the beginning of time."""
+    await rig.store.apply(NAME, create_commit(body=b"x", lifetime=SlidingTtl(1)))
+    rig.still.clock.advance(5_000)
+    await rig.reopen()
+    await eventually(lambda: rig.query("SELECT * FROM stream") == [], lambda: pump(rig))
+    await eventually(lambda: rig.query("SELECT * FROM hot_run") == [], lambda: pump(rig))
+
+
+async def test_what_a_crash_left_is_cleared_away_before_anything_is_rotated(rig: SqliteRig) -> None:
+    """A finished file that nothing mentions, an unfinished one, and a stranger's file, which stays.
+
+    The finished one has the very name that the next rotation will write, so it must go first.
+    """
+    await rig.store.apply(NAME, create_commit(body=b"x" * SEGMENT_BYTES))
+    await eventually(lambda: len(segments(rig)) == 1, lambda: pump(rig))
+    [path] = rig.folder.glob("segments/*/*.segment")
+    content = path.read_bytes()
+    await rig.store.close()
+    connection = sqlite3.connect(rig.folder / "fluvial.db")
+    row = (LIFE, SEGMENT_BYTES, 0, 1, None, b"x" * SEGMENT_BYTES)
+    connection.execute("DELETE FROM segment")
+    connection.execute("INSERT INTO hot_run VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.commit()
+    connection.close()
+    unfinished, stranger = path.with_suffix(".partial"), path.parent / "._notes"
+    unfinished.write_bytes(b"half")
+    stranger.write_bytes(b"not ours")
+    assert path.read_bytes() == content
+    rig.store = await open_sqlite_store(rig.folder, rig.still.world())
+    await eventually(lambda: len(segments(rig)) == 1, lambda: pump(rig))
+    assert await all_bytes(rig) == b"x" * SEGMENT_BYTES
+    assert path.read_bytes() == content
+    assert not unfinished.exists()
+    assert stranger.exists()
+
+
+async def test_closing_waits_for_what_was_begun(tmp_path: Path) -> None:
+    """What is submitted before the close is durable after it."""
+    store = await open_sqlite_store(tmp_path / "data", StillWorld().world())
+    await store.apply(NAME, create_commit())
+    answers = [store._group_commit.submit(NAME, append_commit(b"x"), 1) for _ in range(100)]
+    await store.close()
+    assert all(isinstance(answer.result(), Applied) for answer in answers)
+    again = await open_sqlite_store(tmp_path / "data", StillWorld().world())
+    head = await again.head(NAME)
+    assert head is not None
+    assert head.tail == 100
+    await again.close()
+
+
+@pytest.mark.parametrize("version", [number for number, _ in migrations()])
+async def test_data_of_every_older_version_is_taken_over(tmp_path: Path, version: int) -> None:
+    """From the oldest schema on: what was written with it is there, and everything new works."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    connection = connect(folder / "fluvial.db")
+    for number, script in migrations()[:version]:
+        connection.executescript(f"{script}; PRAGMA user_version = {number};")
+    config = b'{"content_type":"text/plain"}'
+    connection.execute("INSERT INTO stream VALUES (?, 1, ?, 5, 0, NULL, 'seq', NULL, 0, 0, 1)", (NAME, config))
+    connection.execute("INSERT INTO hot_run VALUES (1, 5, 0, 1, NULL, ?)", (b"older",))
+    connection.execute("INSERT INTO producer VALUES (1, 'p', 3, 4)")
+    connection.close()
+    store = await open_sqlite_store(folder, StillWorld().world())
+    await store.apply(NAME, append_commit(b"newer"))
+    await store.apply(NAME, close_commit())
+    head = await store.head(NAME)
+    assert head is not None
+    assert (await store.read(head, 0, 100)).data == b"oldernewer"
+    assert (head.stream_seq, head.producer_count, head.closed) == ("seq", 1, True)
+    await store.close()
+
+
+def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
+    """The version says what is done already."""
+    connection = connect(tmp_path / "fluvial.db")
+    migrate(connection)
+    before = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+    migrate(connection)
+    assert connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall() == before
+    connection.close()
+
+
+def test_a_segment_file_is_read_in_part(tmp_path: Path) -> None:
+    """Batches are found through the ends that stand behind the data."""
+    (tmp_path / "segments").mkdir()
+    files = SegmentFiles(tmp_path / "segments")
+    key = files.write(LIFE, Run(10, (13, 15, 20), b"aaabbccccc"))
+    assert files.read(key, 3, 13, 3) == Run(13, (15,), b"bb")
+    assert files.read(key, 3, 10, 100) == Run(10, (13, 15, 20), b"aaabbccccc")
+    assert files.read(key, 3, 15, 1) == Run(15, (20,), b"ccccc")
+    assert files.all_keys() == [key]
