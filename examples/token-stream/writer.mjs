@@ -1,0 +1,49 @@
+// Writes a text to a stream, token by token, as a language model would. Stop it at any moment, even with
+// kill -9, and start it again: it goes on after the last token that has landed, and no token lands twice.
+//
+//   node writer.mjs http://127.0.0.1:4437/v1/stream/answers/1 [milliseconds between tokens]
+import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
+import { randomUUID } from "node:crypto"
+
+const url = process.argv[2]
+const pauseMs = Number(process.argv[3] ?? 40)
+if (!url) {
+  console.error("usage: node writer.mjs STREAM_URL [MILLISECONDS_BETWEEN_TOKENS]")
+  process.exit(2)
+}
+
+const tokens = (
+  "A stream is a promise kept in order . What has been written stays written ; who has read this far goes on " +
+  "from here ; and whoever was cut off comes back to the very place where the line went dead . "
+)
+  .repeat(3)
+  .trim()
+  .split(" ")
+
+// Creating a stream that is there already, with the same content type, changes nothing.
+const handle = await DurableStream.create({ url, contentType: "application/json" })
+// Each run is a new epoch of one producer, which shuts out what an earlier run may still have under way. (The
+// client's autoClaim would begin at epoch 0 each time, and to the server that is a retry of what is there.)
+const producer = new IdempotentProducer(handle, "writer", {
+  epoch: Date.now(),
+  onError: (error) => {
+    console.error(`cannot write: ${error.message}`)
+    process.exit(1)
+  },
+})
+
+// From this message on the earlier run's appends are refused, so what is before it is all that run has written.
+const run = randomUUID()
+producer.append(JSON.stringify({ run }))
+await producer.flush()
+const written = await (await stream({ url, live: false })).json()
+const before = written.slice(0, written.findIndex((message) => message.run === run))
+const next = before.filter((message) => "token" in message).length
+console.log(next === 0 ? "begins" : `goes on at token ${next}`)
+
+for (let index = next; index < tokens.length; index++) {
+  producer.append(JSON.stringify({ index, token: tokens[index] }))
+  await new Promise((resolve) => setTimeout(resolve, pauseMs))
+}
+await producer.close(JSON.stringify({ end: true }))
+console.log(`wrote ${tokens.length} tokens`)

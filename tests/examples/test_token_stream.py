@@ -1,0 +1,67 @@
+"""The example, with its writer and its reader cut off half-way: nothing is lost or repeated."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.servers import running_server
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "token-stream"
+TIMEOUT_S = 60
+
+
+def start(*command: str) -> subprocess.Popen[str]:
+    """A part of the example, in its folder."""
+    return subprocess.Popen(command, cwd=EXAMPLE, stdout=subprocess.PIPE, text=True)
+
+
+def kill_after(process: subprocess.Popen[str], bytes_read: int) -> None:
+    """Let it print so much, then send SIGKILL."""
+    assert process.stdout is not None
+    process.stdout.read(bytes_read)
+    process.kill()
+    process.wait(TIMEOUT_S)
+    process.stdout.close()
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    """All that it prints until its end."""
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0
+    return output
+
+
+def tokens_in(source: str) -> list[str]:
+    """The text that the writer has in its source."""
+    text = "".join(re.findall(r'^  "(.*?)" ?\+?$', source, re.MULTILINE))
+    return (text * 3).strip().split(" ")
+
+
+@pytest.mark.slow
+def test_writer_and_reader_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
+    """The stream has every token once, in order, and the reader has seen just that."""
+    progress = tmp_path / "progress.json"
+    with running_server(tmp_path / "data") as server:
+        url = server.url + "/v1/stream/answers/1"
+        httpx.put(url, headers={"Content-Type": "application/json"})
+        read = (sys.executable, "reader.py", url, str(progress))
+        reader = start(*read)
+        writer = start("node", "writer.mjs", url, "10")
+        kill_after(reader, 60)
+        kill_after(writer, len("begins\n"))
+        reader = start(*read)
+        second = finished(start("node", "writer.mjs", url, "5"))
+        assert "goes on at token" in second
+        rest = finished(reader)
+        messages = httpx.get(url).json()
+    expected = tokens_in((EXAMPLE / "writer.mjs").read_text())
+    assert len(expected) > 100
+    assert [message["index"] for message in messages if "token" in message] == list(range(len(expected)))
+    assert [message["token"] for message in messages if "token" in message] == expected
+    assert json.loads(progress.read_text())["text"].split() == expected
+    assert "goes on after" in rest
