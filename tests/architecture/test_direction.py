@@ -29,7 +29,19 @@ MAY_DEPEND_ON = {
     "transports": {"cachetools", "starlette", "fastapi", "prometheus_client", "uvicorn", "httptools", "msgspec"},
 }
 
-IMPURE_MODULES = {"os", "io", "time", "random", "secrets", "uuid", "socket", "asyncio", "threading", "sqlite3", "pathlib"}
+IMPURE_MODULES = {
+    "os",
+    "io",
+    "time",
+    "random",
+    "secrets",
+    "uuid",
+    "socket",
+    "asyncio",
+    "threading",
+    "sqlite3",
+    "pathlib",
+}
 IMPURE_NAMES = {"open", "print", "input", "now", "utcnow", "today", "environ", "uuid4", "urandom"}
 
 
@@ -57,7 +69,7 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_imports_point_to_the_left(part: str) -> None:
-    """core <- stores <- operations <- transports <- bootstrap."""
+    """Core <- stores <- operations <- transports <- bootstrap."""
     for path in modules_of(part):
         for name in imports_of(path):
             first, *rest = name.split(".")

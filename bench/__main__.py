@@ -1,0 +1,147 @@
+"""`python -m bench`: this server and the reference server under the same load, in one go.
+
+Absolute figures are this machine's, today; the ratios are what to look at. Each figure is the median of the rounds,
+and the servers take turns within a round.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import uvloop
+
+from bench.load import Measure, closed_loops, fan_out, median_measure, once, request
+from bench.servers import Contender, contenders, fluvial_alone
+
+APPEND_BYTES = 100
+LENGTHS = (10, 10_000, 1_000_000)
+numbers = count()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One load, and what it is called in the table."""
+
+    name: str
+    run: Callable[[str, float], Awaitable[Measure]]
+    shows_latency: bool = False
+
+
+async def fresh_streams(url: str, how_many: int, body: bytes = b"") -> list[str]:
+    """Paths of new streams."""
+    paths = [f"/v1/stream/bench-{next(numbers)}" for _ in range(how_many)]
+    for path in paths:
+        await once(url, request("PUT", path, body))
+    return paths
+
+
+def appends(connection_count: int, stream_count: int) -> Callable[[str, float], Awaitable[Measure]]:
+    """Appends of 100 bytes."""
+
+    async def run(url: str, seconds: float) -> Measure:
+        paths = await fresh_streams(url, stream_count)
+        payloads = [request("POST", paths[one % stream_count], b"x" * APPEND_BYTES) for one in range(connection_count)]
+        return await closed_loops(url, payloads, seconds)
+
+    return run
+
+
+def reads(connection_count: int, byte_count: int) -> Callable[[str, float], Awaitable[Measure]]:
+    """Catch-up reads of a stream from its beginning."""
+
+    async def run(url: str, seconds: float) -> Measure:
+        [path] = await fresh_streams(url, 1, b"x" * byte_count)
+        return await closed_loops(url, [request("GET", f"{path}?offset=-1")] * connection_count, seconds)
+
+    return run
+
+
+def follows(reader_count: int) -> Callable[[str, float], Awaitable[Measure]]:
+    """SSE fan-out."""
+
+    async def run(url: str, seconds: float) -> Measure:
+        [path] = await fresh_streams(url, 1)
+        return await fan_out(url, path, reader_count, seconds)
+
+    return run
+
+
+CASES = [
+    Case("append, 1 connection", appends(1, 1)),
+    Case("append, 16 connections", appends(16, 1)),
+    Case("append, 64 connections", appends(64, 1)),
+    Case("append, 64 connections, 64 streams", appends(64, 64)),
+    Case("read 1 KB, 16 connections", reads(16, 1_000)),
+    Case("read 1 MB, 4 connections", reads(4, 1_000_000)),
+    Case("SSE deliveries, 100 readers", follows(100), shows_latency=True),
+    Case("SSE deliveries, 1,000 readers", follows(1_000), shows_latency=True),
+]
+
+
+async def compare(servers: list[Contender], seconds: float, rounds: int) -> None:
+    """Print the table, a line as soon as it is known."""
+    print(
+        f"{'per second':36}" + "".join(f"{server.name:>12}" for server in servers) + f"{'/ file':>10}{'/ memory':>10}"
+    )
+    for case in CASES:
+        measures: dict[str, list[Measure]] = {server.name: [] for server in servers}
+        for number in range(rounds):
+            for server in servers:
+                print(f"  {case.name}: round {number + 1}, {server.name} ...", end="\r", file=sys.stderr, flush=True)
+                measures[server.name].append(await case.run(server.url, seconds))
+        found = {name: median_measure(of_one) for name, of_one in measures.items()}
+        rates = [found[server.name].per_second for server in servers]
+        row = "".join(f"{rate:12,.0f}" for rate in rates)
+        print(f"{case.name:36}{row}{rates[0] / rates[1]:9.1f}x{rates[0] / rates[2]:9.1f}x")
+        if case.shows_latency:
+            for percent in (50, 99):
+                of_all = [found[server.name].percentile_ms(percent) for server in servers]
+                row = "".join(f"{milliseconds:12,.1f}" for milliseconds in of_all)
+                print(f"{f'  p{percent}, ms':36}{row}{of_all[0] / of_all[1]:9.2f}x{of_all[0] / of_all[2]:9.2f}x")
+
+
+async def grow(seconds: float) -> None:
+    """Print what an append costs, and what the server has in memory, as one stream grows."""
+    print(f"\n{'one stream of':>20}{'appends/s':>12}{'p50 ms':>10}{'resident MiB':>14}")
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, fluvial_alone(Path(folder) / "data") as server:
+        [path] = await fresh_streams(server.url, 1)
+        payload, length = request("POST", path, b"x" * APPEND_BYTES), 0
+        for target in LENGTHS:
+            while length < target:
+                print(f"  {length:,} of {target:,} batches ...", end="\r", file=sys.stderr, flush=True)
+                share = min(20_000, target - length)
+                length += await _append(server.url, payload, share)
+            measure = await closed_loops(server.url, [payload] * 16, seconds)
+            length += len(measure.latencies_s)
+            figures = f"{measure.per_second:12,.0f}{measure.percentile_ms(50):10.2f}{server.resident_mib:14.0f}"
+            print(f"{f'{target:,} batches':>20}{figures}")
+
+
+async def _append(url: str, payload: bytes, how_many: int) -> int:
+    """Append about so many batches; how many it were."""
+    if how_many < 100:
+        for _ in range(how_many):
+            await once(url, payload)
+        return how_many
+    return len((await closed_loops(url, [payload] * 64, how_many / 20_000)).latencies_s)
+
+
+def main() -> None:
+    """Parse the options and run."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measure (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="measures of each figure (default: 3)")
+    parser.add_argument("--no-growth", action="store_true", help="leave out the million-batch stream")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contenders(Path(folder)) as servers:
+        uvloop.run(compare(servers, options.seconds, options.rounds))
+    if not options.no_growth:
+        uvloop.run(grow(options.seconds))
+
+
+main()
