@@ -54,7 +54,7 @@ class _ClosedLoop(asyncio.BufferedProtocol):
         self.head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._send()
 
     def get_buffer(self, _size_hint: int) -> bytearray:
@@ -156,7 +156,7 @@ class _Reader(asyncio.Protocol):
         self.is_ready = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(self.payload)
+        cast("asyncio.Transport", transport).write(self.payload)
 
     def data_received(self, data: bytes) -> None:
         self.is_ready.set()

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "shared" / "fluvial"
 #: What each part may import of the package; what is on the left of the design's arrow knows nothing of the right.
 MAY_IMPORT = {
     "core": {"core"},
-    "stores": {"core", "stores"},
+    "stores": {"core", "stores", "world"},
     "operations": {"core", "stores", "operations", "world"},
     "transports": {"core", "stores", "operations", "transports", "world"},
 }

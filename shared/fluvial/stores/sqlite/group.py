@@ -62,8 +62,6 @@ class Group:
             return result
         change, applied = result
         for changed, head in change.heads.items():
-            if changed not in self.heads:
-                self.heads_before[changed] = self.head_of(changed, None)
             self.heads[changed] = head if head is None else _with_latest_producers(head)
         self.dropped += change.dropped
         if change.batch is not None:
@@ -110,7 +108,8 @@ class Group:
 
     def _head(self, name: StreamName, producer_id: str | None) -> Head | None:
         if name not in self.heads:
-            return self.head_of(name, producer_id)
+            head = self.heads_before[name] = self.head_of(name, producer_id)
+            return head
         head = self.heads[name]
         if producer_id is None or head is None or producer_id in head.producers:
             return head

@@ -35,8 +35,9 @@ PENDING_BYTES_MAX: Final = 256 * 1_048_576
 #: would cost more than the rows. Larger ones are left to the thread.
 INLINE_BYTES_MAX: Final = 262_144
 
-#: A commit that is alone is fsynced on the loop while fsyncs take no longer than this lately: handing it to the
+#: A group of few commits is fsynced on the loop while a COMMIT takes no longer than this lately: handing it to the
 #: thread and back costs as much. A slower disk would hold up everybody else, so there the thread does it.
+INLINE_COMMITS_MAX: Final = 16
 INLINE_FSYNC_S_MAX: Final = 0.000_4
 
 #: How long a write of another process to the same file is waited for.
@@ -171,8 +172,8 @@ class GroupCommit:
         transaction = _Transaction(group.write, done, is_written=is_small)
         if is_small and not self._written(transaction):
             return
-        if is_small and len(taken) == 1 and self._fsync_s <= INLINE_FSYNC_S_MAX:
-            self._loop.call_soon(self._finished, transaction, self._transacted(transaction))
+        if is_small and len(taken) <= INLINE_COMMITS_MAX and self._fsync_s <= INLINE_FSYNC_S_MAX:
+            self._finished(transaction, self._transacted(transaction))
         else:
             self._jobs.put(transaction)
 
