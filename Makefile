@@ -21,8 +21,9 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Not `npm ci`: npm 11 refuses a lock that lacks optional packages of other platforms, as some registries do.
 %/node_modules/.installed: %/package-lock.json
-	cd $* && npm ci --no-audit --no-fund --loglevel=error
+	cd $* && npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
 serve: install ## run the server on port 4437 with data in ./fluvial-data
