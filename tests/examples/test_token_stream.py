@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -20,10 +21,12 @@ def start(*command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=EXAMPLE, stdout=subprocess.PIPE, text=True)
 
 
-def kill_after(process: subprocess.Popen[str], bytes_read: int) -> None:
-    """Let it print so much, then send SIGKILL."""
+def kill_once(process: subprocess.Popen[str], has_begun: Callable[[str], bool]) -> None:
+    """Let it print until it has begun, then send SIGKILL."""
     assert process.stdout is not None
-    process.stdout.read(bytes_read)
+    printed = ""
+    while not has_begun(printed):
+        printed += process.stdout.read(1)
     process.kill()
     process.wait(TIMEOUT_S)
     process.stdout.close()
@@ -52,8 +55,8 @@ def test_writer_and_reader_go_on_where_they_were_cut_off(tmp_path: Path) -> None
         read = (sys.executable, "reader.py", url, str(progress))
         reader = start(*read)
         writer = start("node", "writer.mjs", url, "10")
-        kill_after(reader, 60)
-        kill_after(writer, len("begins\n"))
+        kill_once(reader, lambda printed: len(printed) > 40 and progress.exists())
+        kill_once(writer, lambda printed: printed == "begins\n")
         reader = start(*read)
         second = finished(start("node", "writer.mjs", url, "5"))
         assert "goes on at token" in second

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +67,11 @@ def start_server(folder: Path, *options: str) -> RunningServer:
 
 @contextmanager
 def running_server(folder: Path, *options: str) -> Iterator[RunningServer]:
-    """A server that is gone at the end of the block, whatever happens in it."""
+    """A server that is gone at the end of the block, whatever happens in it; it gets the chance to end by itself."""
     server = start_server(folder, *options)
     try:
         yield server
     finally:
+        with suppress(subprocess.TimeoutExpired):
+            server.terminate()
         server.kill()

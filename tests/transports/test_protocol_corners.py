@@ -161,3 +161,99 @@ def test_metrics_and_health_are_told(http: httpx.Client) -> None:
     """For the operator's tools."""
     assert http.get("/health").json()["status"] == "ok"
     assert "fluvial_live_reads" in http.get("/metrics").text
+
+
+def test_a_fork_of_another_type_is_refused(http: httpx.Client, name: str) -> None:
+    """A fork has its source's content type."""
+    http.put(name, content=b"x", headers=TEXT)
+    answer = http.put(name + "f", headers={**JSON, "Stream-Forked-From": name})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "content_type_mismatch")
+
+
+def test_a_fork_at_no_boundary_is_refused(http: httpx.Client, name: str) -> None:
+    """An offset inside a batch was never issued."""
+    http.put(name, content=b"hello", headers=TEXT)
+    headers = {"Stream-Forked-From": name, "Stream-Fork-Offset": offset_token(2)}
+    answer = http.put(name + "f", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_fork_offset")
+
+
+def test_a_create_that_differs_says_in_what(http: httpx.Client, name: str) -> None:
+    """The message names the first difference."""
+    http.put(name, headers={**TEXT, "Stream-Expires-At": "2099-01-01T00:00:00Z"})
+    same_moment = {**TEXT, "Stream-Expires-At": "2099-01-01T01:00:00+01:00"}
+    assert http.put(name, headers=same_moment).status_code == 200
+    for headers, difference in [
+        (JSON, "content type"),
+        (TEXT, "lifetime"),
+        ({**same_moment, "Stream-Closed": "true"}, "closure status"),
+        ({**same_moment, "Stream-Forked-From": name}, "origin"),
+    ]:
+        answer = http.put(name, headers=headers)
+        assert answer.status_code == 409
+        assert difference in answer.json()["error"]["message"]
+    assert http.head(name).headers["stream-expires-at"] == "2099-01-01T00:00:00Z"
+
+
+def test_forks_of_different_sources_differ(http: httpx.Client, name: str) -> None:
+    """And so do forks at different offsets."""
+    for source in ("1", "2"):
+        http.put(name + source, content=b"x", headers=TEXT)
+    http.put(name, headers={"Stream-Forked-From": name + "1"})
+    for headers in ({"Stream-Forked-From": name + "2"}, {"Stream-Forked-From": name + "1", "Stream-Fork-Offset": "-1"}):
+        assert http.put(name, headers=headers).status_code == 409
+
+
+def test_a_closing_producer_is_told_its_success_again(http: httpx.Client, name: str) -> None:
+    """The same stamp is a retry; any other finds the stream closed (spec 5.2.1)."""
+    http.put(name, headers=TEXT)
+    stamp = {"Producer-Id": "p", "Producer-Epoch": "1", "Producer-Seq": "0"}
+    closing = {**TEXT, **stamp, "Stream-Closed": "true"}
+    assert http.post(name, content=b"end", headers=closing).status_code == 200
+    again = http.post(name, content=b"end", headers=closing)
+    assert (again.status_code, again.headers["stream-closed"], again.headers["producer-seq"]) == (204, "true", "0")
+    assert http.post(name, content=b"end", headers={**closing, "Producer-Seq": "1"}).status_code == 409
+    assert http.post(name, headers={"Stream-Closed": "true"}).status_code == 204
+    assert http.get(name).content == b"end"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "status", "header"),
+    [
+        (("1", "0"), 403, ("producer-epoch", "2")),
+        (("3", "1"), 400, None),
+        (("2", "0"), 204, ("producer-seq", "0")),
+        (("2", "2"), 409, ("producer-expected-seq", "1")),
+    ],
+)
+def test_a_producer_is_told_where_it_stands(
+    http: httpx.Client, name: str, stamp: tuple[str, str], status: int, header: tuple[str, str] | None
+) -> None:
+    """Fenced, begun wrong, a duplicate or a gap (spec 5.2.1)."""
+    http.put(name, headers=TEXT)
+    first = {**TEXT, "Producer-Id": "p", "Producer-Epoch": "2", "Producer-Seq": "0"}
+    http.post(name, content=b"x", headers=first)
+    answer = http.post(name, content=b"y", headers={**first, "Producer-Epoch": stamp[0], "Producer-Seq": stamp[1]})
+    assert answer.status_code == status
+    if header is not None:
+        assert answer.headers[header[0]] == header[1]
+    assert http.get(name).content == b"x"
+
+
+def test_stream_seq_only_goes_up(http: httpx.Client, name: str) -> None:
+    """Byte by byte, whatever it looks like."""
+    http.put(name, headers=TEXT)
+    statuses = [
+        http.post(name, content=b"x", headers={**TEXT, "Stream-Seq": seq}).status_code for seq in ("2", "10", "2")
+    ]
+    assert statuses == [204, 409, 409]
+
+
+def test_long_polls_at_the_end(http: httpx.Client, name: str) -> None:
+    """A closed stream does not let its readers wait; a missing one is not waited for."""
+    http.put(name, content=b"x", headers={**TEXT, "Stream-Closed": "true"})
+    query = {"offset": "now", "live": "long-poll"}
+    answer = http.get(name, params=query)
+    assert (answer.status_code, answer.headers["stream-closed"]) == (204, "true")
+    assert http.get(name, params={**query, "offset": "-1"}).content == b"x"
+    assert http.get(name + "-no", params=query).status_code == 404

@@ -1,0 +1,119 @@
+"""What a writer is told when SQLite itself fails, through a connection that fails on demand."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fluvial.core.commit import Applied
+from fluvial.core.errors import StoreUnavailable, StoreUncertain
+from fluvial.core.response import store_error_response
+from fluvial.stores.sqlite import group_commit
+from tests.support.commands import NAME, append_commit, create_commit
+from tests.support.rigs import SqliteRig, sqlite_rig
+
+
+@dataclass
+class FailingConnection:
+    """A connection whose next statements of some kinds fail, once each, with an I/O error."""
+
+    inner: sqlite3.Connection
+    failing: list[str] = field(default_factory=list)
+
+    def execute(self, statement: str, *parameters: object) -> sqlite3.Cursor:
+        """Run it, or fail."""
+        self._fail(statement)
+        return self.inner.execute(statement, *parameters)  # type: ignore[arg-type]
+
+    def executemany(self, statement: str, rows: object) -> sqlite3.Cursor:
+        """Run it, or fail."""
+        self._fail(statement)
+        return self.inner.executemany(statement, rows)  # type: ignore[arg-type]
+
+    @property
+    def in_transaction(self) -> bool:
+        """As the inner one says."""
+        return self.inner.in_transaction
+
+    def _fail(self, statement: str) -> None:
+        for prefix in tuple(self.failing):
+            if prefix in statement:
+                self.failing.remove(prefix)
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise error
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[SqliteRig]:
+    """A SQLite store with one stream."""
+    async with sqlite_rig(tmp_path / "data") as opened:
+        await opened.store.apply(NAME, create_commit(body=b"kept"))
+        yield opened
+
+
+def failing(rig: SqliteRig, *prefixes: str) -> None:
+    """Let the writer's next statements of these kinds fail."""
+    commits = rig.store._group_commit
+    commits._connection = FailingConnection(commits._connection, list(prefixes))  # type: ignore[assignment]
+
+
+async def bytes_after_restart(rig: SqliteRig) -> bytes:
+    """What is there, once the folder was opened anew."""
+    await rig.reopen()
+    head = await rig.store.head(NAME)
+    assert head is not None
+    return (await rig.store.read(head, 0, 10_000_000)).data
+
+
+@pytest.mark.parametrize("size", [1, group_commit.INLINE_BYTES_MAX + 1], ids=["small", "large"])
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO hot_run", "UPDATE", "COMMIT"])
+async def test_a_failed_statement_writes_nothing_and_the_next_commit_lands(
+    rig: SqliteRig, statement: str, size: int
+) -> None:
+    """Wherever in the transaction it fails, on the loop or on the thread."""
+    failing(rig, statement)
+    with pytest.raises(StoreUnavailable) as failed:
+        await rig.store.apply(NAME, append_commit(b"x" * size))
+    assert store_error_response(failed.value).status == 503
+    assert isinstance(await rig.store.apply(NAME, append_commit(b"next")), Applied)
+    assert await bytes_after_restart(rig) == b"keptnext"
+
+
+async def test_a_commit_that_cannot_be_overwritten_is_uncertain(rig: SqliteRig) -> None:
+    """Nobody can say what a restart would find; the server goes on as if it were not there."""
+    failing(rig, "COMMIT", "PRAGMA user_version")
+    with pytest.raises(StoreUncertain) as failed:
+        await rig.store.apply(NAME, append_commit(b"lost"))
+    assert b"store_uncertain" in store_error_response(failed.value).body
+    assert isinstance(await rig.store.apply(NAME, append_commit(b"next")), Applied)
+    assert await bytes_after_restart(rig) == b"keptnext"
+
+
+async def test_a_rollback_that_fails_does_not_stop_the_queue(rig: SqliteRig) -> None:
+    """The answer comes all the same."""
+    failing(rig, "UPDATE", "ROLLBACK")
+    with pytest.raises(StoreUnavailable):
+        await rig.store.apply(NAME, append_commit(b"lost"))
+    rig.store._writer.execute("ROLLBACK")
+    assert isinstance(await rig.store.apply(NAME, append_commit(b"next")), Applied)
+
+
+async def test_what_waits_for_a_group_has_a_bound(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past it a commit is refused at once, and nothing else changes."""
+    monkeypatch.setattr(group_commit, "PENDING_BYTES_MAX", 10)
+    first = rig.store._group_commit.submit(NAME, append_commit(b"x" * 10), 10)
+    with pytest.raises(StoreUnavailable):
+        rig.store._group_commit.submit(NAME, append_commit(b"y"), 1)
+    assert isinstance(await first, Applied)
+
+
+async def test_a_group_has_a_bound(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit is the next group's, in the same order."""
+    monkeypatch.setattr(group_commit, "GROUP_BYTES_MAX", 3)
+    answers = [rig.store._group_commit.submit(NAME, append_commit(b"%d," % number), 2) for number in range(5)]
+    for answer in answers:
+        assert isinstance(await answer, Applied)
+    assert await bytes_after_restart(rig) == b"kept0,1,2,3,4,"
