@@ -37,6 +37,10 @@ class Waiters:
             if not waiting and self._futures.get(name) is waiting:
                 del self._futures[name]
 
+    def waits_for(self, name: StreamName) -> bool:
+        """Whether anybody waits for the stream."""
+        return name in self._futures
+
     def wake(self, name: StreamName, head: Head | None) -> None:
         """Tell everybody who waits for the stream what its head is now."""
         for future in self._futures.pop(name, ()):

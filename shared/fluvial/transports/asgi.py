@@ -118,7 +118,10 @@ class StreamsApp:
                     "headers": response.headers,
                 }
             )
-            await _send_body(send, response.parts)
+            if response.parts:
+                await _send_body(send, response.parts)
+            else:
+                await send({"type": "http.response.body"})
 
     async def append(self, scope: Scope, receive: Receive, _send: Send) -> Response:
         """POST: append, close, or both."""

@@ -144,13 +144,13 @@ class SqliteStore:
 
     def _landed(self, group: Group) -> None:
         """Let everybody see a group that is durable now."""
-        for incarnation, runs in group.runs.items():
-            for run in runs:
-                self._remember(incarnation, run)
         for name, head in group.heads.items():
             before = group.heads_before[name]
             self._heads[name] = head
-            if before is None or has_news(head, before):
+            if self._waiters.waits_for(name) and (before is None or has_news(head, before)):
+                if head is not None:  # the readers that wake now all ask for the same bytes
+                    for run in group.runs.get(head.incarnation, []):
+                        self._remember(head.incarnation, run)
                 self._waiters.wake(name, head)
         for head in group.heads.values():
             if head is not None:
