@@ -38,7 +38,7 @@ INLINE_BYTES_MAX: Final = 262_144
 #: A group of few commits is fsynced on the loop while a COMMIT takes no longer than this lately: handing it to the
 #: thread and back costs as much. A slower disk would hold up everybody else, so there the thread does it.
 INLINE_COMMITS_MAX: Final = 16
-INLINE_FSYNC_S_MAX: Final = 0.000_4
+INLINE_FSYNC_S_MAX: Final = 0.001
 
 #: How long a write of another process to the same file is waited for.
 BUSY_TIMEOUT_MS: Final = 10_000
