@@ -1,7 +1,7 @@
 """A full disk, damaged files and a busy database: those streams get a 5xx, the rest of the server lives on."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,21 +11,9 @@ from fluvial.core.errors import StorageDamaged, StoreUnavailable
 from fluvial.core.names import StreamName
 from fluvial.core.response import store_error_response
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
-from tests.support.rigs import SqliteRig, eventually, sqlite_rig
+from tests.support.rigs import SqliteRig, eventually, pump
 
 LARGE = b"x" * 3_000_000
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[SqliteRig]:
-    """A SQLite store."""
-    async with sqlite_rig(tmp_path / "data") as opened:
-        yield opened
-
-
-async def pump(rig: SqliteRig) -> None:
-    """Give the background a turn."""
-    await rig.store.apply(StreamName("nobody"), delete_commit())
 
 
 async def test_a_full_disk_is_a_503_and_loses_nothing(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from fluvial.core.head import Incarnation
+from fluvial.core.names import StreamName
 from fluvial.stores.contract import Store
 from fluvial.stores.memory import MemoryStore
 from fluvial.stores.sqlite.store import SqliteStore, open_sqlite_store
+from tests.support.commands import delete_commit
 from tests.support.worlds import StillWorld
 
 
@@ -99,6 +101,11 @@ async def sqlite_rig(folder: Path) -> AsyncIterator[SqliteRig]:
 
 
 RIGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Rig]]] = {"memory": memory_rig, "sqlite": sqlite_rig}
+
+
+async def pump(rig: SqliteRig) -> None:
+    """Give the background a turn: a commit that changes nothing."""
+    await rig.store.apply(StreamName("nobody"), delete_commit())
 
 
 async def eventually(holds: Callable[[], bool], step: Callable[[], Awaitable[object]], tries: int = 2_000) -> None:

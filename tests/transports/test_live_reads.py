@@ -134,30 +134,30 @@ def test_a_reader_that_reads_nothing_holds_up_nobody(server: RunningServer, http
         assert received == 5 + 40 * 60_000
 
 
-def test_a_long_poll_is_told_the_news(http: httpx.Client, stream: str) -> None:
-    """As soon as it is there."""
+def polled(http: httpx.Client, stream: str, meanwhile: Callable[[], httpx.Response]) -> httpx.Response:
+    """What a long-poll at the tail is answered, when something happens while it waits."""
     answers: list[httpx.Response] = []
     query = {"offset": "now", "live": "long-poll"}
     poll = Thread(target=lambda: answers.append(httpx.get(f"{http.base_url}{stream}", params=query)))
     poll.start()
     until(lambda: live_reads(http) == 1)
-    http.post(stream, content=b"news", headers=TEXT)
+    assert meanwhile().is_success
     poll.join(10)
-    assert (answers[0].status_code, answers[0].content) == (200, b"news")
-    assert answers[0].headers["stream-cursor"].isdigit()
+    return answers[0]
+
+
+def test_a_long_poll_is_told_the_news(http: httpx.Client, stream: str) -> None:
+    """As soon as it is there."""
+    answer = polled(http, stream, lambda: http.post(stream, content=b"news", headers=TEXT))
+    assert (answer.status_code, answer.content) == (200, b"news")
+    assert answer.headers["stream-cursor"].isdigit()
 
 
 def test_a_fork_is_no_news_to_its_sources_readers(http: httpx.Client, stream: str) -> None:
     """A long-poll waits on; only its time-out ends it."""
-    answers: list[httpx.Response] = []
-    query = {"offset": "now", "live": "long-poll"}
-    poll = Thread(target=lambda: answers.append(httpx.get(f"{http.base_url}{stream}", params=query)))
-    poll.start()
-    until(lambda: live_reads(http) == 1)
-    assert http.put(stream + "-fork", headers={"Stream-Forked-From": stream}).status_code == 201
-    poll.join(10)
-    assert answers[0].status_code == 204
-    assert answers[0].elapsed.total_seconds() > 0.4
+    answer = polled(http, stream, lambda: http.put(stream + "-fork", headers={"Stream-Forked-From": stream}))
+    assert answer.status_code == 204
+    assert answer.elapsed.total_seconds() > 0.4
 
 
 def test_a_live_read_ends_when_its_stream_expires(http: httpx.Client) -> None:

@@ -1,7 +1,6 @@
 """What happens in the background of the embedded store, seen in its folder."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,28 +9,15 @@ from fluvial.core.commit import Applied
 from fluvial.core.head import Incarnation
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
-from fluvial.core.names import StreamName
 from fluvial.stores.sqlite.database import connect, migrate, migrations
 from fluvial.stores.sqlite.runs import Run
 from fluvial.stores.sqlite.segment_files import SegmentFiles
 from fluvial.stores.sqlite.store import open_sqlite_store
 from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
-from tests.support.rigs import SqliteRig, eventually, sqlite_rig
+from tests.support.rigs import SqliteRig, eventually, pump
 from tests.support.worlds import StillWorld
 
 LIFE = Incarnation(1)
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[SqliteRig]:
-    """A SQLite store."""
-    async with sqlite_rig(tmp_path / "data") as opened:
-        yield opened
-
-
-async def pump(rig: SqliteRig) -> None:
-    """Give the background a turn."""
-    await rig.store.apply(StreamName("nobody"), delete_commit())
 
 
 async def hot_batches(rig: SqliteRig, count: int) -> None:
