@@ -134,6 +134,26 @@ def test_a_reader_that_reads_nothing_holds_up_nobody(server: RunningServer, http
         assert received == 5 + 40 * 60_000
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux lets the kernel end such connections")
+def test_a_reader_that_reads_nothing_is_dropped(server: RunningServer, http: httpx.Client, stream: str) -> None:
+    """After half a minute its connection is ended, and all that it held is free."""
+    other = stream + "-other"
+    http.put(other, headers=TEXT)
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        stalled.connect((httpx.URL(server.url).host, httpx.URL(server.url).port))
+        stalled.sendall(request_bytes("GET", f"{stream}?offset=-1&live=sse", []))
+        until(lambda: live_reads(http) == 1)
+        for _ in range(100):
+            http.post(stream, content=b"x" * 60_000, headers=TEXT)
+        waits = 0
+        while live_reads(http) > 0 and waits < 100:
+            waits += 1  # each is a long-poll's half second
+            http.get(other, params={"offset": "now", "live": "long-poll"})
+        assert 40 <= waits < 100
+
+
 def polled(http: httpx.Client, stream: str, meanwhile: Callable[[], httpx.Response]) -> httpx.Response:
     """What a long-poll at the tail is answered, when something happens while it waits."""
     answers: list[httpx.Response] = []
