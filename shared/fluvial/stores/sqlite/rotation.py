@@ -126,6 +126,9 @@ class Rotator:
 
     async def _rotate(self, incarnation: Incarnation) -> None:
         """Move what the hot log of one life holds, up to a segment's worth."""
+        # Appends that came while the last segment was written found the log full, and may not be so many.
+        if self._reader.execute(SQL.overfull_life, (incarnation, SEGMENT_BYTES, SEGMENT_BATCHES)).fetchone() is None:
+            return
         runs, moved = list[Run](), _HotSize(0, 0)
         for row in self._reader.execute(SQL.hot_runs_after, (incarnation, -1)):
             runs.append(run_of_row(row))
@@ -143,7 +146,7 @@ class Rotator:
         if size is not None:
             size.byte_count -= moved.byte_count
             size.batch_count -= moved.batch_count
-        if self._reader.execute(SQL.overfull_life, (incarnation, SEGMENT_BYTES, SEGMENT_BATCHES)).fetchone():
+        if moved.is_full():
             self._is_due(incarnation)
         log.debug(
             "rotated",
