@@ -58,6 +58,3 @@ class Delete:
     """End the stream's life, or hide it while forks need its bytes."""
 
     name: StreamName
-
-
-Command = Create | Append | Close | Delete

@@ -6,7 +6,6 @@ from typing import Final
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
 
-TOKEN_BYTES: Final = 33
 _TOKEN: Final = re.compile(r"0{16}_[0-9]{16}")
 
 
