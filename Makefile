@@ -59,7 +59,7 @@ check: lint types test-all conformance ## everything that must hold: what CI run
 
 lock: ## compile the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements/dev.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --all-extras --group dev -o requirements/dev.txt
 
 clean: ## remove what the targets made, but no data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules bench/node_modules examples/token-stream/node_modules

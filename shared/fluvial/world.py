@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
 from fluvial.core.head import INCARNATION_BITS, Incarnation
 
 
@@ -17,10 +18,15 @@ def _random_incarnation() -> Incarnation:
     return Incarnation(secrets.randbits(INCARNATION_BITS))
 
 
+def _random_commit_id() -> CommitId:
+    return CommitId(secrets.token_bytes(COMMIT_ID_BYTES))
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What is asked of the world outside: nothing else in the package reads a clock or rolls a die."""
 
     now_ms: Callable[[], int] = _wall_clock_ms
     new_incarnation: Callable[[], Incarnation] = _random_incarnation
+    new_commit_id: Callable[[], CommitId] = _random_commit_id
     jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads out reconnects and cursors

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 #: And of everybody else's packages.
 MAY_DEPEND_ON = {
     "core": {"msgspec"},
-    "stores": {"msgspec", "cachetools"},
+    "stores": {"msgspec", "cachetools", "boto3", "botocore"},
     "operations": set[str](),
     "transports": {"cachetools", "starlette", "fastapi", "prometheus_client", "uvicorn", "httptools", "msgspec"},
 }

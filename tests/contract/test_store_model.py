@@ -7,11 +7,12 @@ lineages nor incarnations.
 import asyncio
 import tempfile
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
+import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -228,7 +229,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
     def put(self, command: Create) -> int:
         """The status of a PUT."""
         world = self.rig.still.world()
-        fresh = type(world)(world.now_ms, self.fresh_incarnation, world.jitter)
+        fresh = replace(world, new_incarnation=self.fresh_incarnation)
         try:
             outcome = self.runner.run(create(self.rig.store, fresh, command))
         except RefusedRequest as exc:
@@ -326,7 +327,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         assert head is not None
         position, data = 0, b""
         while position < head.tail:
-            page = self.runner.run(self.rig.store.read(head, position, byte_count_max))
+            page = self.runner.run(self.rig.store.read(name, head, position, byte_count_max))
             data, position = data + page.data, page.end
         assert data == found.data
 
@@ -352,7 +353,17 @@ class SqliteAnswersLikeModel(StoreAnswersLikeModel):
     kind = "sqlite"
 
 
+class DynamoDbAnswersLikeModel(StoreAnswersLikeModel):
+    """The same, of the store on AWS's own engine."""
+
+    kind = "dynamodb-local"
+
+
+DynamoDbAnswersLikeModel.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
 StoreAnswersLikeModel.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 SqliteAnswersLikeModel.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestMemoryStore = StoreAnswersLikeModel.TestCase
 TestSqliteStore = SqliteAnswersLikeModel.TestCase
+TestDynamoDbLocal = pytest.mark.slow(DynamoDbAnswersLikeModel.TestCase)

@@ -65,7 +65,7 @@ async def bytes_after_restart(rig: SqliteRig) -> bytes:
     await rig.reopen()
     head = await rig.store.head(NAME)
     assert head is not None
-    return (await rig.store.read(head, 0, 10_000_000)).data
+    return (await rig.store.read(NAME, head, 0, 10_000_000)).data
 
 
 @pytest.mark.parametrize("size", [1, group_commit.INLINE_BYTES_MAX + 1], ids=["small", "large"])

@@ -11,7 +11,7 @@ from fluvial.core.errors import StorageDamaged, StoreUnavailable
 from fluvial.core.names import StreamName
 from fluvial.core.response import store_error_response
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
-from tests.support.rigs import SqliteRig, eventually, pump
+from tests.support.rigs import SqliteRig, eventually
 
 LARGE = b"x" * 3_000_000
 
@@ -29,7 +29,7 @@ async def test_a_full_disk_is_a_503_and_loses_nothing(rig: SqliteRig, caplog: py
         assert (answer.status, dict(answer.headers)[b"retry-after"]) == (503, b"1")
     head = await rig.store.head(NAME)
     assert head is not None
-    assert (await rig.store.read(head, 0, 100)).data == b"kept"
+    assert (await rig.store.read(NAME, head, 0, 100)).data == b"kept"
     assert "commit_failed" in caplog.text
     writer.execute("PRAGMA max_page_count = 1000000")
     outcome = await rig.store.apply(NAME, append_commit(b"more"))
@@ -37,7 +37,7 @@ async def test_a_full_disk_is_a_503_and_loses_nothing(rig: SqliteRig, caplog: py
     await rig.reopen()
     head = await rig.store.head(NAME)
     assert head is not None
-    assert (await rig.store.read(head, 0, 100)).data == b"keptmore"
+    assert (await rig.store.read(NAME, head, 0, 100)).data == b"keptmore"
 
 
 async def segment_file(rig: SqliteRig) -> Path:
@@ -45,7 +45,7 @@ async def segment_file(rig: SqliteRig) -> Path:
     await rig.store.apply(NAME, create_commit(body=b"first,"))
     await rig.store.apply(NAME, append_commit(b"second,"))
     await rig.store.apply(NAME, close_commit())
-    await eventually(lambda: rig.query("SELECT count(*) FROM segment") == [(1,)], lambda: pump(rig))
+    await eventually(lambda: rig.query("SELECT count(*) FROM segment") == [(1,)], rig.let_pass)
     await rig.reopen()
     [path] = rig.folder.glob("segments/*/*.segment")
     return path
@@ -73,10 +73,10 @@ async def test_a_damaged_segment_is_a_500_of_its_stream_alone(
     assert damaged is not None
     assert fine is not None
     with pytest.raises(StorageDamaged) as failed:
-        await rig.store.read(damaged, 0, 100)
+        await rig.store.read(NAME, damaged, 0, 100)
     assert store_error_response(failed.value).status == 500
     assert "segment_unreadable" in caplog.text
-    assert (await rig.store.read(fine, 0, 100)).data == b"fine"
+    assert (await rig.store.read(NAME, fine, 0, 100)).data == b"fine"
     assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
 
 

@@ -1,17 +1,28 @@
 """Stores to test, each with a back door that looks behind the contract."""
 
+import asyncio
+import atexit
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Final, Protocol
+
+import boto3
+import pytest
+from moto import mock_aws
 
 from fluvial.core.head import Incarnation
 from fluvial.core.names import StreamName
 from fluvial.stores.contract import Store
+from fluvial.stores.dynamodb.aws import Endpoints
+from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore, open_dynamodb_store
 from fluvial.stores.memory import MemoryStore
 from fluvial.stores.sqlite.store import SqliteStore, open_sqlite_store
+from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local, is_required
+from tests.aws_local.template import create_table
 from tests.support.commands import delete_commit
 from tests.support.worlds import StillWorld
 
@@ -30,6 +41,10 @@ class Rig(Protocol):
         """Close the store and open it again, where that means anything."""
         ...
 
+    async def let_pass(self) -> None:
+        """Give the background a turn."""
+        ...
+
     def raw_bytes(self, incarnation: Incarnation) -> bytes:
         """All stored bytes of a life, read behind the store's back; empty when nothing is kept of it."""
         ...
@@ -44,6 +59,9 @@ class MemoryRig:
 
     async def reopen(self) -> None:
         """Memory has no other side."""
+
+    async def let_pass(self) -> None:
+        """Nothing goes on in the background."""
 
     def raw_bytes(self, incarnation: Incarnation) -> bytes:
         """The log's batches."""
@@ -63,6 +81,10 @@ class SqliteRig:
         """What a restart does."""
         await self.store.close()
         self.store = await open_sqlite_store(self.folder, self.still.world())
+
+    async def let_pass(self) -> None:
+        """Wait for a commit that changes nothing."""
+        await self.store.apply(StreamName("nobody"), delete_commit())
 
     def query(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         """Rows, as another process would see them."""
@@ -100,12 +122,109 @@ async def sqlite_rig(folder: Path) -> AsyncIterator[SqliteRig]:
         await rig.store.close()
 
 
-RIGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Rig]]] = {"memory": memory_rig, "sqlite": sqlite_rig}
+@dataclass
+class DynamoDbRig:
+    """The store on DynamoDB and S3, in a table of its own."""
+
+    config: DynamoDbConfig
+    store: DynamoDbStore
+    still: StillWorld
+    client: Any
+
+    async def reopen(self) -> None:
+        """What a new process sees."""
+        await self.store.close()
+        self.store = await open_dynamodb_store(self.config, self.still.world())
+
+    async def let_pass(self) -> None:
+        """Let the chores go on."""
+        await asyncio.sleep(0.001)
+
+    def items(self, partition: str) -> list[dict[str, Any]]:
+        """A partition's items, as another process would see them."""
+        found: list[dict[str, Any]] = self.client.query(
+            TableName=self.config.table,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": partition}},
+            ConsistentRead=True,
+        )["Items"]
+        return found
+
+    def raw_bytes(self, incarnation: Incarnation) -> bytes:
+        """The segments' data, then the buffer of whatever head has the life."""
+        data = b""
+        for item in self.items(f"SEG#{incarnation:016x}"):
+            data += item["d"]["B"] if "d" in item else b""
+        scanned = self.client.scan(TableName=self.config.table, ConsistentRead=True)["Items"]
+        for item in scanned:
+            if item.get("i", {}).get("B") == incarnation.to_bytes(8, "big") and "q" in item:
+                data += b"".join(batch["B"][9:] for batch in item["q"]["L"])
+        return data
 
 
-async def pump(rig: SqliteRig) -> None:
-    """Give the background a turn: a commit that changes nothing."""
-    await rig.store.apply(StreamName("nobody"), delete_commit())
+REGION: Final = "eu-central-1"
+_NUMBERS = count(1)
+
+
+@asynccontextmanager
+async def dynamodb_rig(endpoint: str | None) -> AsyncIterator[DynamoDbRig]:
+    """A table on an engine at the endpoint, or in moto when there is none; the bucket is always moto's."""
+    with mock_aws():
+        number, still = next(_NUMBERS), StillWorld()
+        config = DynamoDbConfig(
+            table=f"streams-{number}",
+            bucket=f"segments-{number}",
+            endpoints=Endpoints(dynamodb=endpoint, region=REGION),
+            does_chores=True,
+            threads_max=1 if endpoint is None else 16,  # moto loses updates of threads
+        )
+        client = boto3.client("dynamodb", region_name=REGION, endpoint_url=endpoint)
+        create_table(client, config.table)
+        boto3.client("s3", region_name=REGION).create_bucket(
+            Bucket=config.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        rig = DynamoDbRig(config, await open_dynamodb_store(config, still.world()), still, client)
+        try:
+            yield rig
+        finally:
+            await rig.store.close()
+            client.close()
+
+
+@asynccontextmanager
+async def moto_rig(_folder: Path) -> AsyncIterator[DynamoDbRig]:
+    """The store on moto alone."""
+    async with dynamodb_rig(None) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def dynamodb_local_rig(_folder: Path) -> AsyncIterator[DynamoDbRig]:
+    """The store on AWS's own engine."""
+    async with dynamodb_rig(dynamodb_local_url()) as rig:
+        yield rig
+
+
+def dynamodb_local_url() -> str:
+    """The engine that all tests of the session share; skips the test where it cannot be had, except in CI."""
+    if not hasattr(dynamodb_local_url, "started"):
+        stack = ExitStack()
+        try:
+            dynamodb_local_url.started = stack.enter_context(dynamodb_local())  # type: ignore[attr-defined]
+        except NotInstallableError as exc:
+            if is_required():
+                raise
+            pytest.skip(str(exc))
+        atexit.register(stack.close)
+    return str(dynamodb_local_url.started)  # type: ignore[attr-defined]
+
+
+RIGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Rig]]] = {
+    "memory": memory_rig,
+    "sqlite": sqlite_rig,
+    "dynamodb-moto": moto_rig,
+    "dynamodb-local": dynamodb_local_rig,
+}
 
 
 async def eventually(holds: Callable[[], bool], step: Callable[[], Awaitable[object]], tries: int = 2_000) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import count
 
+from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
 from fluvial.core.head import Incarnation
 from fluvial.world import World
 
@@ -29,9 +30,10 @@ class StillWorld:
 
     def world(self) -> World:
         """The world to hand to what is tested."""
-        numbers = count(1)
+        numbers, commits = count(1), count(1)
         return World(
             now_ms=lambda: self.clock.now_ms,
             new_incarnation=lambda: Incarnation(next(numbers)),
+            new_commit_id=lambda: CommitId(next(commits).to_bytes(COMMIT_ID_BYTES, "big")),
             jitter=lambda: self.jitter,
         )

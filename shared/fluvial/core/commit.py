@@ -5,12 +5,17 @@ Precedence). `first_unmet` is their one meaning; a store may check them in any w
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NewType
 
 from fluvial.core.content_type import media_type
 from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, ProducerState, life_of
 from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX
 from fluvial.core.names import StreamName
+
+#: What one commit's batch is known by, where a store may have to find out whether it landed: random bytes.
+CommitId = NewType("CommitId", bytes)
+
+COMMIT_ID_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

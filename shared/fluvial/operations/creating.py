@@ -1,6 +1,6 @@
 """Creating streams; a fork first looks at what it inherits."""
 
-from fluvial.core.command import Create
+from fluvial.core.command import Create, ForkPoint
 from fluvial.core.commit import Absent, HasMediaType, Live, Outcome, Unmet
 from fluvial.core.content_type import media_type
 from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest, StreamVanished
@@ -27,7 +27,7 @@ async def create(store: Store, world: World, command: Create) -> Outcome:
             return Unmet(same_type, source)
     anchor = fork_anchor(command, source)
     try:
-        position = await _position(store, source, anchor, command.fork.sub_offset)
+        position = await _position(store, source, anchor, command.fork)
     except StreamVanished:
         return Unmet(live, None)
     return await store.apply(
@@ -35,14 +35,14 @@ async def create(store: Store, world: World, command: Create) -> Outcome:
     )
 
 
-async def _position(store: Store, source: Head, anchor: int, sub_offset: int) -> int:
+async def _position(store: Store, source: Head, anchor: int, fork: ForkPoint) -> int:
     """Where the fork diverges, within the batch that begins at the anchor."""
     if anchor == source.tail:
-        return fork_position(anchor, sub_offset, source.content_type, b"")
+        return fork_position(anchor, fork.sub_offset, source.content_type, b"")
     try:
-        batch = await store.read(source, anchor, 1)
+        batch = await store.read(fork.source, source, anchor, 1)
     except OffsetNotIssued as exc:
         raise RefusedRequest(
             ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is not an offset of the source"
         ) from exc
-    return fork_position(anchor, sub_offset, source.content_type, batch.data)
+    return fork_position(anchor, fork.sub_offset, source.content_type, batch.data)

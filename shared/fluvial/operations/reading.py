@@ -41,11 +41,11 @@ def position_in(head: Head, read_from: ReadFrom) -> int:
     return read_from
 
 
-async def page_at(store: Store, head: Head, position: int, byte_count_max: int) -> Page:
+async def page_at(store: Store, name: StreamName, head: Head, position: int, byte_count_max: int) -> Page:
     """The page from `position`, empty at the tail. RefusedRequest when no server ever issued the offset."""
     if position == head.tail:
         return Page(position, position, b"")
     try:
-        return await store.read(head, position, byte_count_max)
+        return await store.read(name, head, position, byte_count_max)
     except OffsetNotIssued as exc:
         raise RefusedRequest(ErrorCode.UNKNOWN_OFFSET, "the offset is not one of this stream's") from exc

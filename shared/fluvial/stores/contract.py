@@ -16,7 +16,7 @@ class Store(Protocol):
 
         Applied: every effect is durable and every later call sees it. Unmet: nothing changed; it names the
         first requirement that failed and the head it was judged on, and that head is durable. Commits of one
-        stream take effect in the order in which their calls began.
+        producer take effect in the order in which their calls began; so do others that do not overlap.
         Raises StoreUnavailable: nothing was written. StoreUncertain: it may have been.
         """
         ...
@@ -28,8 +28,8 @@ class Store(Protocol):
         """
         ...
 
-    async def read(self, head: Head, start: int, byte_count_max: int) -> Page:
-        """The stream's bytes from `start`, in `head`'s life: as many whole batches as fit, and at least one.
+    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:
+        """The bytes from `start` of the life that `head` is of: as many whole batches as fit, and at least one.
 
         `start` is before `head.tail`; the page ends at or before it. A fork's inherited bytes are read as its own.
         Raises OffsetNotIssued when no batch begins at `start`, StreamVanished when the life has ended meanwhile,

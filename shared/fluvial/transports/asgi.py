@@ -184,7 +184,7 @@ class StreamsApp:
             return await self._long_poll(Subscription(name, head, position, read.cursor), headers, receive)
         if read.read_from is Sentinel.TAIL:
             return tail_response(head)
-        return await self._page(head, position, None, headers)
+        return await self._page(name, head, position, None, headers)
 
     async def _long_poll(self, subscription: Subscription, headers: Headers, receive: Receive) -> Response:
         head, position = subscription.head, subscription.position
@@ -199,11 +199,13 @@ class StreamsApp:
         cursor = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
         if position == head.tail:
             return no_news_response(head, cursor)
-        return await self._page(head, position, cursor, headers)
+        return await self._page(subscription.name, head, position, cursor, headers)
 
-    async def _page(self, head: Head, position: int, cursor: int | None, headers: Headers) -> Response:
+    async def _page(
+        self, name: StreamName, head: Head, position: int, cursor: int | None, headers: Headers
+    ) -> Response:
         try:
-            page = await page_at(self.store, head, position, PAGE_BYTES_MAX)
+            page = await page_at(self.store, name, head, position, PAGE_BYTES_MAX)
         except StreamVanished:
             return not_live_response(None, self.world.now_ms())
         return page_response(PageRead(head, page, cursor, headers.get(b"if-none-match")), self.world.now_ms())

@@ -129,7 +129,9 @@ class LiveReads:
         `start` starts the response, once the read is among those that may be open.
         """
         async with self.opened(receive) as read:
-            page = await page_at(self.store, subscription.head, subscription.position, EVENT_BYTES_MAX)
+            page = await page_at(
+                self.store, subscription.name, subscription.head, subscription.position, EVENT_BYTES_MAX
+            )
             await send(start)
             try:
                 await self._send_until_end(subscription, page, send)
@@ -159,7 +161,7 @@ class LiveReads:
                 if news is None or not is_same or life_of(news, self.world.now_ms()) is not Life.LIVE:
                     return
                 head = news
-            page = await page_at(self.store, head, page.end, EVENT_BYTES_MAX)
+            page = await page_at(self.store, name, head, page.end, EVENT_BYTES_MAX)
 
     async def _wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
         """Store.wait, no longer than the stream lives; a sliding deadline is renewed, for its stream has readers."""

@@ -9,12 +9,12 @@ from fluvial.core.commit import Applied
 from fluvial.core.head import Incarnation
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.stores.runs import Run
 from fluvial.stores.sqlite.database import connect, migrate, migrations
-from fluvial.stores.sqlite.runs import Run
 from fluvial.stores.sqlite.segment_files import SegmentFiles
 from fluvial.stores.sqlite.store import open_sqlite_store
 from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
-from tests.support.rigs import SqliteRig, eventually, pump
+from tests.support.rigs import SqliteRig, eventually
 from tests.support.worlds import StillWorld
 
 LIFE = Incarnation(1)
@@ -23,7 +23,7 @@ LIFE = Incarnation(1)
 async def hot_batches(rig: SqliteRig, count: int) -> None:
     """Wait until so many batches are in the hot log."""
     query = "SELECT coalesce(sum(batch_count), 0) FROM hot_run"
-    await eventually(lambda: rig.query(query) == [(count,)], lambda: pump(rig))
+    await eventually(lambda: rig.query(query) == [(count,)], rig.let_pass)
 
 
 def segments(rig: SqliteRig) -> list[tuple[object, ...]]:
@@ -37,7 +37,7 @@ async def all_bytes(rig: SqliteRig) -> bytes:
     assert head is not None
     position, data = 0, b""
     while position < head.tail:
-        page = await rig.store.read(head, position, 100_000)
+        page = await rig.store.read(NAME, head, position, 100_000)
         data, position = data + page.data, page.end
     return data
 
@@ -57,8 +57,8 @@ async def test_a_thousand_batches_become_a_segment(rig: SqliteRig) -> None:
     assert await all_bytes(rig) == expected
     head = await rig.store.head(NAME)
     assert head is not None
-    assert (await rig.store.read(head, int(str(end)), 1)).data == b"1000,"
-    assert (await rig.store.read(head, 2, 3)).data == b"1,"
+    assert (await rig.store.read(NAME, head, int(str(end)), 1)).data == b"1000,"
+    assert (await rig.store.read(NAME, head, 2, 3)).data == b"1,"
 
 
 async def test_four_mebibytes_become_a_segment(rig: SqliteRig) -> None:
@@ -66,7 +66,7 @@ async def test_four_mebibytes_become_a_segment(rig: SqliteRig) -> None:
     await rig.store.apply(NAME, create_commit())
     await rig.store.apply(NAME, append_commit(b"a" * SEGMENT_BYTES))
     await rig.store.apply(NAME, append_commit(b"b"))
-    await eventually(lambda: len(segments(rig)) == 1, lambda: pump(rig))
+    await eventually(lambda: len(segments(rig)) == 1, rig.let_pass)
     assert await all_bytes(rig) == b"a" * SEGMENT_BYTES + b"b"
 
 
@@ -88,7 +88,7 @@ async def test_an_ended_life_leaves_nothing_behind(rig: SqliteRig) -> None:
         await rig.store.apply(NAME, append_commit(b"%d," % number))
     await hot_batches(rig, 5)
     assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
-    await eventually(lambda: rig.query("SELECT * FROM ended_life") == [], lambda: pump(rig))
+    await eventually(lambda: rig.query("SELECT * FROM ended_life") == [], rig.let_pass)
     for table in ("stream", "hot_run", "segment", "producer"):
         assert rig.query(f"SELECT * FROM {table}") == []  # noqa: S608  a constant above
     assert list(rig.folder.glob("segments/*/*")) == []
@@ -99,8 +99,8 @@ async def test_an_expired_stream_is_collected_without_being_asked_for(rig: Sqlit
     await rig.store.apply(NAME, create_commit(body=b"x", lifetime=SlidingTtl(1)))
     rig.still.clock.advance(5_000)
     await rig.reopen()
-    await eventually(lambda: rig.query("SELECT * FROM stream") == [], lambda: pump(rig))
-    await eventually(lambda: rig.query("SELECT * FROM hot_run") == [], lambda: pump(rig))
+    await eventually(lambda: rig.query("SELECT * FROM stream") == [], rig.let_pass)
+    await eventually(lambda: rig.query("SELECT * FROM hot_run") == [], rig.let_pass)
 
 
 async def test_what_a_crash_left_is_cleared_away_before_anything_is_rotated(rig: SqliteRig) -> None:
@@ -109,7 +109,7 @@ async def test_what_a_crash_left_is_cleared_away_before_anything_is_rotated(rig:
     The finished one has the very name that the next rotation will write, so it must go first.
     """
     await rig.store.apply(NAME, create_commit(body=b"x" * SEGMENT_BYTES))
-    await eventually(lambda: len(segments(rig)) == 1, lambda: pump(rig))
+    await eventually(lambda: len(segments(rig)) == 1, rig.let_pass)
     [path] = rig.folder.glob("segments/*/*.segment")
     content = path.read_bytes()
     await rig.store.close()
@@ -124,7 +124,7 @@ async def test_what_a_crash_left_is_cleared_away_before_anything_is_rotated(rig:
     stranger.write_bytes(b"not ours")
     assert path.read_bytes() == content
     rig.store = await open_sqlite_store(rig.folder, rig.still.world())
-    await eventually(lambda: len(segments(rig)) == 1, lambda: pump(rig))
+    await eventually(lambda: len(segments(rig)) == 1, rig.let_pass)
     assert await all_bytes(rig) == b"x" * SEGMENT_BYTES
     assert path.read_bytes() == content
     assert not unfinished.exists()
@@ -163,7 +163,7 @@ async def test_data_of_every_older_version_is_taken_over(tmp_path: Path, version
     await store.apply(NAME, close_commit())
     head = await store.head(NAME)
     assert head is not None
-    assert (await store.read(head, 0, 100)).data == b"oldernewer"
+    assert (await store.read(NAME, head, 0, 100)).data == b"oldernewer"
     assert (head.stream_seq, head.producer_count, head.closed) == ("seq", 1, True)
     await store.close()
 

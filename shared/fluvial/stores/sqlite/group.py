@@ -11,9 +11,9 @@ from fluvial.core.commit import Commit, Outcome, Unmet
 from fluvial.core.head import Head, Incarnation, ProducerState
 from fluvial.core.names import StreamName
 from fluvial.core.transition import Batch, transition
+from fluvial.stores.runs import Run
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rows import Row, head_row, hot_run_row, new_head_row
-from fluvial.stores.sqlite.runs import Run
 
 #: Of each head, the producers that wrote last; the others are looked up when they write again.
 PRODUCERS_KEPT_MAX: Final = 64

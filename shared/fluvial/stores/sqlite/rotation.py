@@ -9,10 +9,10 @@ from typing import Final
 
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.stores.runs import Run, joined
 from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rows import run_of_row
-from fluvial.stores.sqlite.runs import Run, joined
 from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
 
 log = logging.getLogger(__name__)

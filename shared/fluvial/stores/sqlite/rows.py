@@ -7,7 +7,7 @@ import msgspec
 from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, Span
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.names import StreamName
-from fluvial.stores.sqlite.runs import Run, packed_ends, unpacked_ends
+from fluvial.stores.runs import Run, packed_ends, unpacked_ends
 
 Row = tuple[Any, ...]
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from fluvial.core.errors import StorageDamaged
 from fluvial.core.head import Incarnation
-from fluvial.stores.sqlite.runs import Run, packed_ends, unpacked_ends
+from fluvial.stores.runs import Run, packed_ends, unpacked_ends
 
 _END_BYTES: Final = 8
 _PARTIAL: Final = ".partial"

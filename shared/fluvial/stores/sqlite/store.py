@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,11 @@ from msgspec.structs import replace
 
 from fluvial.core.commit import AddBatch, Commit, Outcome
 from fluvial.core.errors import StorageDamaged, StoreUnavailable, StreamVanished
-from fluvial.core.head import Head, Incarnation, ProducerState, spans_of
+from fluvial.core.head import Head, Incarnation, ProducerState, Span
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
+from fluvial.stores.runs import Run, gathered, joined
 from fluvial.stores.sqlite.collection import Collector
 from fluvial.stores.sqlite.database import connect, open_database, open_folder
 from fluvial.stores.sqlite.group import Group
@@ -24,7 +26,6 @@ from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rotation import Rotator
 from fluvial.stores.sqlite.rows import head_of_row, run_of_row
-from fluvial.stores.sqlite.runs import Run, joined
 from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
 from fluvial.stores.waiters import Waiters, has_news
 from fluvial.world import World
@@ -79,19 +80,9 @@ class SqliteStore:
         except KeyError:
             return self._load_head(name)
 
-    async def read(self, head: Head, start: int, byte_count_max: int) -> Page:
+    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:  # noqa: ARG002  a life is enough here
         """See Store.read: from the cache, else from the hot log on the loop, else from a file on a thread."""
-        position, runs, byte_count = start, list[Run](), 0
-        for span in spans_of(head):
-            while span.start <= position < span.end and byte_count < byte_count_max:
-                room = byte_count_max - byte_count
-                run = await self._run_at(head, span.incarnation, position, room)
-                run = run.cut(position, span.end, room)
-                if runs and run.end - position > room:
-                    break
-                runs.append(run)
-                byte_count += run.end - position
-                position = run.end
+        runs = await gathered(head, start, byte_count_max, partial(self._run_at, head))
         whole = joined(runs)
         if len(runs) > 1 and start >= head.own_start:
             self._remember(head.incarnation, whole)
@@ -163,8 +154,9 @@ class SqliteStore:
         if _memory_bytes(run) <= self._runs.maxsize:
             self._runs[incarnation, run.start] = run
 
-    async def _run_at(self, head: Head, incarnation: Incarnation, position: int, byte_count_max: int) -> Run:
-        """A run of the life that has `position`, and as much after it as is at hand."""
+    async def _run_at(self, head: Head, span: Span, position: int, byte_count_max: int) -> Run:
+        """A run of the span's life that has `position`, and as much after it as is at hand."""
+        incarnation = span.incarnation
         cached = self._runs.get((incarnation, position))
         if cached is not None:
             return cached

@@ -2,10 +2,11 @@
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from fluvial.core.errors import OffsetNotIssued
+from fluvial.core.head import Head, Span, spans_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,43 @@ class Run:
         """
         if position == self.start and self.end <= end_max and self.end - self.start <= byte_count_max:
             return self
-        first = bisect_right(self.ends, position)
-        begins = self.ends[first - 1] if first else self.start
-        if begins != position:
-            raise OffsetNotIssued
-        fitting = bisect_right(self.ends, min(position + byte_count_max, end_max))
-        ends = self.ends[first : max(fitting, first + 1)]
+        ends = fitting_ends(self.start, self.ends, position, min(position + byte_count_max, end_max))
         if ends[-1] > end_max:
             ends = (*ends[:-1], end_max)
         return Run(position, ends, self.data[position - self.start : ends[-1] - self.start])
+
+
+def fitting_ends(start: int, ends: tuple[int, ...], position: int, end_max: int) -> tuple[int, ...]:
+    """The ends of the batches from `position` up to `end_max`; of one batch at least.
+
+    Raises OffsetNotIssued when no batch begins at `position`.
+    """
+    first = bisect_right(ends, position)
+    begins = ends[first - 1] if first else start
+    if begins != position:
+        raise OffsetNotIssued
+    return ends[first : max(bisect_right(ends, end_max), first + 1)]
+
+
+RunAt = Callable[[Span, int, int], Awaitable[Run]]
+
+
+async def gathered(head: Head, start: int, byte_count_max: int, run_at: RunAt) -> list[Run]:
+    """The runs from `start` on, over a stream's ancestors and itself: as many whole batches as fit, and at least one.
+
+    `run_at(span, position, room)` tells a run of the span's life that has `position`, and what is at hand after it.
+    """
+    position, runs, byte_count = start, list[Run](), 0
+    for span in spans_of(head):
+        while span.start <= position < span.end and byte_count < byte_count_max:
+            room = byte_count_max - byte_count
+            run = (await run_at(span, position, room)).cut(position, span.end, room)
+            if runs and run.end - position > room:
+                return runs
+            runs.append(run)
+            byte_count += run.end - position
+            position = run.end
+    return runs
 
 
 def joined(runs: list[Run]) -> Run:

@@ -1,0 +1,77 @@
+"""The attributes of the table's items, each in its short spelling: DynamoDB bills names, too.
+
+Every item has the keys `pk` and `sk`. By partition key:
+
+    S#<name>                  `H`: the stream's head item; without `i` it is the tombstone of a life that has ended
+    SEG#<incarnation>         `<end position>`: a segment of the life, hot (with its bytes) or cold (in S3)
+    PAYLOAD#<name>            `<commit id>`: the bytes of one batch that was too large for the head
+    PRODUCER#<incarnation>    `<producer id>`: a producer that the head has no room for
+"""
+
+from typing import Final
+
+PK: Final = "pk"
+SK: Final = "sk"
+#: Epoch seconds after which DynamoDB may delete the item: only of tombstones, and of what ends at a fixed moment.
+TTL: Final = "t"
+
+# -- the head item ---------------------------------------------------------------------------------------------------
+
+INCARNATION: Final = "i"
+#: What every commit must name, and what is raised when an answer was lost.
+FENCE: Final = "f"
+TAIL: Final = "n"
+#: Where the buffer begins.
+BASE: Final = "b"
+#: The newest batches, in the form of `batch_bytes`.
+BUFFER: Final = "q"
+MEDIA_TYPE: Final = "m"
+#: The content type as it was given, when that is more than the media type.
+CONTENT_TYPE: Final = "c"
+CLOSED: Final = "cl"
+STREAM_SEQ: Final = "sq"
+#: Producer id -> [epoch, seq, 0]; the zero is what `if_not_exists` finds of a producer that is not new.
+PRODUCERS: Final = "p"
+PRODUCER_COUNT: Final = "pc"
+#: How often producers were moved out of the head; absent when none ever was.
+EVICTIONS: Final = "pv"
+#: Milliseconds from a use to the deadline, of a stream with a sliding lifetime.
+WINDOW: Final = "w"
+TTL_SECONDS: Final = "ts"
+#: The last use, plus the window when there is one: then it is the deadline.
+USED_UNTIL: Final = "u"
+EXPIRES_AT: Final = "x"
+EXPIRES_TEXT: Final = "xt"
+REFERENCES: Final = "r"
+#: Present when the stream was deleted and is kept for its forks.
+HIDDEN: Final = "d"
+ORIGIN: Final = "o"
+LINEAGE: Final = "l"
+#: Where the segments in S3 end, and how many batches have been spilled since.
+COLD_END: Final = "k"
+SPILLED: Final = "h"
+#: Which partition of the listing index the stream is in.
+LISTING: Final = "ls"
+#: The commit that deleted the stream; stays with the tombstone.
+ENDED_BY: Final = "by"
+#: The life that a tombstone is of.
+ENDED_LIFE: Final = "ei"
+
+# -- segments, payloads and producers --------------------------------------------------------------------------------
+
+START: Final = "b"
+DATA: Final = "d"
+#: Hot: 32 bits a batch, its length and in the two highest bits where its bytes are. Cold: the lengths alone.
+LENGTHS: Final = "e"
+COMMIT_IDS: Final = "i"
+#: The stream whose payloads a hot segment points to.
+OWNER: Final = "s"
+#: Milliseconds: when the segment was written, by its writer's clock.
+WRITTEN_AT: Final = "at"
+#: The S3 object with a cold segment's bytes.
+OBJECT_KEY: Final = "o"
+EPOCH: Final = "e"
+SEQ: Final = "s"
+
+LISTING_INDEX: Final = "listing"
+HEAD_SK: Final = "H"

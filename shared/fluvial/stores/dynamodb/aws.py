@@ -1,0 +1,221 @@
+"""boto3 off the event loop: the one place that calls AWS, and that says what its errors mean.
+
+What a failed call means depends on one question: may it have been carried out? A commit is never sent a second time
+by the SDK, because a blind second `list_append` would append twice.
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+)
+
+from fluvial.core.errors import FluvialError, StartupRefused, StoreUnavailable
+from fluvial.stores.dynamodb.items import Item
+
+log = logging.getLogger(__name__)
+
+#: Within a region a connection takes a millisecond or two and an answer under ten; past this nobody is there.
+CONNECT_TIMEOUT_S: Final = 2
+READ_TIMEOUT_S: Final = 5
+
+#: What DynamoDB refused because it was busy was not carried out: it is tried again this often, then it is a 503.
+BUSY_TRIES_MAX: Final = 5
+BUSY_PAUSE_S: Final = 0.05
+
+#: Reads may be repeated as they are; the SDK does so, slowing down when it is told to.
+READ_TRIES_MAX: Final = 4
+
+_BUSY: Final = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "SlowDown",
+        "ThrottlingException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+_BUSY_REASONS: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"})
+_REFUSED: Final = frozenset({"ConditionalCheckFailedException", "PreconditionFailed", "ConditionalRequestConflict"})
+_SERVER_ERROR: Final = 500
+
+
+class Refused(FluvialError):
+    """The condition did not hold; `item` is what it was judged on, None where nothing is."""
+
+    def __init__(self, item: Item | None = None) -> None:
+        """Nothing was written."""
+        super().__init__("the condition did not hold")
+        self.item = item
+
+
+class TransactionRefused(FluvialError):
+    """The conditions of a transaction did not all hold; `items` are what the failed ones were judged on, by index."""
+
+    def __init__(self, items: dict[int, Item | None]) -> None:
+        """Nothing was written."""
+        super().__init__("a condition of the transaction did not hold")
+        self.items = items
+
+
+class Unknown(FluvialError):
+    """The answer was lost: the write may have been carried out, or may still be."""
+
+
+class NotFound(FluvialError):
+    """S3 has no such object."""
+
+
+class _Busy(FluvialError):
+    """Nothing was written, because there was too much to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the services are: None means AWS's own, in the region that the environment names."""
+
+    dynamodb: str | None = None
+    s3: str | None = None
+    region: str | None = None
+
+
+class Aws:
+    """The clients of one process, and the threads that wait for them."""
+
+    def __init__(self, endpoints: Endpoints, jitter: Callable[[], float], threads_max: int) -> None:
+        """No connection is made before the first call. Raises StartupRefused when the region is not known."""
+        self._endpoints, self._jitter, self._threads_max = endpoints, jitter, threads_max
+        self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="fluvial-aws")
+        self._session = boto3.session.Session(region_name=endpoints.region)
+        self.writes = self._client("dynamodb", endpoints.dynamodb, {"mode": "standard", "total_max_attempts": 1})
+
+    @functools.cached_property
+    def reads(self) -> Any:  # noqa: ANN401  boto3 makes its clients' classes at run time
+        """The client for what may be asked again: the SDK retries."""
+        retries = {"mode": "adaptive", "total_max_attempts": READ_TRIES_MAX}
+        return self._client("dynamodb", self._endpoints.dynamodb, retries)
+
+    @functools.cached_property
+    def objects(self) -> Any:  # noqa: ANN401  boto3 makes its clients' classes at run time
+        """The client for S3: objects are immutable, so every call may be repeated."""
+        retries = {"mode": "standard", "total_max_attempts": READ_TRIES_MAX}
+        return self._client("s3", self._endpoints.s3, retries)
+
+    def _client(self, service: str, endpoint: str | None, retries: dict[str, Any]) -> Any:  # noqa: ANN401
+        config = Config(
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            retries=retries,  # type: ignore[arg-type]
+            max_pool_connections=self._threads_max,
+            tcp_keepalive=True,
+            parameter_validation=False,
+            s3={"addressing_style": "path"} if endpoint else None,
+        )
+        try:
+            return self._session.client(service, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
+        except NoRegionError as exc:
+            raise StartupRefused("no AWS region is set: give --region, or set AWS_REGION") from exc
+
+    async def write(self, method: Callable[..., Any], **parameters: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Send a write once, or again while the service says that it is too busy.
+
+        Raises Refused, TransactionRefused, Unknown, StoreUnavailable.
+        """
+        for tried in range(1, BUSY_TRIES_MAX + 1):
+            try:
+                return await self._call(method, parameters)
+            except _Busy as exc:
+                if tried == BUSY_TRIES_MAX:
+                    log.warning("store_busy", extra={"reason": str(exc.__cause__)})
+                    raise StoreUnavailable from exc
+                await asyncio.sleep(BUSY_PAUSE_S * 2**tried * (0.5 + self._jitter() / 2))
+        raise AssertionError("the last try returns or raises")
+
+    async def read(self, method: Callable[..., Any], **parameters: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Ask, as often as the client retries. Raises NotFound, StoreUnavailable."""
+        try:
+            return await self._call(method, parameters)
+        except (_Busy, Unknown, Refused) as exc:
+            log.warning("store_unreadable", extra={"reason": str(exc.__cause__)})
+            raise StoreUnavailable from exc
+
+    async def read_body(self, method: Callable[..., Any], **parameters: Any) -> bytes:  # noqa: ANN401
+        """Ask S3 for an object's bytes. Raises NotFound, StoreUnavailable."""
+
+        def whole(**parameters: Any) -> dict[str, Any]:  # noqa: ANN401
+            return {"Body": method(**parameters)["Body"].read()}
+
+        body: bytes = (await self.read(whole, **parameters))["Body"]
+        return body
+
+    async def _call(self, method: Callable[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        try:
+            answer: dict[str, Any] = await loop.run_in_executor(self._threads, functools.partial(method, **parameters))
+        except ClientError as exc:
+            raise _meaning(exc) from exc
+        except (ConnectTimeoutError, EndpointConnectionError, NoCredentialsError) as exc:
+            log.warning("store_unreachable", extra={"reason": str(exc)})
+            raise StoreUnavailable from exc
+        except (BotoCoreError, OSError) as exc:
+            raise Unknown from exc
+        return answer
+
+    def close(self) -> None:
+        """Let go of the threads and connections."""
+        self._threads.shutdown(wait=True)
+        self.writes.close()
+        for lazy in ("reads", "objects"):
+            if lazy in self.__dict__:
+                self.__dict__[lazy].close()
+
+
+def _meaning(error: ClientError) -> Exception:
+    """What a service's error says of the write that it answers; the error itself when it is our own mistake."""
+    code = error.response["Error"]["Code"]
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _REFUSED:
+        return Refused(error.response.get("Item"))  # type: ignore[arg-type]
+    if code == "TransactionCanceledException":
+        return _cancellation(error)
+    if code in _BUSY:
+        return _Busy()
+    if code in {"NoSuchKey", "404", "InvalidRange"}:
+        return NotFound()
+    if status >= _SERVER_ERROR:
+        return Unknown()
+    if code in {"AccessDeniedException", "AccessDenied", "ExpiredTokenException", "UnrecognizedClientException"}:
+        log.error("store_forbidden", extra={"reason": str(error)})
+        return StoreUnavailable()
+    if code in {"ResourceNotFoundException", "NoSuchBucket"}:
+        log.error("store_missing", extra={"reason": str(error)})
+        return StoreUnavailable()
+    return error
+
+
+def _cancellation(error: ClientError) -> Exception:
+    reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
+    refused = {
+        index: reason.get("Item")
+        for index, reason in enumerate(reasons)
+        if reason.get("Code") == "ConditionalCheckFailed"
+    }
+    if refused:
+        return TransactionRefused(refused)
+    if any(reason.get("Code") in _BUSY_REASONS for reason in reasons):
+        return _Busy()
+    return error

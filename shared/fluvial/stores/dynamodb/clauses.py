@@ -1,0 +1,142 @@
+"""Clauses: each requirement as a condition that DynamoDB checks; what it means is said in the core (`holds`)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from fluvial.core.commit import (
+    Absent,
+    EpochBeginsAtZero,
+    Expired,
+    HasMediaType,
+    Live,
+    NoGap,
+    NotDuplicate,
+    NotFenced,
+    Open,
+    Requirement,
+    RoomAtTail,
+    RoomForProducer,
+    SameLife,
+    SeqAfter,
+)
+from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.expression import Expression
+from fluvial.stores.dynamodb.items import incarnation_value
+
+
+def condition_of(requires: Iterable[Requirement], expression: Expression) -> list[str]:
+    """The requirements as clauses that must all hold; one that always holds has none."""
+    clauses = (CLAUSES[type(requirement)](requirement, expression) for requirement in requires)
+    return [clause for clause in clauses if clause]
+
+
+def _live(requirement: Live, e: Expression) -> str:
+    now = e.value(requirement.now_ms)
+    fixed = f"(attribute_not_exists({e.name(a.EXPIRES_AT)}) OR {e.name(a.EXPIRES_AT)} > {now})"
+    sliding = f"(attribute_not_exists({e.name(a.WINDOW)}) OR {e.name(a.USED_UNTIL)} > {now})"
+    return f"{_exists(e)} AND {_visible(e)} AND {fixed} AND {sliding}"
+
+
+def _absent(requirement: Absent, e: Expression) -> str:
+    references = e.name(a.REFERENCES)
+    unreferenced = f"(attribute_not_exists({references}) OR {references} = {e.value(0)})"
+    ran_out = f"{_visible(e)} AND {unreferenced} AND {_past(requirement.now_ms, e)}"
+    return f"(attribute_not_exists({e.name(a.INCARNATION)}) OR ({ran_out}))"
+
+
+def _same_life(requirement: SameLife, e: Expression) -> str:
+    return f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(requirement.incarnation))}"
+
+
+def _expired(requirement: Expired, e: Expression) -> str:
+    return f"{_exists(e)} AND {_visible(e)} AND {_past(requirement.now_ms, e)}"
+
+
+def _open(_requirement: Open, e: Expression) -> str:
+    return f"{_exists(e)} AND attribute_not_exists({e.name(a.CLOSED)})"
+
+
+def _has_media_type(requirement: HasMediaType, e: Expression) -> str:
+    return f"{e.name(a.MEDIA_TYPE)} = {e.value(requirement.media_type)}"
+
+
+def _not_fenced(requirement: NotFenced, e: Expression) -> str:
+    state = producer_path(requirement.stamp.producer_id, e)
+    return f"(attribute_not_exists({state}) OR {state}[0] <= {e.value(requirement.stamp.epoch)})"
+
+
+def _epoch_begins_at_zero(requirement: EpochBeginsAtZero, e: Expression) -> str:
+    stamp = requirement.stamp
+    if stamp.seq == 0:
+        return ""
+    state = producer_path(stamp.producer_id, e)
+    return f"(attribute_not_exists({state}) OR {state}[0] >= {e.value(stamp.epoch)})"
+
+
+def _not_duplicate(requirement: NotDuplicate, e: Expression) -> str:
+    stamp = requirement.stamp
+    state = producer_path(stamp.producer_id, e)
+    other_epoch = f"{state}[0] <> {e.value(stamp.epoch)}"
+    return f"(attribute_not_exists({state}) OR {other_epoch} OR {state}[1] < {e.value(stamp.seq)})"
+
+
+def _no_gap(requirement: NoGap, e: Expression) -> str:
+    stamp = requirement.stamp
+    state, epoch = producer_path(stamp.producer_id, e), e.value(stamp.epoch)
+    if stamp.seq == 0:
+        return f"(attribute_not_exists({state}) OR {state}[0] <> {epoch})"
+    return f"({state}[0] = {epoch} AND {state}[1] = {e.value(stamp.seq - 1)})"
+
+
+def _room_for_producer(requirement: RoomForProducer, e: Expression) -> str:
+    state = producer_path(requirement.producer_id, e)
+    return f"(attribute_exists({state}) OR {e.name(a.PRODUCER_COUNT)} < {e.value(PRODUCERS_PER_STREAM_MAX)})"
+
+
+def _seq_after(requirement: SeqAfter, e: Expression) -> str:
+    last = e.name(a.STREAM_SEQ)
+    return f"{_exists(e)} AND (attribute_not_exists({last}) OR {last} < {e.value(requirement.stream_seq)})"
+
+
+def _room_at_tail(requirement: RoomAtTail, e: Expression) -> str:
+    return f"{e.name(a.TAIL)} <= {e.value(POSITION_MAX - requirement.byte_count)}"
+
+
+def producer_path(producer_id: str, e: Expression) -> str:
+    """The path of a producer's entry in the head."""
+    return f"{e.name(a.PRODUCERS)}.{e.name(producer_id)}"
+
+
+def _exists(e: Expression) -> str:
+    return f"attribute_exists({e.name(a.INCARNATION)})"
+
+
+def _visible(e: Expression) -> str:
+    return f"attribute_not_exists({e.name(a.HIDDEN)})"
+
+
+def _past(now_ms: int, e: Expression) -> str:
+    """The deadline has passed; a comparison with an attribute that is not there is false."""
+    now = e.value(now_ms)
+    sliding = f"attribute_exists({e.name(a.WINDOW)}) AND {e.name(a.USED_UNTIL)} <= {now}"
+    return f"({e.name(a.EXPIRES_AT)} <= {now} OR ({sliding}))"
+
+
+Clause = Callable[[Any, Expression], str]
+
+CLAUSES: Final[Mapping[type[Requirement], Clause]] = {
+    Live: _live,
+    Absent: _absent,
+    SameLife: _same_life,
+    Expired: _expired,
+    Open: _open,
+    HasMediaType: _has_media_type,
+    NotFenced: _not_fenced,
+    EpochBeginsAtZero: _epoch_begins_at_zero,
+    NotDuplicate: _not_duplicate,
+    NoGap: _no_gap,
+    RoomForProducer: _room_for_producer,
+    SeqAfter: _seq_after,
+    RoomAtTail: _room_at_tail,
+}

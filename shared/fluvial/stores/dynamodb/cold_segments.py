@@ -1,0 +1,58 @@
+"""Cold segments: immutable S3 objects, a run's bytes and behind them its batches' commit ids."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
+from fluvial.core.errors import StorageDamaged
+from fluvial.core.head import Incarnation
+from fluvial.stores.dynamodb.aws import Aws, NotFound
+from fluvial.stores.dynamodb.items import ColdSegment
+
+SEGMENT_PREFIX: Final = "segments"
+
+
+class ColdSegments:
+    """The segments in one bucket."""
+
+    def __init__(self, aws: Aws, bucket: str) -> None:
+        """Nothing is asked before the first segment."""
+        self._aws, self._bucket = aws, bucket
+
+    async def put(self, key: str, data: bytes, commit_ids: Sequence[CommitId]) -> None:
+        """Store a segment under a key that is its own. Raises StoreUnavailable: it may be there all the same."""
+        body = data + b"".join(commit_ids)
+        await self._aws.read(self._aws.objects.put_object, Bucket=self._bucket, Key=key, Body=body)
+
+    async def read(self, segment: ColdSegment, start: int, end: int) -> bytes:
+        """The stream's bytes [start, end) of a segment. Raises StorageDamaged, StoreUnavailable."""
+        return await self._range(segment, start - segment.start, end - segment.start)
+
+    async def commit_ids(self, segment: ColdSegment) -> list[CommitId]:
+        """The ids of a segment's batches, in their order. Raises StorageDamaged, StoreUnavailable."""
+        size = segment.end - segment.start
+        packed = await self._range(segment, size, size + len(segment.ends) * COMMIT_ID_BYTES)
+        return [CommitId(packed[at : at + COMMIT_ID_BYTES]) for at in range(0, len(packed), COMMIT_ID_BYTES)]
+
+    async def remove(self, key: str) -> None:
+        """Delete an object that nothing points to."""
+        await self._aws.read(self._aws.objects.delete_object, Bucket=self._bucket, Key=key)
+
+    async def _range(self, segment: ColdSegment, first: int, end: int) -> bytes:
+        try:
+            body = await self._aws.read_body(
+                self._aws.objects.get_object,
+                Bucket=self._bucket,
+                Key=segment.object_key,
+                Range=f"bytes={first}-{end - 1}",
+            )
+        except NotFound as exc:
+            raise StorageDamaged("a segment's object is missing") from exc
+        if len(body) != end - first:
+            raise StorageDamaged("a segment's object is too short")
+        return body
+
+
+def segment_object_key(incarnation: Incarnation, start: int, end: int, writer: CommitId) -> str:
+    """A key for one writer's object: two that rotate the same segments write two objects."""
+    return f"{SEGMENT_PREFIX}/{incarnation:016x}/{start:016d}-{end:016d}-{writer.hex()}"

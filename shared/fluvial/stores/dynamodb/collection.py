@@ -1,0 +1,38 @@
+"""Collection: what a life that has ended leaves behind is deleted; nobody reads it any more."""
+
+from typing import Final
+
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.cold_segments import ColdSegments
+from fluvial.stores.dynamodb.items import ColdSegment, Item, life_partition, producers_partition, segment_of_item
+from fluvial.stores.dynamodb.lives import DroppedLife
+from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.table import Table
+
+ITEMS_PER_STEP: Final = 100
+
+
+class Collector:
+    """Deletes what dropped lives leave behind; it may be done again from the start at any time."""
+
+    def __init__(self, table: Table, cold: ColdSegments, payloads: Payloads) -> None:
+        """Nothing is deleted yet."""
+        self._table, self._cold, self._payloads = table, cold, payloads
+
+    async def collect(self, life: DroppedLife) -> None:
+        """Delete a life's payloads, objects, segments and producers. Raises StoreUnavailable."""
+        await self._payloads.remove(life.name, life.buffer)
+        while items := await self._table.query(life_partition(life.incarnation), limit=ITEMS_PER_STEP):
+            for item in items:
+                await self._delete_segment(item)
+        while items := await self._table.query(producers_partition(life.incarnation), limit=ITEMS_PER_STEP):
+            for item in items:
+                await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]})
+
+    async def _delete_segment(self, item: Item) -> None:
+        segment = segment_of_item(item)
+        if isinstance(segment, ColdSegment):
+            await self._cold.remove(segment.object_key)
+        else:
+            await self._payloads.remove(segment.owner, segment.batches)
+        await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]})

@@ -1,0 +1,125 @@
+"""Commits on a stream that exists: append, close, renew. Each is exactly one UpdateItem when nothing is in its way."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
+
+from fluvial.core.commit import AddBatch, Applied, Commit, Outcome, Unmet, first_unmet
+from fluvial.core.errors import StoreUnavailable
+from fluvial.core.head import Head
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb.aws import Refused, Unknown
+from fluvial.stores.dynamodb.items import HeadItem, StoredBatch
+from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.producers import evict_producers, find_producer
+from fluvial.stores.dynamodb.recent import Recent
+from fluvial.stores.dynamodb.settling import Settler
+from fluvial.stores.dynamodb.spilling import Spiller
+from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.dynamodb.updates import BUFFER_BATCHES_MAX, HEAD_PRODUCERS_MAX, LookedUp, commit_update
+from fluvial.stores.turns import Turns
+from fluvial.world import World
+
+#: How often a commit is tried whose requirements hold: each try removes what was in the way of the one before, but
+#: other writers may put something there again.
+TRIES_MAX: Final = 24
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One commit on its way: the guesses that its next request makes, and what is known of its past."""
+
+    name: StreamName
+    commit: Commit
+    batch: StoredBatch | None
+    fence: int
+    since: HeadItem | None
+    began_ms: int
+    producer: LookedUp | None = None
+
+
+class CommitWriter:
+    """Writes commits to heads that exist."""
+
+    def __init__(self, table: Table, payloads: Payloads, spiller: Spiller, settler: Settler, recent: Recent) -> None:
+        """Nothing is written yet."""
+        self._table, self._payloads, self._spiller = table, payloads, spiller
+        self._settler, self._recent = settler, recent
+        self._turns = Turns()
+
+    async def write(self, name: StreamName, commit: Commit, world: World) -> Outcome:
+        """Apply a commit that neither begins nor ends a life. Raises StoreUnavailable, StoreUncertain."""
+        data = next((effect.data for effect in commit.effects if isinstance(effect, AddBatch)), None)
+        now_ms = world.now_ms()
+        batch = None
+        if data is not None:
+            batch = await self._payloads.laid_out(name, world.new_commit_id(), data, now_ms)
+        since = self._recent.get(name)
+        attempt = _Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms)
+        outcome = await self._tried(attempt)
+        if outcome is not None:
+            return outcome
+        # Whatever was in the way is in the way of this process's other writers, too: one of them sees to it.
+        async with self._turns.turn(name):
+            for _ in range(TRIES_MAX):
+                outcome = await self._tried(attempt)
+                if outcome is not None:
+                    return outcome
+        raise StoreUnavailable
+
+    async def _tried(self, attempt: _Attempt) -> Outcome | None:
+        """The outcome of one request, or None when another one must follow, whose guesses are better."""
+        request = commit_update(attempt.name, attempt.commit, attempt.batch, attempt.fence, attempt.producer)
+        try:
+            stored = self._recent.note(attempt.name, await self._table.update(request))
+        except Refused as exc:
+            return await self._refused(attempt, self._recent.note(attempt.name, exc.item))
+        except Unknown:
+            return await self._settled(attempt)
+        await self._spiller.spill_if_due(attempt.name, stored)
+        return Applied(stored.head)
+
+    async def _refused(self, attempt: _Attempt, stored: HeadItem) -> Unmet | None:
+        head, looked_up = stored.head, None
+        producer_id = attempt.commit.producer_id
+        if head is not None and producer_id is not None and producer_id not in head.producers:
+            state = None
+            if stored.evictions:
+                state = await find_producer(self._table, head.incarnation, producer_id)
+            if state is not None:
+                head = replace(head, producers={**head.producers, producer_id: state})
+            looked_up = LookedUp(stored.evictions, state)
+        unmet = first_unmet(attempt.commit.requires, head)
+        if unmet is not None:
+            return Unmet(unmet, head)
+        attempt.fence, attempt.producer = stored.fence, looked_up
+        await self._make_room(attempt, stored)
+        return None
+
+    async def _make_room(self, attempt: _Attempt, stored: HeadItem) -> None:
+        if attempt.batch is not None and len(stored.buffer) >= BUFFER_BATCHES_MAX:
+            await self._spiller.spill(attempt.name, stored)
+        looked_up, head = attempt.producer, stored.head
+        if looked_up is None or head is None or len(head.producers) < HEAD_PRODUCERS_MAX:
+            return
+        now = await evict_producers(self._table, self._recent, attempt.name, stored)
+        if now is not None:  # nothing else has moved since the producer was looked up
+            attempt.producer = LookedUp(now.evictions, looked_up.state)
+
+    async def _settled(self, attempt: _Attempt) -> Outcome | None:
+        """The outcome of a request whose answer was lost, or None when it was not and will not be carried out."""
+        stored = await self._settler.raise_fence(attempt.name)
+        attempt.fence = stored.fence
+        head = stored.head
+        if head is None or attempt.batch is None:
+            return None  # to apply the rest again changes nothing
+        since = attempt.since.head if attempt.since is not None else None
+        known = since.tail if since is not None and since.incarnation == head.incarnation else None
+        end = await self._settler.find(stored, attempt.batch.commit_id, known, attempt.began_ms)
+        return None if end is None else Applied(_as_of(head, end))
+
+
+def _as_of(head: Head, end: int) -> Head:
+    """The head as it was right after a batch, as far as its writer is told."""
+    return replace(head, tail=end)

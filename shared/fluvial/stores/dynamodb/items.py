@@ -1,0 +1,385 @@
+"""How heads, batches and segments are spelt in items: the only place that encodes and decodes them."""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+import msgspec
+
+from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
+from fluvial.core.content_type import media_type
+from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, ProducerState, Span
+from fluvial.core.lifetime import ExpiresAt, Lifetime, SlidingTtl
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb import attributes as a
+
+#: One of DynamoDB's attribute values, e.g. {"N": "1"}, and an item of them by name.
+Value = dict[str, Any]
+Item = dict[str, Value]
+Key = dict[str, Value]
+
+_PLACEMENT_SHIFT: Final = 30
+_LENGTH_MASK: Final = (1 << _PLACEMENT_SHIFT) - 1
+_ORIGIN = msgspec.json.Decoder(Origin)
+_LINEAGE = msgspec.json.Decoder(tuple[Span, ...])
+
+
+class Placement(IntEnum):
+    """Where a batch's bytes are."""
+
+    INLINE = 0
+    ITEM = 1
+    OBJECT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch as a head or a hot segment has it; `data` is empty unless the placement is INLINE."""
+
+    commit_id: CommitId
+    byte_count: int
+    placement: Placement = Placement.INLINE
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadItem:
+    """What is stored at a name: a head, or the tombstone of a life that has ended (`head` is None).
+
+    The buffer's batches are the stream's bytes [base, head.tail). `cold_end` is where the segments in S3 end,
+    `spilled` counts the batches in hot segments, `evictions` how often producers were moved out.
+    """
+
+    head: Head | None
+    fence: int
+    base: int = 0
+    buffer: tuple[StoredBatch, ...] = ()
+    cold_end: int = 0
+    spilled: int = 0
+    evictions: int = 0
+    item_bytes: int = 0
+    ended_by: CommitId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HotSegment:
+    """Bytes [start, end) of a life in one item; `owner` is the stream under whose name its payloads are."""
+
+    start: int
+    batches: tuple[StoredBatch, ...]
+    owner: StreamName
+    written_at_ms: int
+
+    @property
+    def end(self) -> int:
+        """The position after the last byte."""
+        return self.start + sum(batch.byte_count for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class ColdSegment:
+    """Bytes [start, end) of a life in one S3 object; `ends` are its batches' ends, as positions."""
+
+    start: int
+    ends: tuple[int, ...]
+    object_key: str
+    written_at_ms: int
+
+    @property
+    def end(self) -> int:
+        """The position after the last byte."""
+        return self.ends[-1]
+
+
+Segment = HotSegment | ColdSegment
+
+
+def number(value: int) -> Value:
+    """An integer as DynamoDB spells it."""
+    return {"N": str(value)}
+
+
+def _integer(item: Item, name: str, default: int = 0) -> int:
+    value = item.get(name)
+    return default if value is None else int(value["N"])
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+def _key(partition: str, sort: str) -> Key:
+    return {a.PK: {"S": partition}, a.SK: {"S": sort}}
+
+
+def head_key(name: StreamName) -> Key:
+    """The head item's key."""
+    return _key(f"S#{name}", a.HEAD_SK)
+
+
+def name_of(item: Item) -> StreamName:
+    """The stream whose head item this is."""
+    return StreamName(str(item[a.PK]["S"]).removeprefix("S#"))
+
+
+def life_partition(incarnation: Incarnation) -> str:
+    """The partition of a life's segments."""
+    return f"SEG#{incarnation:016x}"
+
+
+def segment_key(incarnation: Incarnation, end: int) -> Key:
+    """The key of the segment that ends there."""
+    return _key(life_partition(incarnation), segment_sort(end))
+
+
+def segment_sort(end: int) -> str:
+    """A position as a sort key: the order of the text is the order of the numbers."""
+    return f"{end:016d}"
+
+
+def payload_key(owner: StreamName, commit_id: CommitId) -> Key:
+    """The key of a large batch's bytes."""
+    return _key(f"PAYLOAD#{owner}", commit_id.hex())
+
+
+def producers_partition(incarnation: Incarnation) -> str:
+    """The partition of the producers that a life's head has no room for."""
+    return f"PRODUCER#{incarnation:016x}"
+
+
+def producer_key(incarnation: Incarnation, producer_id: str) -> Key:
+    """The key of such a producer."""
+    return _key(producers_partition(incarnation), producer_id)
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def batch_bytes(batch: StoredBatch) -> bytes:
+    """A batch as an element of a head's buffer."""
+    rest = batch.data if batch.placement is Placement.INLINE else struct.pack("<I", batch.byte_count)
+    return bytes((batch.placement,)) + batch.commit_id + rest
+
+
+def batch_of(stored: bytes) -> StoredBatch:
+    """The batch that an element of a buffer spells."""
+    placement, commit_id = Placement(stored[0]), CommitId(stored[1 : 1 + COMMIT_ID_BYTES])
+    rest = stored[1 + COMMIT_ID_BYTES :]
+    if placement is Placement.INLINE:
+        return StoredBatch(commit_id, len(rest), placement, rest)
+    return StoredBatch(commit_id, struct.unpack("<I", rest)[0], placement)
+
+
+# -- heads -----------------------------------------------------------------------------------------------------------
+
+
+def producer_value(state: ProducerState | ProducerStamp) -> Value:
+    """A producer's entry in the head."""
+    return {"L": [number(state.epoch), number(state.seq), number(0)]}
+
+
+def closed_value(by: ProducerStamp | None) -> Value:
+    """How a closed stream is marked: with the stamp of the closing producer, if there was one."""
+    if by is None:
+        return {"BOOL": True}
+    return {"L": [{"S": by.producer_id}, number(by.epoch), number(by.seq)]}
+
+
+def incarnation_value(incarnation: Incarnation) -> Value:
+    """An incarnation in eight bytes."""
+    return {"B": incarnation.to_bytes(8, "big")}
+
+
+def head_item(name: StreamName, stored: HeadItem) -> Item:
+    """The item of a live or hidden head."""
+    head = stored.head
+    assert head is not None, "a tombstone is written by an update"
+    item: Item = {
+        **head_key(name),
+        a.INCARNATION: incarnation_value(head.incarnation),
+        a.FENCE: number(stored.fence),
+        a.TAIL: number(head.tail),
+        a.BASE: number(stored.base),
+        a.BUFFER: {"L": [{"B": batch_bytes(batch)} for batch in stored.buffer]},
+        a.MEDIA_TYPE: {"S": media_type(head.content_type)},
+        a.PRODUCERS: {"M": {producer: producer_value(state) for producer, state in head.producers.items()}},
+        a.PRODUCER_COUNT: number(head.producer_count),
+        **_lifetime_attributes(head.lifetime, head.live_until_ms),
+    }
+    if head.content_type != item[a.MEDIA_TYPE]["S"]:
+        item[a.CONTENT_TYPE] = {"S": head.content_type}
+    if head.closed:
+        item[a.CLOSED] = closed_value(head.closed_by)
+    if head.stream_seq is not None:
+        item[a.STREAM_SEQ] = {"S": head.stream_seq}
+    if head.soft_deleted:
+        item[a.HIDDEN] = number(1)
+    if head.origin is not None:
+        item[a.ORIGIN] = {"B": msgspec.json.encode(head.origin)}
+        item[a.LINEAGE] = {"B": msgspec.json.encode(head.lineage)}
+    counts = {a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
+    counts |= {a.SPILLED: stored.spilled, a.EVICTIONS: stored.evictions}
+    item |= {attribute: number(count) for attribute, count in counts.items() if count}
+    return item
+
+
+def _lifetime_attributes(lifetime: Lifetime, live_until_ms: int | None) -> Item:
+    match lifetime:
+        case SlidingTtl():
+            assert live_until_ms is not None, "a sliding lifetime has a deadline"
+            window = lifetime.deadline_ms(0)
+            return {
+                a.WINDOW: number(window),
+                a.TTL_SECONDS: number(lifetime.seconds),
+                a.USED_UNTIL: number(live_until_ms),
+            }
+        case ExpiresAt(at_ms, text):
+            return {a.EXPIRES_AT: number(at_ms), a.EXPIRES_TEXT: {"S": text}}
+        case None:
+            return {}
+
+
+def head_of_item(item: Item) -> HeadItem:
+    """What an item of a name stores."""
+    ended_by = item.get(a.ENDED_BY)
+    return HeadItem(
+        head=_head(item) if a.INCARNATION in item else None,
+        fence=_integer(item, a.FENCE),
+        base=_integer(item, a.BASE),
+        buffer=tuple(batch_of(element["B"]) for element in item[a.BUFFER]["L"]) if a.BUFFER in item else (),
+        cold_end=_integer(item, a.COLD_END),
+        spilled=_integer(item, a.SPILLED),
+        evictions=_integer(item, a.EVICTIONS),
+        item_bytes=item_bytes(item),
+        ended_by=None if ended_by is None else CommitId(ended_by["B"]),
+    )
+
+
+def _head(item: Item) -> Head:
+    media, content_type = item[a.MEDIA_TYPE]["S"], item.get(a.CONTENT_TYPE)
+    closed, stream_seq = item.get(a.CLOSED), item.get(a.STREAM_SEQ)
+    origin = item.get(a.ORIGIN)
+    lifetime, live_until_ms = _lifetime(item)
+    return Head(
+        incarnation=Incarnation(int.from_bytes(item[a.INCARNATION]["B"], "big")),
+        content_type=media if content_type is None else content_type["S"],
+        lifetime=lifetime,
+        live_until_ms=live_until_ms,
+        tail=_integer(item, a.TAIL),
+        closed=closed is not None,
+        closed_by=_stamp(closed),
+        stream_seq=None if stream_seq is None else stream_seq["S"],
+        producers={
+            producer: ProducerState(int(state["L"][0]["N"]), int(state["L"][1]["N"]))
+            for producer, state in item[a.PRODUCERS]["M"].items()
+        },
+        producer_count=_integer(item, a.PRODUCER_COUNT),
+        references=_integer(item, a.REFERENCES),
+        soft_deleted=a.HIDDEN in item,
+        origin=None if origin is None else _ORIGIN.decode(origin["B"]),
+        lineage=() if origin is None else _LINEAGE.decode(item[a.LINEAGE]["B"]),
+    )
+
+
+def _stamp(closed: Value | None) -> ProducerStamp | None:
+    if closed is None or "L" not in closed:
+        return None
+    producer_id, epoch, seq = closed["L"]
+    return ProducerStamp(producer_id["S"], int(epoch["N"]), int(seq["N"]))
+
+
+def _lifetime(item: Item) -> tuple[Lifetime, int | None]:
+    if a.TTL_SECONDS in item:
+        return SlidingTtl(_integer(item, a.TTL_SECONDS)), _integer(item, a.USED_UNTIL)
+    if a.EXPIRES_AT in item:
+        at_ms = _integer(item, a.EXPIRES_AT)
+        return ExpiresAt(at_ms, item[a.EXPIRES_TEXT]["S"]), at_ms
+    return None, None
+
+
+# -- segments --------------------------------------------------------------------------------------------------------
+
+
+def hot_segment_item(incarnation: Incarnation, segment: HotSegment) -> Item:
+    """The item of a hot segment."""
+    lengths = [batch.byte_count | batch.placement << _PLACEMENT_SHIFT for batch in segment.batches]
+    item: Item = {
+        **segment_key(incarnation, segment.end),
+        a.START: number(segment.start),
+        a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
+        a.COMMIT_IDS: {"B": b"".join(batch.commit_id for batch in segment.batches)},
+        a.DATA: {"B": b"".join(batch.data for batch in segment.batches)},
+        a.WRITTEN_AT: number(segment.written_at_ms),
+    }
+    if any(batch.placement is not Placement.INLINE for batch in segment.batches):
+        item[a.OWNER] = {"S": segment.owner}
+    return item
+
+
+def cold_segment_item(incarnation: Incarnation, segment: ColdSegment) -> Item:
+    """The item that points to a cold segment."""
+    starts = (segment.start, *segment.ends)
+    lengths = [end - start for start, end in zip(starts, segment.ends, strict=False)]
+    return {
+        **segment_key(incarnation, segment.end),
+        a.START: number(segment.start),
+        a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
+        a.OBJECT_KEY: {"S": segment.object_key},
+        a.WRITTEN_AT: number(segment.written_at_ms),
+    }
+
+
+def segment_of_item(item: Item) -> Segment:
+    """The segment that an item spells or points to."""
+    packed, start = item[a.LENGTHS]["B"], _integer(item, a.START)
+    lengths = struct.unpack(f"<{len(packed) // 4}I", packed)
+    if a.OBJECT_KEY in item:
+        ends, position = list[int](), start
+        for length in lengths:
+            position += length
+            ends.append(position)
+        return ColdSegment(start, tuple(ends), item[a.OBJECT_KEY]["S"], _integer(item, a.WRITTEN_AT))
+    ids, data, at = item[a.COMMIT_IDS]["B"], item[a.DATA]["B"], 0
+    batches = list[StoredBatch]()
+    for index, packed_length in enumerate(lengths):
+        commit_id = CommitId(ids[index * COMMIT_ID_BYTES : (index + 1) * COMMIT_ID_BYTES])
+        placement, length = Placement(packed_length >> _PLACEMENT_SHIFT), packed_length & _LENGTH_MASK
+        inline_bytes = length if placement is Placement.INLINE else 0
+        batches.append(StoredBatch(commit_id, length, placement, data[at : at + inline_bytes]))
+        at += inline_bytes
+    owner = StreamName(item[a.OWNER]["S"]) if a.OWNER in item else StreamName("")
+    return HotSegment(start, tuple(batches), owner, _integer(item, a.WRITTEN_AT))
+
+
+# -- sizes -----------------------------------------------------------------------------------------------------------
+
+_CONTAINER_BYTES: Final = 3
+_ELEMENT_BYTES: Final = 1
+
+
+def item_bytes(item: Item) -> int:
+    """An item's size as DynamoDB bills it: names and values.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(value: Value) -> int:
+    ((kind, content),) = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "B":
+            return len(content)
+        case "N":
+            # "approximately [...] (1 byte per two significant digits) + (1 byte)"; signs and zeros aside.
+            return (len(content.strip("-").strip("0")) + 1) // 2 + 1
+        case "L":
+            return _CONTAINER_BYTES + sum(_ELEMENT_BYTES + _value_bytes(one) for one in content)
+        case "M":
+            return _CONTAINER_BYTES + sum(
+                _ELEMENT_BYTES + len(name.encode()) + _value_bytes(one) for name, one in content.items()
+            )
+        case _:
+            return 1

@@ -1,0 +1,353 @@
+"""Lives: how a stream begins, forks and ends. Only a fork and its end touch more than one item."""
+
+import logging
+from binascii import crc32
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from fluvial.core.commit import (
+    Absent,
+    Applied,
+    Commit,
+    CommitId,
+    Outcome,
+    SourceLink,
+    Unmet,
+    first_unmet,
+)
+from fluvial.core.errors import StoreError, StoreUnavailable, StoreUncertain
+from fluvial.core.head import Head, Incarnation, Origin
+from fluvial.core.lifetime import ExpiresAt
+from fluvial.core.names import StreamName
+from fluvial.core.plan import plan_expiry
+from fluvial.core.transition import transition
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.aws import Refused, TransactionRefused, Unknown
+from fluvial.stores.dynamodb.clauses import condition_of
+from fluvial.stores.dynamodb.expression import Expression
+from fluvial.stores.dynamodb.items import (
+    HeadItem,
+    Item,
+    StoredBatch,
+    head_item,
+    head_key,
+    head_of_item,
+    incarnation_value,
+    number,
+)
+from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.recent import Recent
+from fluvial.stores.dynamodb.settling import tombstone_until
+from fluvial.stores.dynamodb.spilling import Spiller
+from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.dynamodb.updates import Request, fence_is, guarded
+from fluvial.world import World
+
+log = logging.getLogger(__name__)
+
+#: How often a beginning or an end is tried when others change the same heads meanwhile.
+TRIES_MAX: Final = 16
+
+#: A day after its moment has passed, DynamoDB may delete the head of a stream that expires at one.
+EXPIRED_FOR_S: Final = 86_400
+
+#: Partitions of the listing index: each takes 1,000 beginnings and ends a second.
+LISTING_SHARDS: Final = 8
+
+_CONFIGURATION: Final = (
+    a.INCARNATION,
+    a.TAIL,
+    a.BASE,
+    a.BUFFER,
+    a.MEDIA_TYPE,
+    a.CONTENT_TYPE,
+    a.CLOSED,
+    a.STREAM_SEQ,
+    a.PRODUCERS,
+    a.PRODUCER_COUNT,
+    a.EVICTIONS,
+    a.WINDOW,
+    a.TTL_SECONDS,
+    a.USED_UNTIL,
+    a.EXPIRES_AT,
+    a.EXPIRES_TEXT,
+    a.REFERENCES,
+    a.HIDDEN,
+    a.ORIGIN,
+    a.LINEAGE,
+    a.COLD_END,
+    a.SPILLED,
+    a.LISTING,
+)
+
+
+def listing_shard(name: StreamName) -> int:
+    """The listing index's partition of a stream."""
+    return crc32(name.encode()) % LISTING_SHARDS
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedLife:
+    """A life of which nothing is needed any more, with what its buffer held when it ended."""
+
+    name: StreamName
+    incarnation: Incarnation
+    buffer: tuple[StoredBatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A beginning's or an end's outcome, and the lives that it dropped."""
+
+    outcome: Outcome
+    dropped: tuple[DroppedLife, ...] = ()
+
+
+class Lives:
+    """Begins and ends the lives of streams."""
+
+    def __init__(self, table: Table, payloads: Payloads, spiller: Spiller, recent: Recent, world: World) -> None:
+        """Nothing begins yet."""
+        self._table, self._payloads, self._spiller = table, payloads, spiller
+        self._recent, self._world = recent, world
+
+    # -- beginnings --------------------------------------------------------------------------------------------------
+
+    async def begin(self, name: StreamName, commit: Commit) -> Changed:
+        """A first batch and all, in one item; an expired life makes way first.
+
+        Raises StoreUnavailable, StoreUncertain. It may be sent again as it is: the incarnation tells whose it is.
+        """
+        first = await self._first_item(name, commit)
+        life, in_doubt = _begun(first), False
+        dropped, fence = tuple[DroppedLife, ...](), None
+        for _ in range(TRIES_MAX):
+            try:
+                await self._put_first(name, first, fence, commit.source)
+                return Changed(Applied(life), dropped)
+            except _Unmet as exc:
+                return Changed(exc.outcome, dropped)
+            except (_Again, Unknown) as exc:
+                in_doubt = in_doubt or isinstance(exc, Unknown)
+            except StoreUnavailable as exc:
+                raise _as_it_is(in_doubt=in_doubt) from exc
+            except Refused as exc:
+                stored = self._recent.note(name, exc.item)
+                outcome = _beginning_judged(commit, life, stored.head)
+                if outcome is not None:
+                    return Changed(outcome, dropped)
+                if stored.head is not None:
+                    dropped += (await self.end(name, plan_expiry(_now_of(commit)))).dropped
+                fence = stored.fence
+        raise _as_it_is(in_doubt=in_doubt)
+
+    async def _first_item(self, name: StreamName, commit: Commit) -> HeadItem:
+        result = transition(name, Commit(commit.requires, commit.effects), lambda _: None)
+        assert not isinstance(result, Unmet), "where nothing is, a stream may begin"
+        change, applied = result
+        head = applied.head
+        assert head is not None, "a beginning leaves a head"
+        if change.batch is None:
+            return HeadItem(head, 0, base=head.tail)
+        data, now_ms = change.batch.data, self._world.now_ms()
+        batch = await self._payloads.laid_out(name, self._world.new_commit_id(), data, now_ms)
+        return HeadItem(head, 0, base=change.batch.start, buffer=(batch,))
+
+    async def _put_first(self, name: StreamName, first: HeadItem, fence: int | None, source: SourceLink | None) -> None:
+        """Put a head where nothing is, or over a tombstone with this fence."""
+        e = Expression()
+        condition = f"attribute_not_exists({e.name(a.PK)})"
+        if fence is not None:
+            is_tombstone = f"attribute_not_exists({e.name(a.INCARNATION)}) AND {fence_is(fence, e)}"
+            condition = f"{condition} OR ({is_tombstone})"
+            first = replace(first, fence=fence + 1)
+        put = {"Item": first_item(name, first), "ConditionExpression": condition, **e.parameters()}
+        if source is None:
+            item = put.pop("Item")
+            await self._table.put(item, **put)
+            self._recent.note(name, item)
+        else:
+            await self._put_fork(put, first, source)
+            self._recent.note(name, put["Item"])
+
+    async def _put_fork(self, put: dict[str, Any], first: HeadItem, source: SourceLink) -> None:
+        """Put a fork's head and count it at its source, which must have spilled what is inherited."""
+        head = first.head
+        assert head is not None
+        await self._spilled_source(source, head.own_start)
+        e = Expression()
+        references = e.name(a.REFERENCES)
+        clauses = [*condition_of(source.requires, e), f"{e.name(a.BASE)} >= {e.value(head.own_start)}"]
+        count = f"{references} = if_not_exists({references}, {e.value(0)}) + {e.value(1)}"
+        # While it has forks, DynamoDB must not delete it, whatever its deadline.
+        counted = guarded(source.name, e, clauses, f"SET {count} REMOVE {e.name(a.TTL)}")
+        put["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        try:
+            await self._table.transact([{"Put": put}, {"Update": counted}])
+        except TransactionRefused as exc:
+            if 0 in exc.items:
+                raise Refused(exc.items[0]) from exc
+            stored = self._recent.note(source.name, exc.items[1])
+            unmet = first_unmet(source.requires, stored.head)
+            if unmet is not None:
+                raise _Unmet(Unmet(unmet, stored.head)) from exc
+            raise _Again from exc
+
+    async def _spilled_source(self, source: SourceLink, position: int) -> None:
+        for _ in range(TRIES_MAX):
+            item = await self._table.get(head_key(source.name))
+            stored = self._recent.note(source.name, item)
+            unmet = first_unmet(source.requires, stored.head)
+            if unmet is not None:
+                raise _Unmet(Unmet(unmet, stored.head))
+            if stored.base >= position:
+                return
+            await self._spiller.spill(source.name, stored)
+        raise StoreUnavailable
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+
+    async def end(self, name: StreamName, commit: Commit) -> Changed:
+        """End a life, or hide it while forks need it. Raises StoreUnavailable, StoreUncertain.
+
+        The request raises the fence and leaves its id, so it may be sent again until one of them has landed.
+        """
+        commit_id, in_doubt = self._world.new_commit_id(), False
+        for _ in range(TRIES_MAX):
+            try:
+                stored = self._recent.note(name, await self._table.get(head_key(name)))
+                if in_doubt and stored.ended_by == commit_id:
+                    return Changed(Applied(stored.head))  # what it left is swept
+                unmet = first_unmet(commit.requires, stored.head)
+                if unmet is not None:
+                    return Changed(Unmet(unmet, stored.head))
+                return await self._ended(name, stored, commit, commit_id)
+            except (Refused, TransactionRefused):
+                continue
+            except Unknown:
+                in_doubt = True
+            except StoreUnavailable as exc:
+                raise _as_it_is(in_doubt=in_doubt) from exc
+        raise _as_it_is(in_doubt=in_doubt)
+
+    async def _ended(self, name: StreamName, stored: HeadItem, commit: Commit, commit_id: CommitId) -> Changed:
+        head = stored.head
+        assert head is not None, "the requirements include that it exists"
+        e = Expression()
+        clauses = [*condition_of(commit.requires, e), fence_is(stored.fence, e), _has_references(head.references, e)]
+        if head.references:
+            marks = f"{e.name(a.HIDDEN)} = {e.value(1)}, {e.name(a.ENDED_BY)} = {e.value(commit_id)}"
+            update = f"SET {marks}, {_next_fence(stored.fence, e)} REMOVE {e.name(a.LISTING)}"
+            item = await self._table.update(guarded(name, e, clauses, update))
+            return Changed(Applied(self._recent.note(name, item).head))
+        request = self._tombstone(name, head, (e, clauses, stored.fence), commit_id)
+        if head.origin is None:
+            old = head_of_item(await self._table.update({**request, "ReturnValues": "ALL_OLD"}))
+            self._recent.note(name, None)
+            return Changed(Applied(None), (DroppedLife(name, head.incarnation, old.buffer),))
+        actions, dropped = await self._released(head.origin, commit_id)
+        await self._table.transact([{"Update": request}, *actions])
+        self._recent.note(name, None)
+        return Changed(Applied(None), (DroppedLife(name, head.incarnation, stored.buffer), *dropped))
+
+    def _tombstone(
+        self, name: StreamName, head: Head, guard: tuple[Expression, list[str], int], commit_id: CommitId
+    ) -> Request:
+        e, clauses, fence = guard
+        sets = {
+            a.TTL: number(tombstone_until(self._world.now_ms())),
+            a.ENDED_BY: {"B": commit_id},
+            a.ENDED_LIFE: incarnation_value(head.incarnation),
+        }
+        marks = ", ".join(f"{e.name(attribute)} = {e.value(value)}" for attribute, value in sets.items())
+        removed = ", ".join(e.name(attribute) for attribute in _CONFIGURATION)
+        return guarded(name, e, clauses, f"SET {_next_fence(fence, e)}, {marks} REMOVE {removed}")
+
+    async def _released(
+        self, origin: Origin | None, commit_id: CommitId
+    ) -> tuple[list[dict[str, Any]], list[DroppedLife]]:
+        """What the end of a fork does to its ancestors: those that only it kept end with it (spec 4.2)."""
+        actions, dropped = list[dict[str, Any]](), list[DroppedLife]()
+        while origin is not None:
+            stored = self._recent.note(origin.source, await self._table.get(head_key(origin.source)))
+            source = stored.head
+            if source is None or source.incarnation != origin.incarnation:
+                break
+            e = Expression()
+            clauses = [fence_is(stored.fence, e), _has_references(source.references, e)]
+            clauses.append(f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(source.incarnation))}")
+            hidden = e.name(a.HIDDEN)
+            clauses.append(f"attribute_{'exists' if source.soft_deleted else 'not_exists'}({hidden})")
+            if source.soft_deleted and source.references == 1:
+                guard = (e, clauses, stored.fence)
+                actions.append({"Update": self._tombstone(origin.source, source, guard, commit_id)})
+                dropped.append(DroppedLife(origin.source, source.incarnation, stored.buffer))
+                origin = source.origin
+                continue
+            sets = [f"{e.name(a.REFERENCES)} = {e.value(source.references - 1)}"]
+            if source.references == 1 and isinstance(source.lifetime, ExpiresAt):
+                sets.append(f"{e.name(a.TTL)} = {e.value(_collectable_at(source.lifetime))}")
+            update = f"SET {', '.join(sets)}"
+            actions.append({"Update": guarded(origin.source, e, clauses, update)})
+            break
+        return actions, dropped
+
+
+class _Unmet(Exception):
+    """A fork's source does not meet its requirements."""
+
+    def __init__(self, outcome: Unmet) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+class _Again(Exception):
+    """A fork's source has changed since it was looked at, and nothing was written."""
+
+
+def _as_it_is(*, in_doubt: bool) -> StoreError:
+    return StoreUncertain() if in_doubt else StoreUnavailable()
+
+
+def _beginning_judged(commit: Commit, life: Head, found: Head | None) -> Outcome | None:
+    """What it means that something is at the name already; None when it makes way."""
+    if found is not None and found.incarnation == life.incarnation:
+        return Applied(life)
+    unmet = first_unmet(commit.requires, found)
+    return None if unmet is None else Unmet(unmet, found)
+
+
+def first_item(name: StreamName, first: HeadItem) -> Item:
+    """The item of a head as it begins, with what lists and collects it."""
+    item = head_item(name, first)
+    item[a.LISTING] = number(listing_shard(name))
+    head = _begun(first)
+    if isinstance(head.lifetime, ExpiresAt):
+        item[a.TTL] = number(_collectable_at(head.lifetime))
+    return item
+
+
+def _begun(first: HeadItem) -> Head:
+    assert first.head is not None, "a first item has a head"
+    return first.head
+
+
+def _collectable_at(lifetime: ExpiresAt) -> int:
+    return lifetime.at_ms // 1_000 + EXPIRED_FOR_S
+
+
+def _now_of(commit: Commit) -> int:
+    absent = commit.requires[0]
+    assert isinstance(absent, Absent), "a beginning requires an empty place first"
+    return absent.now_ms
+
+
+def _has_references(count: int, e: Expression) -> str:
+    references = e.name(a.REFERENCES)
+    if count:
+        return f"{references} = {e.value(count)}"
+    return f"(attribute_not_exists({references}) OR {references} = {e.value(0)})"
+
+
+def _next_fence(fence: int, e: Expression) -> str:
+    return f"{e.name(a.FENCE)} = {e.value(fence + 1)}"

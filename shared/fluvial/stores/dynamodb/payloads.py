@@ -1,0 +1,89 @@
+"""Payloads: batches too large for the head, stored first and then committed by a batch that points to them.
+
+What no head or segment points to, because its writer died in between, is swept when it is a day old.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+from fluvial.core.commit import CommitId
+from fluvial.core.errors import StorageDamaged, StoreUnavailable
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.aws import Aws, NotFound, Unknown
+from fluvial.stores.dynamodb.items import Placement, StoredBatch, number, payload_key
+from fluvial.stores.dynamodb.table import Table
+
+#: A larger batch in the head would make every append after it pay for it again until the next spill; measured with
+#: `make cost`, an item of its own is cheaper from here on.
+INLINE_BYTES_MAX: Final = 448
+
+#: DynamoDB takes items of 400 KB, names and keys included; S3 takes the rest.
+ITEM_BYTES_MAX: Final = 300_000
+
+STAGED_PREFIX: Final = "staged"
+
+#: Payloads of one page that are fetched at the same time.
+OBJECTS_AT_ONCE: Final = 8
+
+
+class Payloads:
+    """Where large batches are."""
+
+    def __init__(self, aws: Aws, table: Table, bucket: str) -> None:
+        """Nothing is asked before the first payload."""
+        self._aws, self._table, self._bucket = aws, table, bucket
+
+    async def laid_out(self, owner: StreamName, commit_id: CommitId, data: bytes, now_ms: int) -> StoredBatch:
+        """The batch to commit; a large one's bytes are stored by then. Raises StoreUnavailable."""
+        if len(data) <= INLINE_BYTES_MAX:
+            return StoredBatch(commit_id, len(data), Placement.INLINE, data)
+        if len(data) > ITEM_BYTES_MAX:
+            key = object_key(owner, commit_id)
+            await self._aws.read(self._aws.objects.put_object, Bucket=self._bucket, Key=key, Body=data)
+            return StoredBatch(commit_id, len(data), Placement.OBJECT)
+        item = {**payload_key(owner, commit_id), a.DATA: {"B": data}, a.WRITTEN_AT: number(now_ms)}
+        try:
+            await self._table.put(item)
+        except Unknown as exc:  # it may be there; nothing points to it
+            raise StoreUnavailable from exc
+        return StoredBatch(commit_id, len(data), Placement.ITEM)
+
+    async def loaded(self, owner: StreamName, batches: Sequence[StoredBatch]) -> list[bytes]:
+        """The bytes of each batch. Raises StorageDamaged when some are not there, StoreUnavailable."""
+        items = [batch for batch in batches if batch.placement is Placement.ITEM]
+        objects = [batch for batch in batches if batch.placement is Placement.OBJECT]
+        found: dict[CommitId, bytes] = {batch.commit_id: batch.data for batch in batches}
+        if items:
+            for item in await self._table.get_many([payload_key(owner, batch.commit_id) for batch in items]):
+                found[CommitId(bytes.fromhex(item[a.SK]["S"]))] = item[a.DATA]["B"]
+        for start in range(0, len(objects), OBJECTS_AT_ONCE):
+            some = objects[start : start + OBJECTS_AT_ONCE]
+            loaded = await asyncio.gather(*(self._object(owner, batch) for batch in some))
+            found |= {batch.commit_id: data for batch, data in zip(some, loaded, strict=True)}
+        if any(len(found[batch.commit_id]) != batch.byte_count for batch in batches):
+            raise StorageDamaged("a payload is missing")
+        return [found[batch.commit_id] for batch in batches]
+
+    async def remove(self, owner: StreamName, batches: Sequence[StoredBatch]) -> None:
+        """Delete what no segment points to any more."""
+        for batch in batches:
+            if batch.placement is Placement.ITEM:
+                await self._table.delete(payload_key(owner, batch.commit_id))
+            elif batch.placement is Placement.OBJECT:
+                key = object_key(owner, batch.commit_id)
+                await self._aws.read(self._aws.objects.delete_object, Bucket=self._bucket, Key=key)
+
+    async def _object(self, owner: StreamName, batch: StoredBatch) -> bytes:
+        key = object_key(owner, batch.commit_id)
+        try:
+            return await self._aws.read_body(self._aws.objects.get_object, Bucket=self._bucket, Key=key)
+        except NotFound as exc:
+            raise StorageDamaged("a payload's object is missing") from exc
+
+
+def object_key(owner: StreamName, commit_id: CommitId) -> str:
+    """The key of a payload in S3; a name may be longer than a key, so its hash stands for it."""
+    return f"{STAGED_PREFIX}/{sha256(owner.encode()).hexdigest()[:32]}/{commit_id.hex()}"

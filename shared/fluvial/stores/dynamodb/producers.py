@@ -1,0 +1,65 @@
+"""Producers outside the head: those that have not written lately move out, and come back with their next batch."""
+
+from typing import Final
+
+from fluvial.core.errors import StoreUnavailable
+from fluvial.core.head import Head, Incarnation, ProducerState
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.aws import Refused, Unknown
+from fluvial.stores.dynamodb.clauses import producer_path
+from fluvial.stores.dynamodb.expression import Expression
+from fluvial.stores.dynamodb.items import HeadItem, incarnation_value, number, producer_key, producer_value
+from fluvial.stores.dynamodb.recent import Recent
+from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.dynamodb.updates import HEAD_PRODUCERS_MAX, guarded
+
+#: How many move out at once, so that the next newcomers find room.
+EVICTED_AT_ONCE: Final = HEAD_PRODUCERS_MAX // 2
+
+
+async def find_producer(table: Table, incarnation: Incarnation, producer_id: str) -> ProducerState | None:
+    """The state of a producer that was moved out; stale when it is in the head again."""
+    item = await table.get(producer_key(incarnation, producer_id))
+    return None if item is None else ProducerState(int(item[a.EPOCH]["N"]), int(item[a.SEQ]["N"]))
+
+
+async def evict_producers(table: Table, recent: Recent, name: StreamName, stored: HeadItem) -> HeadItem | None:
+    """Move some producers out of a head that is full; the head as it is then, None when somebody else was first.
+
+    They are stored outside first. A state only moves on, so a late or repeated request cannot set one back.
+    """
+    head = stored.head
+    assert head is not None, "only a head has producers"
+    leaving = dict(list(head.producers.items())[:EVICTED_AT_ONCE])
+    for producer_id, state in leaving.items():
+        await _keep(table, head, producer_id, state)
+    e = Expression()
+    moved, paths = e.name(a.EVICTIONS), {one: producer_path(one, e) for one in leaving}
+    clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
+    clauses += [f"{path} = {e.value(producer_value(leaving[one]))}" for one, path in paths.items()]
+    clauses.append(f"{moved} = {e.value(stored.evictions)}" if stored.evictions else f"attribute_not_exists({moved})")
+    update = f"SET {moved} = {e.value(stored.evictions + 1)} REMOVE {', '.join(paths.values())}"
+    try:
+        return recent.note(name, await table.update(guarded(name, e, clauses, update)))
+    except Refused as exc:
+        recent.note(name, exc.item)
+        return None
+    except Unknown as exc:
+        raise StoreUnavailable from exc
+
+
+async def _keep(table: Table, head: Head, producer_id: str, state: ProducerState) -> None:
+    e = Expression()
+    epoch, seq = e.name(a.EPOCH), e.name(a.SEQ)
+    same_epoch = f"{epoch} = {e.value(state.epoch)} AND {seq} <= {e.value(state.seq)}"
+    is_behind = f"{epoch} < {e.value(state.epoch)} OR ({same_epoch})"
+    item = {**producer_key(head.incarnation, producer_id), a.EPOCH: number(state.epoch), a.SEQ: number(state.seq)}
+    try:
+        await table.put(
+            item, ConditionExpression=f"attribute_not_exists({e.name(a.PK)}) OR {is_behind}", **e.parameters()
+        )
+    except Refused:
+        pass  # it is outside already, and further on
+    except Unknown as exc:
+        raise StoreUnavailable from exc

@@ -1,0 +1,173 @@
+"""Rotation: old hot segments become one S3 object, then a pointer takes the place of the last, then the others go.
+
+Any number may rotate one stream at the same time, and each request may come late: a pointer is put only over a hot
+segment, and only hot segments are deleted.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from fluvial.core.commit import CommitId
+from fluvial.core.head import Head, Incarnation
+from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.aws import Refused, Unknown
+from fluvial.stores.dynamodb.cold_segments import ColdSegments, segment_object_key
+from fluvial.stores.dynamodb.expression import Expression
+from fluvial.stores.dynamodb.items import (
+    ColdSegment,
+    HeadItem,
+    HotSegment,
+    StoredBatch,
+    cold_segment_item,
+    head_key,
+    incarnation_value,
+    life_partition,
+    segment_key,
+    segment_of_item,
+    segment_sort,
+)
+from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.recent import Recent
+from fluvial.stores.dynamodb.spilling import Spiller
+from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.dynamodb.updates import guarded
+from fluvial.world import World
+
+log = logging.getLogger(__name__)
+
+SEGMENTS_PER_QUERY: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """The batches that a hot segment contributes to a cold one."""
+
+    segment: HotSegment
+    batches: tuple[StoredBatch, ...]
+
+
+def rotation_is_due(stored: HeadItem) -> bool:
+    """Whether the hot segments are enough for a cold one, or no more will come."""
+    head = stored.head
+    if head is None:
+        return False
+    hot_bytes = stored.base - max(stored.cold_end, head.own_start)
+    if hot_bytes >= SEGMENT_BYTES or stored.spilled >= SEGMENT_BATCHES:
+        return True
+    return head.closed and (hot_bytes > 0 or bool(stored.buffer))
+
+
+class Rotator:
+    """Moves the bytes of one stream at a time."""
+
+    def __init__(self, table: Table, cold: ColdSegments, payloads: Payloads, spiller: Spiller, recent: Recent) -> None:
+        """Nothing is moved yet."""
+        self._table, self._cold, self._payloads = table, cold, payloads
+        self._spiller, self._recent = spiller, recent
+
+    async def rotate(self, name: StreamName, world: World) -> bool:
+        """Write one cold segment if one is due; whether another one may be. Raises StoreUnavailable, StorageDamaged."""
+        stored = self._recent.note(name, await self._table.get(head_key(name)))
+        head = stored.head
+        if head is None or not rotation_is_due(stored):
+            return False
+        if head.closed and stored.buffer:
+            stored = await self._spiller.spill(name, stored)
+        start, pieces = await self._pieces(head, stored)
+        if not pieces:
+            return False
+        segment = await self._written(head.incarnation, start, pieces, world)
+        if not await self._pointed(head.incarnation, segment):
+            return False
+        await self._noted(name, head, segment)
+        await self._swept(head.incarnation, segment, pieces)
+        return True
+
+    async def _pieces(self, head: Head, stored: HeadItem) -> tuple[int, list[_Piece]]:
+        """Where the cold part ends, and the chain of hot segments from there, as long as one cold segment may be."""
+        position = start = max(stored.cold_end, head.own_start)
+        after, pieces, batch_count = segment_sort(start), list[_Piece](), 0
+        while position < stored.base:
+            items = await self._table.query(life_partition(head.incarnation), after=after, limit=SEGMENTS_PER_QUERY)
+            if not items:
+                break
+            for item in items:
+                after = item[a.SK]["S"]
+                segment = segment_of_item(item)
+                if not segment.start <= position < segment.end:
+                    continue
+                if isinstance(segment, ColdSegment):
+                    if pieces:
+                        return start, pieces
+                    start = segment.end
+                else:
+                    batches = _batches_from(segment, position)
+                    pieces.append(_Piece(segment, batches))
+                    batch_count += len(batches)
+                position = segment.end
+                if batch_count >= SEGMENT_BATCHES or position - start >= SEGMENT_BYTES:
+                    return start, pieces
+        return start, pieces
+
+    async def _written(self, incarnation: Incarnation, start: int, pieces: list[_Piece], world: World) -> ColdSegment:
+        parts, ids, ends, position = list[bytes](), list[CommitId](), list[int](), start
+        for piece in pieces:
+            parts += await self._payloads.loaded(piece.segment.owner, piece.batches)
+            for batch in piece.batches:
+                position += batch.byte_count
+                ends.append(position)
+                ids.append(batch.commit_id)
+        key = segment_object_key(incarnation, start, position, world.new_commit_id())
+        await self._cold.put(key, b"".join(parts), ids)
+        return ColdSegment(start, tuple(ends), key, world.now_ms())
+
+    async def _pointed(self, incarnation: Incarnation, segment: ColdSegment) -> bool:
+        """Put the pointer; False when somebody else did, or when nobody knows: then the next rotation will."""
+        condition = f"attribute_exists({a.PK}) AND attribute_not_exists({a.OBJECT_KEY})"
+        try:
+            await self._table.put(cold_segment_item(incarnation, segment), ConditionExpression=condition)
+        except Refused:
+            await self._cold.remove(segment.object_key)
+            return False
+        except Unknown:
+            return False  # an object that nothing points to is swept
+        return True
+
+    async def _noted(self, name: StreamName, head: Head, segment: ColdSegment) -> None:
+        """Tell the head where the cold part ends; a hint, from which the next rotation looks on."""
+        e = Expression()
+        cold_end, spilled = e.name(a.COLD_END), e.name(a.SPILLED)
+        clauses = [
+            f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}",
+            f"(attribute_not_exists({cold_end}) OR {cold_end} < {e.value(segment.end)})",
+        ]
+        update = f"SET {cold_end} = {e.value(segment.end)}, {spilled} = {spilled} - {e.value(len(segment.ends))}"
+        try:
+            self._recent.note(name, await self._table.update(guarded(name, e, clauses, update)))
+        except (Refused, Unknown):
+            log.info("cold_end_not_noted", extra={"stream": name})
+
+    async def _swept(self, incarnation: Incarnation, segment: ColdSegment, pieces: list[_Piece]) -> None:
+        """Delete the hot segments that the cold one replaces, and the payloads that only they pointed to."""
+        for piece in pieces:
+            if piece.segment.end != segment.end:
+                try:
+                    await self._table.delete(
+                        segment_key(incarnation, piece.segment.end),
+                        ConditionExpression=f"attribute_not_exists({a.OBJECT_KEY})",
+                    )
+                except (Refused, Unknown):
+                    continue
+            await self._payloads.remove(piece.segment.owner, piece.batches)
+
+
+def _batches_from(segment: HotSegment, position: int) -> tuple[StoredBatch, ...]:
+    at = segment.start
+    for index, batch in enumerate(segment.batches):
+        if at == position:
+            return segment.batches[index:]
+        at += batch.byte_count
+    raise AssertionError("segments that overlap share their batches' bounds")

@@ -1,0 +1,119 @@
+"""DynamoDbStore: streams in one table and one bucket, shared by any number of processes, behind the contract."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from fluvial.core.commit import Applied, Begin, Commit, End, Outcome
+from fluvial.core.head import Head
+from fluvial.core.names import StreamName
+from fluvial.core.page import Page
+from fluvial.stores.dynamodb.aws import Aws, Endpoints
+from fluvial.stores.dynamodb.chores import Chores
+from fluvial.stores.dynamodb.cold_segments import ColdSegments
+from fluvial.stores.dynamodb.collection import Collector
+from fluvial.stores.dynamodb.commits import CommitWriter
+from fluvial.stores.dynamodb.lives import Changed, Lives
+from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.polling import Poller
+from fluvial.stores.dynamodb.reading import Reader
+from fluvial.stores.dynamodb.recent import Recent
+from fluvial.stores.dynamodb.rotation import Rotator, rotation_is_due
+from fluvial.stores.dynamodb.settling import Settler
+from fluvial.stores.dynamodb.spilling import Spiller
+from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.turns import Turns
+from fluvial.stores.waiters import Waiters
+from fluvial.world import World
+
+#: Requests to AWS at the same time; a function serves one request at a time and needs few.
+THREADS_MAX: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoDbConfig:
+    """Where the streams are. `does_chores` is for a process that no change feed works beside."""
+
+    table: str
+    bucket: str
+    endpoints: Endpoints
+    does_chores: bool = False
+    threads_max: int = THREADS_MAX
+
+
+class DynamoDbStore:
+    """One process's view of a table and a bucket."""
+
+    def __init__(self, config: DynamoDbConfig, world: World) -> None:
+        """Nothing is asked of AWS before the first call. Raises StartupRefused when no region is known."""
+        self._world = world
+        self._aws = Aws(config.endpoints, world.jitter, config.threads_max)
+        self._table = Table(self._aws, config.table)
+        payloads, cold = Payloads(self._aws, self._table, config.bucket), ColdSegments(self._aws, config.bucket)
+        self._recent, self._waiters, self._turns = Recent(), Waiters(), Turns()
+        spiller = Spiller(self._table, self._recent, world)
+        settler = Settler(self._table, cold, self._recent, world)
+        self._writer = CommitWriter(self._table, payloads, spiller, settler, self._recent)
+        self._lives = Lives(self._table, payloads, spiller, self._recent, world)
+        self._reader = Reader(self._table, payloads, cold, self._recent)
+        self._poller = Poller(self._table, self._recent, self._waiters)
+        self._rotator = Rotator(self._table, cold, payloads, spiller, self._recent)
+        self._collector = Collector(self._table, cold, payloads)
+        self._chores = Chores() if config.does_chores else None
+
+    async def apply(self, name: StreamName, commit: Commit) -> Outcome:
+        """See Store.apply."""
+        match commit.effects[0]:
+            case Begin():
+                outcome = self._dropping(await self._lives.begin(name, commit))
+            case End():
+                outcome = self._dropping(await self._lives.end(name, commit))
+            case _ if commit.producer_id is not None:
+                async with self._turns.turn((name, commit.producer_id)):
+                    outcome = await self._writer.write(name, commit, self._world)
+            case _:
+                outcome = await self._writer.write(name, commit, self._world)
+        if isinstance(outcome, Applied):
+            self._waiters.wake(name, outcome.head)
+            self._rotate_when_due(name)
+        return outcome
+
+    async def head(self, name: StreamName) -> Head | None:
+        """See Store.head: one strongly consistent read."""
+        return await self._poller.head(name)
+
+    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:
+        """See Store.read."""
+        return await self._reader.read(name, head, start, byte_count_max)
+
+    async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
+        """See Store.wait: at once for commits of this process, within half a second for others'."""
+        return await self._poller.wait(name, seen, timeout_s)
+
+    async def rotate(self, name: StreamName) -> None:
+        """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""
+        while await self._rotator.rotate(name, self._world):
+            pass
+
+    async def close(self) -> None:
+        """See Store.close."""
+        await self._poller.close()
+        if self._chores is not None:
+            await self._chores.close()
+        self._aws.close()
+
+    def _dropping(self, changed: Changed) -> Outcome:
+        if self._chores is not None:
+            for life in changed.dropped:
+                self._chores.add(partial(self._collector.collect, life))
+        return changed.outcome
+
+    def _rotate_when_due(self, name: StreamName) -> None:
+        stored = self._recent.get(name)
+        if self._chores is not None and stored is not None and rotation_is_due(stored):
+            self._chores.add(partial(self.rotate, name))
+
+
+async def open_dynamodb_store(config: DynamoDbConfig, world: World) -> DynamoDbStore:
+    """The store of a table and a bucket. Raises StartupRefused."""
+    return DynamoDbStore(config, world)

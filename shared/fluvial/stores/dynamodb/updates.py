@@ -1,0 +1,120 @@
+"""Updates: the effects of a commit as one UpdateItem on the head item."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fluvial.core.commit import (
+    AddBatch,
+    Begin,
+    CloseStream,
+    Commit,
+    Effect,
+    End,
+    EpochBeginsAtZero,
+    MoveProducer,
+    NoGap,
+    NotDuplicate,
+    NotFenced,
+    Renew,
+    RoomForProducer,
+    SetStreamSeq,
+)
+from fluvial.core.head import ProducerState
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.clauses import condition_of, producer_path
+from fluvial.stores.dynamodb.expression import Expression
+from fluvial.stores.dynamodb.items import StoredBatch, batch_bytes, closed_value, head_key, producer_value
+
+Request = dict[str, Any]
+
+#: Batches that the head may hold: each is up to INLINE_BYTES_MAX long, so the item stays far below its 400 KB.
+BUFFER_BATCHES_MAX: Final = 64
+
+#: Producers that the head holds: as many as write at the same time; each takes some 35 bytes of the head.
+HEAD_PRODUCERS_MAX: Final = 16
+
+
+def guarded(name: StreamName, expression: Expression, clauses: Iterable[str], update: str) -> Request:
+    """An UpdateItem that tells the new item when it is done, and the old one when it is refused."""
+    return {
+        "Key": head_key(name),
+        "UpdateExpression": update,
+        "ConditionExpression": " AND ".join(clauses),
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        **expression.parameters(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What is known outside the head of a producer that is not in it, as long as `evictions` stays the same."""
+
+    evictions: int
+    state: ProducerState | None
+
+
+_OF_PRODUCER: Final = (NotFenced, EpochBeginsAtZero, NotDuplicate, NoGap, RoomForProducer)
+
+
+def commit_update(
+    name: StreamName, commit: Commit, batch: StoredBatch | None, fence: int, producer: LookedUp | None
+) -> Request:
+    """The one request that is an append, a close or a renewal.
+
+    `producer` is None until the head was seen to lack the producer. What was then found outside has been judged
+    already; the condition sees to it that it is still so.
+    """
+    e = Expression()
+    judged = producer is not None and producer.state is not None
+    requires = [one for one in commit.requires if not (judged and isinstance(one, _OF_PRODUCER))]
+    clauses = [*condition_of(requires, e), fence_is(fence, e)]
+    if batch is not None:
+        clauses.append(f"size({e.name(a.BUFFER)}) < {e.value(BUFFER_BATCHES_MAX)}")
+    if commit.producer_id is not None:
+        clauses.append(_producer_has_place(commit.producer_id, producer, e))
+    sets = [one for effect in commit.effects for one in _sets(effect, batch, e, is_counted=judged)]
+    return guarded(name, e, clauses, f"SET {', '.join(sets)}")
+
+
+def fence_is(fence: int, e: Expression) -> str:
+    """The clause that shuts out what was sent before the fence was raised."""
+    return f"{e.name(a.FENCE)} = {e.value(fence)}"
+
+
+def _producer_has_place(producer_id: str, producer: LookedUp | None, e: Expression) -> str:
+    moved, evictions = e.name(a.EVICTIONS), 0 if producer is None else producer.evictions
+    nothing_moved = f"{moved} = {e.value(evictions)}" if evictions else f"attribute_not_exists({moved})"
+    has_room = f"size({e.name(a.PRODUCERS)}) < {e.value(HEAD_PRODUCERS_MAX)}"
+    path = producer_path(producer_id, e)
+    if producer is not None and producer.state is not None:
+        return f"(attribute_not_exists({path}) AND {nothing_moved} AND {has_room})"
+    return f"(attribute_exists({path}) OR ({nothing_moved} AND {has_room}))"
+
+
+def _sets(effect: Effect, batch: StoredBatch | None, e: Expression, *, is_counted: bool) -> list[str]:
+    match effect:
+        case AddBatch(data):
+            assert batch is not None, "the batch was stored or laid out before"
+            buffer, tail = e.name(a.BUFFER), e.name(a.TAIL)
+            added = e.value({"L": [{"B": batch_bytes(batch)}]})
+            return [f"{buffer} = list_append({buffer}, {added})", f"{tail} = {tail} + {e.value(len(data))}"]
+        case Renew(now_ms):
+            window = f"if_not_exists({e.name(a.WINDOW)}, {e.value(0)})"
+            return [f"{e.name(a.USED_UNTIL)} = {window} + {e.value(now_ms)}"]
+        case MoveProducer(stamp):
+            state = producer_path(stamp.producer_id, e)
+            moved = f"{state} = {e.value(producer_value(stamp))}"
+            if is_counted:
+                return [moved]
+            count = e.name(a.PRODUCER_COUNT)
+            # What is set is computed from the old item: a known producer's third element is 0.
+            return [moved, f"{count} = {count} + if_not_exists({state}[2], {e.value(1)})"]
+        case SetStreamSeq(stream_seq):
+            return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
+        case CloseStream(by):
+            return [f"{e.name(a.CLOSED)} = {e.value(closed_value(by))}"]
+        case Begin() | End():
+            raise AssertionError("a life begins and ends by requests of their own")

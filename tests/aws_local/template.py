@@ -1,0 +1,45 @@
+"""What template.yaml says, and its table and bucket made on this machine."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short functions: `!Ref X` becomes {"Ref": "X"}."""
+
+
+def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    match node:
+        case yaml.ScalarNode():
+            value = loader.construct_scalar(node)
+        case yaml.SequenceNode():
+            value = loader.construct_sequence(node, deep=True)
+        case yaml.MappingNode():
+            value = loader.construct_mapping(node, deep=True)
+        case _:
+            raise AssertionError(node)
+    name = suffix if suffix == "Ref" else f"Fn::{suffix}"
+    return {name: value.split(".", 1) if suffix == "GetAtt" and isinstance(value, str) else value}
+
+
+_Loader.add_multi_constructor("!", _function)
+
+
+def load_template() -> dict[str, Any]:
+    """The template, with functions in their long form."""
+    template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506  a SafeLoader
+    return template
+
+
+def create_table(client: Any, name: str) -> None:  # noqa: ANN401  boto3 makes its clients' classes at run time
+    """The template's table, as far as an engine on one machine knows its properties."""
+    properties = load_template()["Resources"]["StreamTable"]["Properties"]
+    passed = ("AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema")
+    stream = {**properties["StreamSpecification"], "StreamEnabled": True}
+    client.create_table(TableName=name, StreamSpecification=stream, **{key: properties[key] for key in passed})
+    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
