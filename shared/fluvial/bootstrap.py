@@ -1,27 +1,15 @@
-"""The composition root: settings become a store and an application; nobody else chooses an implementation."""
+"""The composition root: settings and an open store become an application."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fluvial.settings import Settings, StoreKind
+from fluvial.settings import Settings
 from fluvial.stores.contract import Store
-from fluvial.stores.memory import MemoryStore
-from fluvial.stores.sqlite.store import open_sqlite_store
 from fluvial.transports.admin import admin_app
 from fluvial.transports.asgi import STREAM_ROOT_BYTES, StreamsApp
 from fluvial.transports.live import LiveLimits, LiveReads
 from fluvial.world import World
-
-
-async def open_store(settings: Settings, world: World) -> Store:
-    """The store that the settings name. Raises StartupRefused."""
-    match settings.store:
-        case StoreKind.MEMORY:
-            return MemoryStore()
-        case StoreKind.SQLITE:
-            return await open_sqlite_store(Path(settings.data_dir), world)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,19 @@ def _serve(**values: str) -> None:
 
 
 def _print_banner(url: str, settings: Settings) -> None:
-    kept = f"in {settings.data_dir}" if settings.store is StoreKind.SQLITE else "in memory: they go with this process"
+    kept = _place(settings)
     click.echo(f"fluvial {version('fluvial')} serves {url}/v1/stream/  (streams are kept {kept}; Ctrl-C stops)")
     sys.stdout.flush()
+
+
+def _place(settings: Settings) -> str:
+    match settings.store:
+        case StoreKind.SQLITE:
+            return f"in {settings.data_dir}"
+        case StoreKind.DYNAMODB:
+            return f"in the table {settings.table} and the bucket {settings.bucket}"
+        case StoreKind.MEMORY:
+            return "in memory: they go with this process"
 
 
 main.add_command(

@@ -9,8 +9,8 @@ from prometheus_client import Counter
 
 from fluvial.settings import LogFormat, Settings
 
-#: uvicorn's word on each request's failure is ours already; its start and stop are told by the banner.
-_QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
+#: What these tell at INFO is ours to tell: uvicorn's start and stop, botocore's source of credentials.
+_QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "botocore", "urllib3")
 
 _EVENTS: Final = Counter("fluvial_log_events", "How often each event was logged.", ["event", "level"])
 

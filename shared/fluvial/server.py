@@ -11,8 +11,9 @@ from typing import Final
 
 import uvicorn
 
-from fluvial.bootstrap import Application, build_application, open_store
+from fluvial.bootstrap import Application, build_application
 from fluvial.core.errors import StartupRefused
+from fluvial.opening import open_store
 from fluvial.settings import Settings
 from fluvial.transports.http_protocol import IDLE_S, BoundedHttpProtocol
 from fluvial.world import World

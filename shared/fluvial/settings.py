@@ -18,6 +18,7 @@ class StoreKind(StrEnum):
 
     SQLITE = "sqlite"
     MEMORY = "memory"
+    DYNAMODB = "dynamodb"
 
 
 class LogLevel(StrEnum):
@@ -41,10 +42,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 4437
-    store: Annotated[StoreKind, Meta(description="sqlite keeps streams in the data folder, memory forgets them.")] = (
-        StoreKind.SQLITE
-    )
+    store: Annotated[
+        StoreKind,
+        Meta(description="sqlite keeps streams in the data folder, dynamodb in a table and a bucket; memory forgets."),
+    ] = StoreKind.SQLITE
     data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; made if need be.")] = "fluvial-data"
+    table: Annotated[str, Meta(min_length=3, description="DynamoDB table of --store dynamodb.")] = "fluvial"
+    bucket: Annotated[str, Meta(min_length=3, description="S3 bucket of --store dynamodb.")] = "fluvial"
+    region: Annotated[str, Meta(description="AWS region of both; empty takes AWS_REGION or the profile's.")] = ""
+    endpoint_url: Annotated[str, Meta(description="URL of DynamoDB; empty is AWS's own.")] = ""
+    s3_endpoint_url: Annotated[str, Meta(description="URL of S3; empty is AWS's own.")] = ""
     long_poll_timeout: Annotated[float, Meta(gt=0, le=300, description="Seconds that a long-poll waits for news.")] = (
         25.0
     )

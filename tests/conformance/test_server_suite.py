@@ -1,40 +1,60 @@
-"""The public server suite, against the server as a user starts it."""
+"""The public server suite, against the server as a user starts it, and against the edge function."""
 
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.aws_local.__main__ import local_aws
+from tests.support.rigs import dynamodb_local_url
 from tests.support.servers import running_server
 
 HERE = Path(__file__).parent
 TESTS_WITHOUT_SUBSCRIPTIONS = 332
+LONG_POLL_S = "0.5"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("store", ["sqlite", "memory"])
-def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
-    """Every test of the suite that is not about subscriptions passes."""
-    with running_server(tmp_path / "data", "--store", store, "--long-poll-timeout", "0.5") as server:
-        ran = subprocess.run(
-            ["npx", "vitest", "run", "--reporter=default"],
-            cwd=HERE,
-            env={
-                **os.environ,
-                "FLUVIAL_URL": server.url,
-                "FLUVIAL_LONG_POLL_TIMEOUT": "0.5",
-                "NO_COLOR": "1",
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        log = server.log
+def assert_suite_passes(url: str) -> None:
+    """Every test of the suite that is not about subscriptions passes against the server at the URL."""
+    environment = {"FLUVIAL_URL": url, "FLUVIAL_LONG_POLL_TIMEOUT": LONG_POLL_S, "NO_COLOR": "1"}
+    ran = subprocess.run(
+        ["npx", "vitest", "run", "--reporter=default"],
+        cwd=HERE,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stdout[-8_000:] + ran.stderr[-2_000:]
     found = re.search(r"Tests +(\d+) passed", ran.stdout)
     assert found is not None, ran.stdout[-2_000:]
     assert int(found[1]) == TESTS_WITHOUT_SUBSCRIPTIONS
+
+
+@contextmanager
+def environment_of(store: str) -> Iterator[dict[str, str]]:
+    """What a server with such a store needs to find in its environment."""
+    if store == "dynamodb":
+        with local_aws(dynamodb_local_url()) as environment:
+            yield environment
+    else:
+        yield {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", "memory", "dynamodb"])
+def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
+    """Over each store."""
+    options = ("--store", store, "--long-poll-timeout", LONG_POLL_S)
+    with (
+        environment_of(store) as environment,
+        running_server(tmp_path / "data", *options, **environment) as server,
+    ):
+        assert_suite_passes(server.url)
+        log = server.log
     assert "error" not in log, log

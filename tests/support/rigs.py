@@ -18,7 +18,7 @@ from fluvial.core.head import Incarnation
 from fluvial.core.names import StreamName
 from fluvial.stores.contract import Store
 from fluvial.stores.dynamodb.aws import Endpoints
-from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore, open_dynamodb_store
+from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
 from fluvial.stores.memory import MemoryStore
 from fluvial.stores.sqlite.store import SqliteStore, open_sqlite_store
 from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local, is_required
@@ -134,7 +134,7 @@ class DynamoDbRig:
     async def reopen(self) -> None:
         """What a new process sees."""
         await self.store.close()
-        self.store = await open_dynamodb_store(self.config, self.still.world())
+        self.store = DynamoDbStore(self.config, self.still.world())
 
     async def let_pass(self) -> None:
         """Let the chores go on."""
@@ -183,7 +183,7 @@ async def dynamodb_rig(endpoint: str | None) -> AsyncIterator[DynamoDbRig]:
         boto3.client("s3", region_name=REGION).create_bucket(
             Bucket=config.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        rig = DynamoDbRig(config, await open_dynamodb_store(config, still.world()), still, client)
+        rig = DynamoDbRig(config, DynamoDbStore(config, still.world()), still, client)
         try:
             yield rig
         finally:

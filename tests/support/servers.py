@@ -1,5 +1,6 @@
 """Real servers: the program as a user starts it, in a process of its own."""
 
+import os
 import re
 import signal
 import subprocess
@@ -39,7 +40,7 @@ class RunningServer:
         self.process.stdout.close()
 
 
-def start_server(folder: Path, *options: str) -> RunningServer:
+def start_server(folder: Path, *options: str, **environment: str) -> RunningServer:
     """`fluvial serve` on a free port, with its data in the folder; waits for the banner."""
     folder.mkdir(parents=True, exist_ok=True)
     log_file = folder.with_suffix(".log")
@@ -55,7 +56,9 @@ def start_server(folder: Path, *options: str) -> RunningServer:
         *options,
     ]
     with log_file.open("a") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **environment}
+        )
     assert process.stdout is not None
     found = BANNER.search(process.stdout.readline())
     if found is None:
@@ -66,9 +69,9 @@ def start_server(folder: Path, *options: str) -> RunningServer:
 
 
 @contextmanager
-def running_server(folder: Path, *options: str) -> Iterator[RunningServer]:
+def running_server(folder: Path, *options: str, **environment: str) -> Iterator[RunningServer]:
     """A server that is gone at the end of the block, whatever happens in it; it gets the chance to end by itself."""
-    server = start_server(folder, *options)
+    server = start_server(folder, *options, **environment)
     try:
         yield server
     finally:

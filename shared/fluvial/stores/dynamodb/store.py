@@ -112,8 +112,3 @@ class DynamoDbStore:
         stored = self._recent.get(name)
         if self._chores is not None and stored is not None and rotation_is_due(stored):
             self._chores.add(partial(self.rotate, name))
-
-
-async def open_dynamodb_store(config: DynamoDbConfig, world: World) -> DynamoDbStore:
-    """The store of a table and a bucket. Raises StartupRefused."""
-    return DynamoDbStore(config, world)

@@ -1,0 +1,63 @@
+"""Opening stores: settings become a store. A store is imported when it is chosen, for some need what others do not."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluvial.core.errors import StartupRefused, StoreUnavailable
+from fluvial.core.names import StreamName
+from fluvial.settings import Settings, StoreKind
+from fluvial.stores.contract import Store
+from fluvial.world import World
+
+if TYPE_CHECKING:
+    from fluvial.stores.dynamodb.store import DynamoDbStore
+
+#: Requests to AWS at the same time; a function serves one request at a time.
+FUNCTION_THREADS_MAX = 8
+
+
+async def open_store(settings: Settings, world: World) -> Store:
+    """The store that the settings name, for a process that lasts. Raises StartupRefused."""
+    match settings.store:
+        case StoreKind.MEMORY:
+            from fluvial.stores.memory import MemoryStore  # noqa: PLC0415
+
+            return MemoryStore()
+        case StoreKind.SQLITE:
+            from fluvial.stores.sqlite.store import open_sqlite_store  # noqa: PLC0415
+
+            return await open_sqlite_store(Path(settings.data_dir), world)
+        case StoreKind.DYNAMODB:
+            return await _checked(_dynamodb_store(settings, world, None), settings)
+
+
+def function_store(settings: Settings, world: World) -> "DynamoDbStore":
+    """The store of a Lambda function, whose chores the change feed does. Raises StartupRefused; asks nothing yet."""
+    return _dynamodb_store(settings, world, FUNCTION_THREADS_MAX)
+
+
+def _dynamodb_store(settings: Settings, world: World, function_threads: int | None) -> "DynamoDbStore":
+    try:
+        from fluvial.stores.dynamodb.aws import Endpoints  # noqa: PLC0415
+        from fluvial.stores.dynamodb.store import THREADS_MAX, DynamoDbConfig, DynamoDbStore  # noqa: PLC0415
+    except ImportError as exc:
+        raise StartupRefused("--store dynamodb needs boto3: pip install 'fluvial[aws]'") from exc
+    endpoints = Endpoints(settings.endpoint_url or None, settings.s3_endpoint_url or None, settings.region or None)
+    config = DynamoDbConfig(
+        table=settings.table,
+        bucket=settings.bucket,
+        endpoints=endpoints,
+        does_chores=function_threads is None,
+        threads_max=function_threads or THREADS_MAX,
+    )
+    return DynamoDbStore(config, world)
+
+
+async def _checked(store: "DynamoDbStore", settings: Settings) -> Store:
+    try:
+        await store.head(StreamName("fluvial"))
+    except StoreUnavailable as exc:
+        await store.close()
+        message = f"the table {settings.table} cannot be read: {exc.__cause__ or exc}"
+        raise StartupRefused(message) from exc
+    return store

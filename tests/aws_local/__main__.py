@@ -1,0 +1,80 @@
+"""`make serve-aws`: the server on DynamoDB Local (moto where Java is missing) and moto's S3, all on this machine."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local
+from tests.aws_local.template import create_table
+
+REGION = "eu-central-1"
+TABLE = BUCKET = "fluvial"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "local",
+    "AWS_SECRET_ACCESS_KEY": "local",
+    "AWS_REGION": REGION,
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """The URL of a moto server that is gone at the end of the block."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def local_aws(dynamodb: str | None = None) -> Iterator[dict[str, str]]:
+    """The template's table and a bucket; the environment that a server or a function finds them by."""
+    with ExitStack() as stack:
+        moto = stack.enter_context(moto_server())
+        os.environ.update(CREDENTIALS)
+        if dynamodb is None:
+            try:
+                dynamodb = stack.enter_context(dynamodb_local())
+            except NotInstallableError as exc:
+                sys.stderr.write(f"{exc}: moto stands in for it\n")
+                dynamodb = moto
+        name = f"{TABLE}-{os.urandom(4).hex()}"
+        table_client = boto3.client("dynamodb", endpoint_url=dynamodb)
+        create_table(table_client, name)
+        place = {"LocationConstraint": REGION}
+        boto3.client("s3", endpoint_url=moto).create_bucket(Bucket=name, CreateBucketConfiguration=place)  # type: ignore[arg-type]
+        yield {
+            **CREDENTIALS,
+            "FLUVIAL_STORE": "dynamodb",
+            "FLUVIAL_TABLE": name,
+            "FLUVIAL_BUCKET": name,
+            "FLUVIAL_ENDPOINT_URL": dynamodb,
+            "FLUVIAL_S3_ENDPOINT_URL": moto,
+        }
+
+
+def main() -> int:
+    """Serve until Ctrl-C; more options are passed on."""
+    with local_aws() as environment:
+        command = [sys.executable, "-m", "fluvial", "serve", *sys.argv[1:]]
+        server = subprocess.Popen(command, env={**os.environ, **environment})
+        while True:
+            try:
+                return server.wait()
+            except KeyboardInterrupt:
+                continue  # the server got it, too, and ends by itself
+
+
+if __name__ == "__main__":
+    sys.exit(main())
