@@ -6,10 +6,10 @@ INSTALLED := .venv/.installed
 NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all conformance examples bench fmt lint types check lock clean
+.PHONY: help install serve serve-aws test test-all conformance conformance-lambda examples bench fmt lint types check lock clean
 
 help: ## list every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv from the lock
 
@@ -29,14 +29,20 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 serve: install ## run the server on port 4437 with data in ./fluvial-data
 	exec $(BIN)/fluvial serve
 
+serve-aws: install ## run the server on DynamoDB Local (moto without Java) and moto's S3, all on this machine
+	exec $(BIN)/python -m tests.aws_local
+
 test: install ## run the fast tests
 	$(BIN)/pytest -m "not slow"
 
 test-all: install $(NODE_PACKAGES) ## run every test but the conformance suite, the long ones too
 	$(BIN)/pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-conformance: install tests/conformance/node_modules/.installed ## run the public server suite against both stores
-	$(BIN)/pytest tests/conformance
+conformance: install tests/conformance/node_modules/.installed ## run the public server suite over every store
+	$(BIN)/pytest tests/conformance -k "not lambda"
+
+conformance-lambda: install tests/conformance/node_modules/.installed ## run it through the edge function
+	$(BIN)/pytest tests/conformance -k lambda
 
 examples: install $(NODE_PACKAGES) ## run the examples as a test
 	$(BIN)/pytest tests/examples
@@ -55,7 +61,7 @@ lint: install ## check format and lint rules
 types: install ## check types
 	$(BIN)/mypy
 
-check: lint types test-all conformance ## everything that must hold: what CI runs
+check: lint types test-all conformance conformance-lambda ## everything that must hold: what CI runs
 
 lock: ## compile the locks anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt

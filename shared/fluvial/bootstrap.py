@@ -1,24 +1,29 @@
 """The composition root: settings and an open store become an application."""
 
-from dataclasses import dataclass
+from functools import cached_property
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fluvial.settings import Settings
 from fluvial.stores.contract import Store
-from fluvial.transports.admin import admin_app
 from fluvial.transports.asgi import STREAM_ROOT_BYTES, StreamsApp
-from fluvial.transports.live import LiveLimits, LiveReads
+from fluvial.transports.live import LiveLimits, LiveReads, SseDelivery
 from fluvial.world import World
 
 
-@dataclass(frozen=True, slots=True)
 class Application:
     """The whole server as one ASGI application over one open store."""
 
-    streams: StreamsApp
-    admin: ASGIApp
-    live: LiveReads
+    def __init__(self, streams: StreamsApp, live: LiveReads) -> None:
+        """`live` is what `streams` reads live with."""
+        self.streams, self.live = streams, live
+
+    @cached_property
+    def admin(self) -> ASGIApp:
+        """What is not a stream; made when it is asked for, because FastAPI takes longer to import than all else."""
+        from fluvial.transports.admin import admin_app  # noqa: PLC0415
+
+        return admin_app(self.live)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams go the short way; all else goes to the framework."""
@@ -30,9 +35,10 @@ class Application:
             raise AssertionError(f"the server offers no {scope['type']}")
 
 
-def build_application(settings: Settings, store: Store, world: World) -> Application:
-    """The application over an open store."""
-    limits = LiveLimits(settings.long_poll_timeout, settings.sse_max_age, settings.max_live_reads)
+def build_application(
+    settings: Settings, store: Store, world: World, sse: SseDelivery = SseDelivery.STREAMED
+) -> Application:
+    """The application over an open store; `sse` tells whether what it sends leaves at once."""
+    limits = LiveLimits(settings.long_poll_timeout, settings.sse_max_age, settings.max_live_reads, sse)
     live = LiveReads(store, world, limits)
-    streams = StreamsApp(store, world, live, settings.max_body)
-    return Application(streams, admin_app(live), live)
+    return Application(StreamsApp(store, world, live, settings.max_body), live)

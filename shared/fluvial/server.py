@@ -92,6 +92,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         store = await open_store(settings, world)
         try:
             application = build_application(settings, store, world)
+            assert application.admin is not None, "it is made before the first request waits for it"
             server = _Server(_uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             announce(f"http://{host}:{listener.getsockname()[1]}")

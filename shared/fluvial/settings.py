@@ -92,3 +92,12 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         option = place.rstrip("`").replace("_", "-")
         message = f"--{option} ({ENVIRONMENT_PREFIX}{option.replace('-', '_').upper()}): {reason}"
         raise StartupRefused(message) from exc
+
+
+def settings_from_environment(environment: Mapping[str, str]) -> Settings:
+    """Settings from variables alone, as a Lambda function has them. Raises StartupRefused."""
+    names = (field.name for field in msgspec.structs.fields(Settings))
+    variables = {name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in names}
+    return settings_from(
+        {name: environment[variable] for name, variable in variables.items() if variable in environment}
+    )

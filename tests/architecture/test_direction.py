@@ -26,7 +26,16 @@ MAY_DEPEND_ON = {
     "core": {"msgspec"},
     "stores": {"msgspec", "cachetools", "boto3", "botocore"},
     "operations": set[str](),
-    "transports": {"cachetools", "starlette", "fastapi", "prometheus_client", "uvicorn", "httptools", "msgspec"},
+    "transports": {
+        "cachetools",
+        "starlette",
+        "fastapi",
+        "prometheus_client",
+        "uvicorn",
+        "httptools",
+        "msgspec",
+        "mangum",
+    },
 }
 
 IMPURE_MODULES = {

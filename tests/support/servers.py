@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,18 +43,17 @@ class RunningServer:
 def start_server(folder: Path, *options: str, **environment: str) -> RunningServer:
     """`fluvial serve` on a free port, with its data in the folder; waits for the banner."""
     folder.mkdir(parents=True, exist_ok=True)
-    log_file = folder.with_suffix(".log")
-    command = [
-        sys.executable,
-        "-m",
-        "fluvial",
-        "serve",
-        "--port",
-        "0",
-        "--data-dir",
-        str(folder),
-        *options,
-    ]
+    command = ["-m", "fluvial", "serve", "--port", "0", "--data-dir", str(folder), *options]
+    return _started(command, folder.with_suffix(".log"), environment)
+
+
+def start_api_gateway(log_file: Path, **environment: str) -> RunningServer:
+    """The edge function behind a gateway on this machine."""
+    return _started(["-m", "tests.aws_local.api_gateway"], log_file, environment)
+
+
+def _started(arguments: list[str], log_file: Path, environment: Mapping[str, str]) -> RunningServer:
+    command = [sys.executable, *arguments]
     with log_file.open("a") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **environment}
@@ -71,7 +70,13 @@ def start_server(folder: Path, *options: str, **environment: str) -> RunningServ
 @contextmanager
 def running_server(folder: Path, *options: str, **environment: str) -> Iterator[RunningServer]:
     """A server that is gone at the end of the block, whatever happens in it; it gets the chance to end by itself."""
-    server = start_server(folder, *options, **environment)
+    with ending(start_server(folder, *options, **environment)) as server:
+        yield server
+
+
+@contextmanager
+def ending(server: RunningServer) -> Iterator[RunningServer]:
+    """A server that is gone at the end of the block."""
     try:
         yield server
     finally:

@@ -43,6 +43,7 @@ class ErrorCode(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     STORE_UNCERTAIN = "store_uncertain"
     STORAGE_DAMAGED = "storage_damaged"
+    ANSWER_TOO_LARGE = "answer_too_large"
     INTERNAL = "internal"
 
 

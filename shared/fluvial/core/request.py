@@ -92,39 +92,68 @@ def _producer(headers: Headers) -> ProducerStamp | None:
             "Producer-Id, Producer-Epoch and Producer-Seq must be sent together",
         )
     producer_id = headers[b"producer-id"].decode("latin-1")
+    return producer_stamp(producer_id, _integer(headers, b"producer-epoch"), _integer(headers, b"producer-seq"))
+
+
+def producer_stamp(producer_id: str, epoch: int, seq: int) -> ProducerStamp:
+    """One batch of a producer. RefusedRequest for an id that is empty or too long, and for numbers out of range."""
     if not producer_id or len(producer_id) > PRODUCER_ID_BYTES_MAX:
         raise RefusedRequest(
             ErrorCode.MALFORMED_HEADER,
             f"Producer-Id must be 1 to {PRODUCER_ID_BYTES_MAX} bytes long",
         )
-    return ProducerStamp(producer_id, _integer(headers, b"producer-epoch"), _integer(headers, b"producer-seq"))
+    if not (0 <= epoch <= SAFE_INTEGER_MAX and 0 <= seq <= SAFE_INTEGER_MAX):
+        raise RefusedRequest(
+            ErrorCode.MALFORMED_HEADER, f"Producer-Epoch and Producer-Seq are whole numbers up to {SAFE_INTEGER_MAX}"
+        )
+    return ProducerStamp(producer_id, epoch, seq)
 
 
-def _stream_seq(headers: Headers) -> str | None:
-    stream_seq = _text(headers, b"stream-seq")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """What a POST asks for, whichever way it came: bytes with their content type, a close, or both."""
+
+    name: StreamName
+    body: bytes
+    content_type: str | None
+    closes: bool
+    stream_seq: str | None
+    producer: ProducerStamp | None
+
+
+def write_command(write: Write) -> Append | Close:
+    """Data, data and a close, or a close alone (spec 5.2, 5.3). RefusedRequest for what is none of them."""
+    stream_seq = write.stream_seq
     if stream_seq is not None and not 0 < len(stream_seq) <= STREAM_SEQ_BYTES_MAX:
         raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"Stream-Seq must be 1 to {STREAM_SEQ_BYTES_MAX} bytes long")
-    return stream_seq
+    if not write.body:
+        if not write.closes:
+            raise RefusedRequest(ErrorCode.EMPTY_BODY, "an append needs a body, or Stream-Closed: true")
+        return Close(name=write.name, stream_seq=stream_seq, producer=write.producer)
+    content_type = parse_content_type(write.content_type or "")
+    if content_type is None:
+        raise RefusedRequest(ErrorCode.MISSING_CONTENT_TYPE, "an append with a body needs a Content-Type")
+    return Append(
+        name=write.name,
+        content_type=content_type,
+        data=stored_messages(write.body, EmptyArray.REFUSED) if is_json(content_type) else write.body,
+        closes=write.closes,
+        stream_seq=stream_seq,
+        producer=write.producer,
+    )
 
 
 def parse_append(name: StreamName, headers: Headers, body: bytes) -> Append | Close:
-    """A POST: data, data and a close, or a close alone (spec 5.2, 5.3)."""
-    closes, producer, stream_seq = _closes(headers), _producer(headers), _stream_seq(headers)
-    if not body:
-        if not closes:
-            raise RefusedRequest(ErrorCode.EMPTY_BODY, "an append needs a body, or Stream-Closed: true")
-        return Close(name=name, stream_seq=stream_seq, producer=producer)
-    content_type = parse_content_type(_text(headers, b"content-type") or "")
-    if content_type is None:
-        raise RefusedRequest(ErrorCode.MISSING_CONTENT_TYPE, "an append with a body needs a Content-Type")
-    data = stored_messages(body, EmptyArray.REFUSED) if is_json(content_type) else body
-    return Append(
-        name=name,
-        content_type=content_type,
-        data=data,
-        closes=closes,
-        stream_seq=stream_seq,
-        producer=producer,
+    """A POST: its headers and body."""
+    return write_command(
+        Write(
+            name=name,
+            body=body,
+            content_type=_text(headers, b"content-type"),
+            closes=_closes(headers),
+            stream_seq=_text(headers, b"stream-seq"),
+            producer=_producer(headers),
+        )
     )
 
 

@@ -5,26 +5,17 @@ from typing import Final
 
 import msgspec
 
+from fluvial.core.answer import Refusal, append_answer, not_live
 from fluvial.core.command import Append, Close, Create, Delete
 from fluvial.core.commit import (
     Absent,
     Applied,
-    EpochBeginsAtZero,
     Expired,
     HasMediaType,
     Live,
-    NoGap,
-    NotDuplicate,
-    NotFenced,
-    Open,
     Outcome,
-    Requirement,
-    RoomAtTail,
-    RoomForProducer,
     SameLife,
-    SeqAfter,
     Unmet,
-    expected_seq,
 )
 from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
@@ -110,9 +101,12 @@ def store_error_response(error: StoreError) -> Response:
 
 def not_live_response(head: Head | None, now_ms: int) -> Response:
     """404 for what is not there, 410 for what is only kept for its forks."""
-    if life_of(head, now_ms) is Life.GONE:
-        return error_response(410, ErrorCode.GONE, "the stream was deleted")
-    return error_response(404, ErrorCode.NOT_FOUND, "there is no stream at this path")
+    return _refusal_response(not_live(head, now_ms))
+
+
+def _refusal_response(refusal: Refusal) -> Response:
+    fields = ((name.encode(), value.encode()) for name, value in refusal.fields)
+    return error_response(refusal.status, refusal.code, refusal.message, *fields)
 
 
 def _empty_response(status: int, *headers: Header) -> Response:
@@ -129,79 +123,14 @@ def _producer_headers(stamp: ProducerStamp, seq: int) -> tuple[Header, ...]:
 
 def append_response(command: Append | Close, outcome: Outcome) -> Response:
     """The answer to a POST (spec 5.2, 5.2.1, 5.3)."""
-    if isinstance(outcome, Unmet):
-        return _append_refusal(command, outcome)
-    head = outcome.head
-    assert head is not None, "an append leaves a head"
-    offset = next_offset_header(head.tail)
-    if command.producer is None:
-        return _empty_response(204, offset, *_closed_headers(head))
-    status = 200 if isinstance(command, Append) else 204
-    echo = _producer_headers(command.producer, command.producer.seq)
-    return _empty_response(status, offset, *echo, *_closed_headers(head))
-
-
-def _append_refusal(command: Append | Close, unmet: Unmet) -> Response:
-    head = unmet.head
-    if isinstance(unmet.requirement, Live):
-        return not_live_response(head, unmet.requirement.now_ms)
-    assert head is not None, "every requirement after the first speaks of a head"
-    match unmet.requirement:
-        case Open():
-            return _closed_response(command, head)
-        case HasMediaType():
-            return error_response(
-                409, ErrorCode.CONTENT_TYPE_MISMATCH, f"the stream's content type is {head.content_type}"
-            )
-        case SeqAfter():
-            return error_response(
-                409, ErrorCode.STREAM_SEQ_REGRESSION, "Stream-Seq is not greater than the last one that was appended"
-            )
-        case RoomAtTail():
-            return error_response(413, ErrorCode.STREAM_FULL, "the stream cannot grow any further")
-        case _:
-            return _producer_refusal(unmet.requirement, head)
-
-
-def _closed_response(command: Append | Close, head: Head) -> Response:
-    offset = next_offset_header(head.tail)
-    stamp = command.producer
-    # "If the (producerId, epoch, seq) matches the request that closed the stream, return 204 No Content
-    # (duplicate/idempotent success) with Stream-Closed: true" -- spec 5.2.1
-    if stamp is not None and head.closed_by == stamp:
-        return _empty_response(204, offset, CLOSED, *_producer_headers(stamp, stamp.seq))
-    if stamp is None and isinstance(command, Close):
-        return _empty_response(204, offset, CLOSED)
-    return error_response(409, ErrorCode.STREAM_CLOSED, "the stream is closed", offset, CLOSED)
-
-
-def _producer_refusal(requirement: Requirement, head: Head) -> Response:
-    match requirement:
-        case NotDuplicate(stamp):
-            seq = head.producers[stamp.producer_id].seq
-            return _empty_response(
-                204,
-                next_offset_header(head.tail),
-                *_producer_headers(stamp, seq),
-                *_closed_headers(head),
-            )
-        case NotFenced(stamp):
-            current = (b"producer-epoch", b"%d" % head.producers[stamp.producer_id].epoch)
-            return error_response(403, ErrorCode.PRODUCER_FENCED, "a later epoch of this producer has begun", current)
-        case EpochBeginsAtZero():
-            return error_response(400, ErrorCode.PRODUCER_EPOCH_START, "a new epoch must begin with Producer-Seq 0")
-        case NoGap(stamp):
-            return error_response(
-                409,
-                ErrorCode.PRODUCER_GAP,
-                "an earlier batch of this producer is missing",
-                (b"producer-expected-seq", b"%d" % expected_seq(stamp, head)),
-                (b"producer-received-seq", b"%d" % stamp.seq),
-            )
-        case RoomForProducer():
-            return error_response(409, ErrorCode.TOO_MANY_PRODUCERS, "the stream has as many producers as it can keep")
-        case _:
-            raise AssertionError(f"no append requires {requirement}")
+    answer = append_answer(command, outcome)
+    if isinstance(answer, Refusal):
+        return _refusal_response(answer)
+    offset, closed = next_offset_header(answer.head.tail), _closed_headers(answer.head)
+    if command.producer is None or answer.producer_seq is None:
+        return _empty_response(204, offset, *closed)
+    status = 200 if isinstance(command, Append) and not answer.is_duplicate else 204
+    return _empty_response(status, offset, *_producer_headers(command.producer, answer.producer_seq), *closed)
 
 
 def create_response(command: Create, outcome: Outcome, location: bytes) -> Response:

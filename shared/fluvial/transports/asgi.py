@@ -138,7 +138,8 @@ class StreamsApp:
         command = parse_create(name, headers, await self._body(headers, receive))
         forwarded = headers.get(b"x-forwarded-proto")
         scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
-        location = b"%s://%s%s" % (scheme, headers.get(b"host", b"localhost"), scope["raw_path"])
+        path = scope.get("root_path", "").encode() + scope["raw_path"]
+        location = b"%s://%s%s" % (scheme, headers.get(b"host", b"localhost"), path)
         return create_response(command, await create(self.store, self.world, command), location)
 
     async def delete(self, scope: Scope, _receive: Receive, _send: Send) -> Response:

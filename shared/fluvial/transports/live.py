@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from cachetools import LRUCache
@@ -14,7 +15,7 @@ from fluvial.core.cursor import next_cursor
 from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
 from fluvial.core.head import Head, Incarnation, Life, life_of
 from fluvial.core.lifetime import SlidingTtl
-from fluvial.core.limits import EVENT_BYTES_MAX
+from fluvial.core.limits import EVENT_BYTES_MAX, PAGE_BYTES_MAX
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
 from fluvial.core.sse import control_event, data_event
@@ -39,6 +40,13 @@ ROTATION_SPREAD: Final = 0.1
 _EventKey = tuple[Incarnation, int, int, bool, int | None]
 
 
+class SseDelivery(Enum):
+    """When a reader gets what is sent to it."""
+
+    STREAMED = "at once"
+    BUFFERED = "when the response ends"
+
+
 @dataclass(frozen=True, slots=True)
 class LiveLimits:
     """What live reads may take: how many, and for how long each."""
@@ -46,6 +54,7 @@ class LiveLimits:
     long_poll_timeout_s: float
     sse_max_age_s: float
     reads_max: int
+    sse: SseDelivery = SseDelivery.STREAMED
 
 
 @dataclass(slots=True, eq=False)
@@ -152,6 +161,8 @@ class LiveReads:
         while True:
             event = self._event(head, page, cursor_min)
             await send({"type": "http.response.body", "body": event, "more_body": True})
+            if self._is_complete(page.end - subscription.position, is_at_tail=page.end == head.tail):
+                return
             if page.end == head.tail:
                 rest_s = ends_at - loop.time()
                 if head.closed or rest_s <= 0 or self.is_stopping:
@@ -162,6 +173,12 @@ class LiveReads:
                     return
                 head = news
             page = await page_at(self.store, name, head, page.end, EVENT_BYTES_MAX)
+
+    def _is_complete(self, byte_count: int, *, is_at_tail: bool) -> bool:
+        """Whether a response that nobody sees before its end has something to tell."""
+        if self.limits.sse is SseDelivery.STREAMED:
+            return False
+        return byte_count > 0 and (is_at_tail or byte_count >= PAGE_BYTES_MAX)
 
     async def _wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
         """Store.wait, no longer than the stream lives; a sliding deadline is renewed, for its stream has readers."""

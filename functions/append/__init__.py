@@ -1,0 +1,1 @@
+"""Direct invocation: append one batch."""

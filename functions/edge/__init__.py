@@ -1,0 +1,1 @@
+"""API Gateway: the protocol over HTTP, every answer buffered."""

@@ -1,0 +1,111 @@
+"""Answers to appends: what an outcome means to whoever asked, by HTTP or by direct invocation."""
+
+from dataclasses import dataclass
+
+from fluvial.core.command import Append, Close
+from fluvial.core.commit import (
+    EpochBeginsAtZero,
+    HasMediaType,
+    Live,
+    NoGap,
+    NotDuplicate,
+    NotFenced,
+    Open,
+    Outcome,
+    Requirement,
+    RoomAtTail,
+    RoomForProducer,
+    SeqAfter,
+    Unmet,
+    expected_seq,
+)
+from fluvial.core.errors import ErrorCode
+from fluvial.core.head import Head, Life, life_of
+from fluvial.core.offset import offset_token
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What was asked for is in the stream, by this request or, if it is a duplicate, by an earlier one.
+
+    `producer_seq` is the producer's last accepted one, None without a producer.
+    """
+
+    head: Head
+    is_duplicate: bool
+    producer_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nothing was changed, and the same request would be refused again; `fields` tell more, by header name."""
+
+    status: int
+    code: ErrorCode
+    message: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+def append_answer(command: Append | Close, outcome: Outcome) -> Appended | Refusal:
+    """The answer to an append or a close (spec 5.2, 5.2.1, 5.3)."""
+    stamp = command.producer
+    if not isinstance(outcome, Unmet):
+        assert outcome.head is not None, "an append leaves a head"
+        return Appended(outcome.head, is_duplicate=False, producer_seq=None if stamp is None else stamp.seq)
+    head = outcome.head
+    if isinstance(outcome.requirement, Live):
+        return not_live(head, outcome.requirement.now_ms)
+    assert head is not None, "every requirement after the first speaks of a head"
+    match outcome.requirement:
+        case Open():
+            return _closed(command, head)
+        case HasMediaType():
+            message = f"the stream's content type is {head.content_type}"
+            return Refusal(409, ErrorCode.CONTENT_TYPE_MISMATCH, message)
+        case SeqAfter():
+            message = "Stream-Seq is not greater than the last one that was appended"
+            return Refusal(409, ErrorCode.STREAM_SEQ_REGRESSION, message)
+        case RoomAtTail():
+            return Refusal(413, ErrorCode.STREAM_FULL, "the stream cannot grow any further")
+        case _:
+            return _producer_answer(outcome.requirement, head)
+
+
+def not_live(head: Head | None, now_ms: int) -> Refusal:
+    """404 for what is not there, 410 for what is only kept for its forks."""
+    if life_of(head, now_ms) is Life.GONE:
+        return Refusal(410, ErrorCode.GONE, "the stream was deleted")
+    return Refusal(404, ErrorCode.NOT_FOUND, "there is no stream at this path")
+
+
+def _closed(command: Append | Close, head: Head) -> Appended | Refusal:
+    stamp = command.producer
+    # "If the (producerId, epoch, seq) matches the request that closed the stream, return 204 No Content
+    # (duplicate/idempotent success) with Stream-Closed: true" -- spec 5.2.1
+    if stamp is not None and head.closed_by == stamp:
+        return Appended(head, is_duplicate=True, producer_seq=stamp.seq)
+    if stamp is None and isinstance(command, Close):
+        return Appended(head, is_duplicate=True, producer_seq=None)
+    fields = (("stream-next-offset", offset_token(head.tail)), ("stream-closed", "true"))
+    return Refusal(409, ErrorCode.STREAM_CLOSED, "the stream is closed", fields)
+
+
+def _producer_answer(requirement: Requirement, head: Head) -> Appended | Refusal:
+    match requirement:
+        case NotDuplicate(stamp):
+            return Appended(head, is_duplicate=True, producer_seq=head.producers[stamp.producer_id].seq)
+        case NotFenced(stamp):
+            current = ("producer-epoch", str(head.producers[stamp.producer_id].epoch))
+            return Refusal(403, ErrorCode.PRODUCER_FENCED, "a later epoch of this producer has begun", (current,))
+        case EpochBeginsAtZero():
+            return Refusal(400, ErrorCode.PRODUCER_EPOCH_START, "a new epoch must begin with Producer-Seq 0")
+        case NoGap(stamp):
+            seqs = (
+                ("producer-expected-seq", str(expected_seq(stamp, head))),
+                ("producer-received-seq", str(stamp.seq)),
+            )
+            return Refusal(409, ErrorCode.PRODUCER_GAP, "an earlier batch of this producer is missing", seqs)
+        case RoomForProducer():
+            return Refusal(409, ErrorCode.TOO_MANY_PRODUCERS, "the stream has as many producers as it can keep")
+        case _:
+            raise AssertionError(f"no append requires {requirement}")

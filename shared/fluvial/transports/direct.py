@@ -1,0 +1,122 @@
+"""Direct invocation: an event that asks for one append, and its answer. No HTTP, and no request made up for it.
+
+A refusal is a value, so that whoever invoked asynchronously does not try again what would be refused again; a fault
+raises, so that it is tried again.
+"""
+
+import binascii
+from base64 import b64decode
+from typing import Any, Final
+
+import msgspec
+
+from fluvial.core.answer import Appended, Refusal, append_answer
+from fluvial.core.command import Append, Close
+from fluvial.core.content_type import JSON_MEDIA_TYPE
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.names import parse_name
+from fluvial.core.offset import offset_token
+from fluvial.core.plan import plan_append, plan_close
+from fluvial.core.request import Write, producer_stamp, write_command
+from fluvial.stores.contract import Store
+from fluvial.world import World
+
+
+class DirectProducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An idempotent producer's place (spec 5.2.1)."""
+
+    id: str
+    epoch: int
+    seq: int
+
+
+class AppendEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What is asked for.
+
+    `stream` is the path below /v1/stream/. The body is `payload` or the bytes in `payload_base64`; a payload that is
+    text is the body as it is, any other is JSON. Without a body, `close` must be true.
+    """
+
+    stream: str
+    payload: Any = None
+    payload_base64: str | None = None
+    content_type: str | None = None
+    producer: DirectProducer | None = None
+    stream_seq: str | None = None
+    close: bool = False
+
+
+#: Codes that say by themselves what they speak of; all others are the protocol's error codes in capitals.
+_CODES: Final = {ErrorCode.NOT_FOUND: "STREAM_NOT_FOUND", ErrorCode.GONE: "STREAM_GONE"}
+
+Answer = dict[str, Any]
+
+
+async def answer_append(store: Store, world: World, event: object) -> Answer:
+    """`{"tailOffset", "closed", "duplicate"?}`, or `{"error": {"code", "message", …}}` for a refusal.
+
+    Raises StoreUnavailable: nothing was written. StoreUncertain: it may have been; with a producer, asking again is
+    safe all the same.
+    """
+    try:
+        command = _command(event)
+    except RefusedRequest as exc:
+        return _refused(exc.code, exc.message)
+    now_ms = world.now_ms()
+    commit = plan_append(command, now_ms) if isinstance(command, Append) else plan_close(command, now_ms)
+    match append_answer(command, await store.apply(command.name, commit)):
+        case Appended(head, is_duplicate):
+            answer: Answer = {"tailOffset": offset_token(head.tail), "closed": head.closed}
+            return {**answer, "duplicate": True} if is_duplicate else answer
+        case Refusal(_, code, message, fields):
+            return _refused(code, message, {_camel(name): value for name, value in fields})
+
+
+def _command(event: object) -> Append | Close:
+    try:
+        asked = msgspec.convert(event, AppendEvent)
+    except msgspec.ValidationError as exc:
+        raise RefusedRequest(ErrorCode.MALFORMED_REQUEST, f"the event is not an append: {exc}") from exc
+    texts = (asked.stream_seq, asked.producer.id if asked.producer else None)
+    if any(text is not None and not _fits_a_header(text) for text in texts):
+        raise RefusedRequest(ErrorCode.MALFORMED_HEADER, "producer.id and streamSeq must be Latin-1 without controls")
+    body, content_type = _body(asked)
+    producer = asked.producer
+    return write_command(
+        Write(
+            name=parse_name(asked.stream),
+            body=body,
+            content_type=content_type,
+            closes=asked.close,
+            stream_seq=asked.stream_seq,
+            producer=None if producer is None else producer_stamp(producer.id, producer.epoch, producer.seq),
+        )
+    )
+
+
+def _body(asked: AppendEvent) -> tuple[bytes, str | None]:
+    if asked.payload_base64 is not None:
+        if asked.payload is not None:
+            raise RefusedRequest(ErrorCode.MALFORMED_REQUEST, "payload and payloadBase64 exclude each other")
+        try:
+            return b64decode(asked.payload_base64, validate=True), asked.content_type
+        except (binascii.Error, ValueError) as exc:
+            raise RefusedRequest(ErrorCode.MALFORMED_REQUEST, "payloadBase64 is not base64") from exc
+    if asked.payload is None:
+        return b"", asked.content_type
+    if isinstance(asked.payload, str):
+        return asked.payload.encode(errors="surrogatepass"), asked.content_type
+    return msgspec.json.encode(asked.payload), asked.content_type or JSON_MEDIA_TYPE
+
+
+def _fits_a_header(text: str) -> bool:
+    return all(" " <= char <= "~" or "\xa0" <= char <= "\xff" for char in text)
+
+
+def _refused(code: ErrorCode, message: str, fields: dict[str, str] | None = None) -> Answer:
+    return {"error": {"code": _CODES.get(code, code.value.upper()), "message": message, **(fields or {})}}
+
+
+def _camel(header: str) -> str:
+    first, *rest = header.split("-")
+    return first + "".join(word.capitalize() for word in rest)
