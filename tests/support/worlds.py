@@ -1,6 +1,6 @@
 """A world that stands still until a test moves it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
@@ -27,6 +27,10 @@ class StillWorld:
 
     clock: ManualClock = field(default_factory=ManualClock)
     jitter: float = 0.5
+
+    def own_world(self) -> World:
+        """A world for one of several processes: none of them makes an id that another one makes."""
+        return replace(self.world(), new_incarnation=World().new_incarnation, new_commit_id=World().new_commit_id)
 
     def world(self) -> World:
         """The world to hand to what is tested."""

@@ -74,8 +74,10 @@ class Rotator:
         head = stored.head
         if head is None or not rotation_is_due(stored):
             return False
-        if head.closed and stored.buffer:
-            stored = await self._spiller.spill(name, stored)
+        while head.closed and stored.buffer:
+            base, stored = stored.base, await self._spiller.spill(name, stored)
+            if stored.base == base:
+                return False  # somebody else is at it, or nothing gets through
         start, pieces = await self._pieces(head, stored)
         if not pieces:
             return False

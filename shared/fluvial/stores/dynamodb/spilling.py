@@ -23,8 +23,11 @@ WRITE_UNIT_BYTES: Final = 1_024
 #: A spill is two writes: for a single batch it would cost more than the next kilobyte.
 SPILL_BATCHES_MIN: Final = 2
 
-#: Well before an append must wait for a spill.
-SPILL_BATCHES_MAX: Final = BUFFER_BATCHES_MAX * 3 // 4
+#: However dear the head is already, e.g. because of its producers: long before an append must wait for a spill.
+SPILL_BATCHES_MAX: Final = BUFFER_BATCHES_MAX // 4
+
+#: One spill names each batch that it cuts off, and an expression may have 4 KB.
+SPILL_AT_ONCE_MAX: Final = 100
 
 #: What an element of the buffer takes besides its data: placement, commit id, and DynamoDB's own byte.
 _BATCH_OVERHEAD_BYTES: Final = 10
@@ -52,11 +55,11 @@ class Spiller:
             self._running.discard(name)
 
     async def spill(self, name: StreamName, stored: HeadItem) -> HeadItem:
-        """Move all of the buffer that was seen into a segment; the head as it is then. Raises StoreUnavailable."""
+        """Move what was seen of the buffer into a segment; the head as it is then. Raises StoreUnavailable."""
         head = stored.head
         if head is None or not stored.buffer:
             return stored
-        segment = HotSegment(stored.base, stored.buffer, name, self._world.now_ms())
+        segment = HotSegment(stored.base, stored.buffer[:SPILL_AT_ONCE_MAX], name, self._world.now_ms())
         try:
             await self._table.put(
                 hot_segment_item(head.incarnation, segment), ConditionExpression=f"attribute_not_exists({a.PK})"
@@ -65,7 +68,7 @@ class Spiller:
             pass  # somebody put the same committed bytes there
         except Unknown:
             return stored
-        e, count = Expression(), len(stored.buffer)
+        e, count = Expression(), len(segment.batches)
         clauses = [
             f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}",
             f"{e.name(a.BASE)} = {e.value(stored.base)}",

@@ -29,8 +29,9 @@ from fluvial.stores.dynamodb.items import StoredBatch, batch_bytes, closed_value
 
 Request = dict[str, Any]
 
-#: Batches that the head may hold: each is up to INLINE_BYTES_MAX long, so the item stays far below its 400 KB.
-BUFFER_BATCHES_MAX: Final = 64
+#: Batches that the head may hold: each is up to INLINE_BYTES_MAX long, so the item stays below a third of its 400 KB,
+#: and a hundred writers at once need not wait for the spill that one of them has begun.
+BUFFER_BATCHES_MAX: Final = 256
 
 #: Producers that the head holds: as many as write at the same time; each takes some 35 bytes of the head.
 HEAD_PRODUCERS_MAX: Final = 16

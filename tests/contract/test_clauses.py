@@ -1,0 +1,104 @@
+"""DynamoDB judges every requirement as the core does, and keeps every head as it was."""
+
+from collections.abc import Iterator
+from math import ceil
+from typing import Any, get_args
+
+import boto3
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fluvial.core.commit import CommitId, Requirement, SeqAfter
+from fluvial.core.head import Head, Incarnation
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb.clauses import CLAUSES, condition_of
+from fluvial.stores.dynamodb.expression import Expression
+from fluvial.stores.dynamodb.items import (
+    HeadItem,
+    HotSegment,
+    Placement,
+    StoredBatch,
+    head_item,
+    head_key,
+    head_of_item,
+    hot_segment_item,
+    item_bytes,
+    segment_of_item,
+)
+from tests.aws_local.template import create_table
+from tests.support.heads import heads, requirements
+from tests.support.rigs import REGION, dynamodb_local_url
+
+NAME = StreamName("a/b")
+TABLE = "clauses"
+
+ids = st.binary(min_size=8, max_size=8).map(CommitId)
+inline = st.builds(lambda commit_id, data: StoredBatch(commit_id, len(data), Placement.INLINE, data), ids, st.binary())
+elsewhere = st.builds(StoredBatch, ids, st.integers(1, 2**28), st.sampled_from([Placement.ITEM, Placement.OBJECT]))
+batches = st.lists(inline | elsewhere, max_size=5).map(tuple)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """AWS's own engine."""
+    credentials = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    client = boto3.client("dynamodb", endpoint_url=dynamodb_local_url(), region_name=REGION, **credentials)  # type: ignore[call-overload]
+    create_table(client, TABLE)
+    yield client
+    client.delete_table(TableName=TABLE)
+    client.close()
+
+
+def test_every_requirement_has_a_clause() -> None:
+    """And no clause is without a requirement."""
+    assert set(get_args(Requirement)) == set(CLAUSES)
+
+
+@settings(max_examples=400, deadline=None)
+@given(head=st.none() | heads(), requirement=requirements)
+@example(head=Head(incarnation=Incarnation(1), content_type="a/b", stream_seq="\x7f"), requirement=SeqAfter("\xff"))
+def test_a_clause_means_what_its_requirement_means(client: Any, head: Head | None, requirement: Requirement) -> None:  # noqa: ANN401
+    """The engine's verdict on the stored head is `holds(head)`."""
+    if head is None:
+        client.delete_item(TableName=TABLE, Key=head_key(NAME))
+    else:
+        client.put_item(TableName=TABLE, Item=head_item(NAME, HeadItem(head, 0)))
+    e = Expression()
+    clauses = condition_of([requirement], e)
+    if not clauses:
+        assert requirement.holds(head)
+        return
+    check = {"TableName": TABLE, "Key": head_key(NAME), "ConditionExpression": " AND ".join(clauses)}
+    try:
+        client.transact_write_items(TransactItems=[{"ConditionCheck": {**check, **e.parameters()}}])
+        verdict = True
+    except client.exceptions.TransactionCanceledException:
+        verdict = False
+    assert verdict is requirement.holds(head)
+
+
+@settings(max_examples=100, deadline=None)
+@given(head=heads(), buffer=batches, counts=st.tuples(*[st.integers(0, 5)] * 5))
+def test_a_head_item_comes_back_as_it_was(
+    client: Any,  # noqa: ANN401  boto3 makes its clients' classes at run time
+    head: Head,
+    buffer: tuple[StoredBatch, ...],
+    counts: tuple[int, int, int, int, int],
+) -> None:
+    """Through the engine, at the price that its size predicts."""
+    fence, base, cold_end, spilled, evictions = counts
+    stored = HeadItem(head, fence, base, buffer, cold_end, spilled, evictions)
+    item = head_item(NAME, stored)
+    answer = client.put_item(TableName=TABLE, Item=item, ReturnConsumedCapacity="TOTAL")
+    assert answer["ConsumedCapacity"]["CapacityUnits"] == pytest.approx(ceil(item_bytes(item) / 1_024), abs=1)
+    found = head_of_item(client.get_item(TableName=TABLE, Key=head_key(NAME), ConsistentRead=True)["Item"])
+    assert found == HeadItem(head, fence, base, buffer, cold_end, spilled, evictions, item_bytes(item))
+
+
+@given(start=st.integers(0, 10**15), batches=batches.filter(bool))
+def test_a_hot_segment_comes_back_as_it_was(start: int, batches: tuple[StoredBatch, ...]) -> None:
+    """With the stream whose payloads it points to."""
+    has_payloads = any(batch.placement is not Placement.INLINE for batch in batches)
+    segment = HotSegment(start, batches, NAME if has_payloads else StreamName(""), 7)
+    assert segment_of_item(hot_segment_item(Incarnation(1), segment)) == segment

@@ -1,0 +1,96 @@
+"""Many writers of one stream on AWS's own engine: nobody conflicts, and readers see one order without a gap."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fluvial.core.commit import Applied
+from fluvial.core.limits import SEGMENT_BATCHES
+from fluvial.stores.dynamodb import rotation
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.support.commands import NAME, append_commit, create_commit
+from tests.support.network import Network
+from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
+
+PROCESSES, WRITERS, APPENDS = 4, 8, 12
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
+    """AWS's own engine."""
+    async with dynamodb_local_rig(tmp_path) as opened:
+        yield opened
+
+
+async def read_all(store: DynamoDbStore) -> bytes:
+    """The stream as a reader finds it now."""
+    head = await store.head(NAME)
+    assert head is not None
+    data = b""
+    while len(data) < head.tail:
+        page = await store.read(NAME, head, len(data), 2_000)
+        assert page.start == len(data) < page.end == page.start + len(page.data)
+        data += page.data
+    return data
+
+
+async def test_writers_do_not_conflict_and_readers_see_one_order(
+    rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32 writers in four processes, one that rotates, and readers all the while."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 40)
+    assert SEGMENT_BATCHES > 40
+    network = Network(random.Random(1))
+    stores = [DynamoDbStore(rig.config, rig.still.own_world()) for _ in range(PROCESSES)]
+    for store in stores:
+        network.attach(store)
+    await rig.store.apply(NAME, create_commit())
+    landed: dict[int, bytes] = {}
+    writing = True
+
+    async def write(store: DynamoDbStore, writer: int) -> None:
+        for number in range(APPENDS):
+            data = b"%02d:%02d%s," % (writer, number, b"x" * (number % 3) * 40)
+            outcome = await store.apply(NAME, append_commit(data))
+            assert isinstance(outcome, Applied)
+            assert outcome.head is not None
+            landed[outcome.head.tail] = data
+
+    async def read() -> int:
+        reader, seen, count = DynamoDbStore(rig.config, rig.still.own_world()), b"", 0
+        while writing:
+            now = await read_all(reader)
+            assert now.startswith(seen)
+            seen, count = now, count + 1
+        await reader.close()
+        return count
+
+    readers = [asyncio.create_task(read()) for _ in range(2)]
+    await asyncio.gather(*(write(stores[writer % PROCESSES], writer) for writer in range(PROCESSES * WRITERS)))
+    writing = False
+    assert all(count > 1 for count in await asyncio.gather(*readers))
+
+    data = await read_all(rig.store)
+    assert len(landed) == PROCESSES * WRITERS * APPENDS
+    for end, batch in landed.items():
+        assert data[end - len(batch) : end] == batch
+    assert len(data) == sum(map(len, landed.values()))
+
+    counts = Counter(kind_of(body) for name, body in network.operations if name == "UpdateItem")
+    assert counts["append"] == len(landed), "each append is exactly one write request, and none was refused"
+    assert counts["cut"] > 0
+    assert any("o" in item for item in rig.items(f"SEG#{1:016x}")), "and all that was rotated meanwhile"
+    for store in stores:
+        await store.close()
+
+
+def kind_of(body: dict[str, object]) -> str:
+    """What an UpdateItem is for."""
+    update = str(body["UpdateExpression"])
+    if "list_append" in update:
+        return "append"
+    return "cut" if "REMOVE" in update else "other"

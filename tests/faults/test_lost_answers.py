@@ -1,0 +1,195 @@
+"""Histories on AWS's own engine over a network that loses, delays and refuses: what was told is what is there."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from fluvial.core.command import ForkPoint
+from fluvial.core.commit import Applied, NotDuplicate
+from fluvial.core.errors import StoreError, StoreUnavailable
+from fluvial.core.head import Incarnation, ProducerStamp
+from fluvial.core.plan import Divergence, plan_delete, plan_fork
+from fluvial.stores.dynamodb import aws, rotation, settling
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.faults.test_concurrent_appends import read_all
+from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
+from tests.support.network import CrashError, Network
+from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
+from tests.support.worlds import START_MS
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbRig]:
+    """AWS's own engine, rotation after a few batches, and no patience."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 12)
+    monkeypatch.setattr(aws, "BUSY_PAUSE_S", 0.001)
+    monkeypatch.setattr(settling, "FENCE_PAUSE_S", 0.001)
+    async with dynamodb_local_rig(tmp_path) as opened:
+        yield opened
+
+
+@dataclass
+class Told:
+    """What the writers were told: batches by their ends, those that were not written, and those in doubt."""
+
+    landed: dict[int, bytes] = field(default_factory=dict)
+    absent: list[bytes] = field(default_factory=list)
+    doubtful: list[bytes] = field(default_factory=list)
+    produced: list[bytes] = field(default_factory=list)
+
+
+def batch(rng: random.Random, writer: str, number: int) -> bytes:
+    """A payload that is like no other, mostly small."""
+    size = rng.choice([0, 0, 30, 100, 300, 600])
+    return b"<%s:%d:%s>" % (writer.encode(), number, b"x" * size)
+
+
+async def plain_writer(store: DynamoDbStore, network: Network, writer: str, told: Told) -> None:
+    """Appends without a producer: the store itself settles what is in doubt."""
+    for number in range(8):
+        data = batch(network.rng, writer, number)
+        try:
+            outcome = await store.apply(NAME, append_commit(data))
+        except StoreUnavailable:
+            told.absent.append(data)
+        except StoreError:
+            told.doubtful.append(data)
+        else:
+            assert isinstance(outcome, Applied)
+            assert outcome.head is not None
+            told.landed[outcome.head.tail] = data
+        if network.rng.random() < 0.5:
+            network.deliver_late(1)
+
+
+async def producer(store: DynamoDbStore, network: Network, writer: str, told: Told) -> None:
+    """An idempotent producer that sends each batch until it is told that it is there."""
+    for number in range(8):
+        data = batch(network.rng, writer, number)
+        while True:
+            try:
+                outcome = await store.apply(NAME, append_commit(data, producer=ProducerStamp(writer, 0, number)))
+            except StoreError:
+                continue
+            assert isinstance(outcome, Applied) or isinstance(outcome.requirement, NotDuplicate)
+            break
+        told.produced.append(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> None:
+    """Nothing acknowledged is lost, nothing is there twice, nothing refused comes in later."""
+    rng = random.Random(seed)
+    network = Network(rng, request_lost=0.05, request_late=0.08, response_lost=0.08, throttled=0.04)
+    stores = [DynamoDbStore(rig.config, rig.still.own_world()) for _ in range(3)]
+    await rig.store.apply(NAME, create_commit())
+    for store in stores:
+        network.attach(store)
+    told = Told()
+    await asyncio.gather(
+        *(plain_writer(store, network, f"w{number}", told) for number, store in enumerate(stores)),
+        *(producer(store, network, f"p{number}", told) for number, store in enumerate(stores)),
+    )
+    network.deliver_late()
+    for store in stores:
+        await store.close()
+    await rig.reopen()
+    data = await read_all(rig.store)
+    for end, payload in told.landed.items():
+        assert data[end - len(payload) : end] == payload
+    for payload in [*told.landed.values(), *told.produced]:
+        assert data.count(payload) == 1
+    for payload in told.absent:
+        assert payload not in data
+    for payload in told.doubtful:
+        assert data.count(payload) <= 1
+    assert network.seen["delivered late"] > 0
+    assert network.seen["response lost"] > 0
+
+
+async def crashing(rig: DynamoDbRig, step: Callable[[DynamoDbStore], Awaitable[object]], at: int) -> bool:
+    """Let a process die at its `at`-th call while it takes a step; False when the step needs no more calls."""
+    store = DynamoDbStore(replace(rig.config, does_chores=False), rig.still.own_world())
+    network = Network(random.Random(at), crash_at=at)
+    network.attach(store)
+    try:
+        await step(store)
+    except CrashError:
+        return True
+    else:
+        return False
+    finally:
+        await store.close()
+
+
+async def append_some(store: DynamoDbStore, count: int = 14) -> bytes:
+    """Enough to spill and to rotate, one of them too large for the head."""
+    payloads = [b"<%d:%s>" % (number, b"y" * (700 if number == 3 else 60)) for number in range(count)]
+    for payload in payloads:
+        await store.apply(NAME, append_commit(payload))
+    return b"".join(payloads)
+
+
+@pytest.mark.slow
+async def test_a_crash_between_any_two_calls_of_a_spill_or_rotation_loses_nothing(rig: DynamoDbRig) -> None:
+    """Whatever was acknowledged is read back, and the next process finishes the work."""
+    for at in range(200):
+        await rig.store.apply(NAME, create_commit(incarnation=at + 1))
+        acknowledged = list[bytes]()
+
+        async def step(store: DynamoDbStore, at: int = at, acknowledged: list[bytes] = acknowledged) -> None:
+            for number in range(14):
+                payload = b"<%d:%d:%s>" % (at, number, b"y" * (700 if number == 3 else 60))
+                await store.apply(NAME, append_commit(payload))
+                acknowledged.append(payload)
+            await store.rotate(NAME)
+
+        crashed = await crashing(rig, step, at)
+        await rig.reopen()
+        data = await read_all(rig.store)
+        assert data.startswith(b"".join(acknowledged))
+        await rig.store.rotate(NAME)
+        assert await read_all(rig.store) == data
+        await rig.store.apply(NAME, plan_delete(START_MS))
+        if not crashed:
+            assert at > 14
+            return
+    raise AssertionError("the step never came to its end")
+
+
+@pytest.mark.slow
+async def test_a_crash_between_any_two_calls_of_a_fork_or_delete_leaves_whole_streams(rig: DynamoDbRig) -> None:
+    """A fork is there with all it inherits, or not at all; a deleted stream is gone with its references, or not."""
+    for at in range(100):
+        await rig.store.apply(NAME, create_commit(incarnation=2 * at + 1))
+        inherited = await append_some(rig.store, 5)
+
+        async def step(store: DynamoDbStore, at: int = at) -> None:
+            source = await store.head(NAME)
+            assert source is not None
+            command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
+            divergence = Divergence(source, source.tail, source.tail)
+            fork = plan_fork(command, divergence, Incarnation(2 * at + 2), START_MS)
+            await store.apply(OTHER, fork)
+            await store.apply(NAME, plan_delete(START_MS))
+            await store.apply(OTHER, plan_delete(START_MS))
+
+        crashed = await crashing(rig, step, at)
+        await rig.reopen()
+        source, fork = await rig.store.head(NAME), await rig.store.head(OTHER)
+        assert (source.references if source else 0) == (1 if fork else 0)
+        for name, head in ((NAME, source), (OTHER, fork)):
+            if head is not None:
+                assert (await rig.store.read(name, head, 0, 10_000)).data == inherited
+        for name in (OTHER, NAME):
+            await rig.store.apply(name, plan_delete(START_MS))
+        assert await rig.store.head(NAME) is None
+        assert await rig.store.head(OTHER) is None
+        if not crashed:
+            return
+    raise AssertionError("the step never came to its end")

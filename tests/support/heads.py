@@ -1,0 +1,85 @@
+"""Strategies: heads of every shape, and requirements that speak of them."""
+
+from hypothesis import strategies as st
+
+from fluvial.core.commit import (
+    Absent,
+    EpochBeginsAtZero,
+    Expired,
+    HasMediaType,
+    Live,
+    NoGap,
+    NotDuplicate,
+    NotFenced,
+    Open,
+    Requirement,
+    RoomAtTail,
+    RoomForProducer,
+    SameLife,
+    SeqAfter,
+)
+from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, ProducerState, Span
+from fluvial.core.lifetime import ExpiresAt, Lifetime, SlidingTtl
+from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX
+from fluvial.core.names import StreamName
+
+NOW_MS = 1_800_000_000_000
+PRODUCER_IDS = ("p", "a.b[0]", "#x:", "é")
+
+_moments = st.integers(NOW_MS - 2, NOW_MS + 2)
+_small = st.integers(0, 3)
+_incarnations = st.sampled_from([Incarnation(1), Incarnation(2**63 - 1)])
+_types = st.sampled_from(["text/plain", "application/json", "text/plain; charset=utf-8", "Text/HTML"])
+_stamps = st.builds(ProducerStamp, st.sampled_from(PRODUCER_IDS), _small, _small)
+_seqs = st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), min_size=1, max_size=3)
+_spans = st.lists(st.builds(Span, _incarnations, st.just(0), st.just(3)), max_size=2).map(tuple)
+_origins = st.builds(Origin, st.just(StreamName("a/b")), _incarnations, _small, _small, _small, st.booleans())
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> Head:
+    """A head as a store may come to have it."""
+    lifetime: Lifetime = draw(
+        st.none() | st.builds(SlidingTtl, _small) | st.builds(ExpiresAt, _moments, st.just("2027-01-01T00:00:00Z"))
+    )
+    live_until_ms = None
+    if isinstance(lifetime, SlidingTtl):
+        live_until_ms = draw(_moments)
+    elif isinstance(lifetime, ExpiresAt):
+        live_until_ms = lifetime.at_ms
+    producers = draw(st.dictionaries(st.sampled_from(PRODUCER_IDS), st.builds(ProducerState, _small, _small)))
+    closed, origin = draw(st.booleans()), draw(st.none() | _origins)
+    full = st.sampled_from([PRODUCERS_PER_STREAM_MAX - 1, PRODUCERS_PER_STREAM_MAX])
+    return Head(
+        incarnation=draw(_incarnations),
+        content_type=draw(_types),
+        lifetime=lifetime,
+        live_until_ms=live_until_ms,
+        tail=draw(st.sampled_from([0, 7, POSITION_MAX - 1, POSITION_MAX])),
+        closed=closed,
+        closed_by=draw(st.none() | _stamps) if closed else None,
+        stream_seq=draw(st.none() | _seqs),
+        producers=producers,
+        producer_count=draw(st.just(len(producers)) | full),
+        references=draw(st.integers(0, 2)),
+        soft_deleted=draw(st.booleans()),
+        origin=origin,
+        lineage=draw(_spans) if origin else (),
+    )
+
+
+requirements: st.SearchStrategy[Requirement] = st.one_of(
+    st.builds(Live, st.just(NOW_MS)),
+    st.builds(Absent, st.just(NOW_MS)),
+    st.builds(Expired, st.just(NOW_MS)),
+    st.builds(SameLife, _incarnations),
+    st.builds(Open),
+    st.builds(HasMediaType, st.sampled_from(["text/plain", "application/json", "text/html"])),
+    st.builds(NotFenced, _stamps),
+    st.builds(EpochBeginsAtZero, _stamps),
+    st.builds(NotDuplicate, _stamps),
+    st.builds(NoGap, _stamps),
+    st.builds(RoomForProducer, st.sampled_from(PRODUCER_IDS)),
+    st.builds(SeqAfter, _seqs),
+    st.builds(RoomAtTail, st.integers(1, 2)),
+)

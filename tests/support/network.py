@@ -1,0 +1,86 @@
+"""A network between a store and DynamoDB that loses, delays, refuses, and breaks off: at botocore's boundary."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.httpsession import URLLib3Session
+
+from fluvial.stores.dynamodb.store import DynamoDbStore
+
+
+class CrashError(BaseException):
+    """The process has died: nothing after this call happens."""
+
+
+@dataclass
+class _Body:
+    """A response's body as botocore reads it."""
+
+    content: bytes
+
+    def stream(self) -> Iterator[bytes]:
+        """All of it."""
+        yield self.content
+
+
+@dataclass
+class Network:
+    """What lies between a store and the engine. Each chance is that of one write."""
+
+    rng: random.Random
+    request_lost: float = 0.0
+    request_late: float = 0.0
+    response_lost: float = 0.0
+    throttled: float = 0.0
+    crash_at: int | None = None
+    seen: Counter[str] = field(default_factory=Counter)
+    operations: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    late: list[AWSPreparedRequest] = field(default_factory=list)
+    session: URLLib3Session = field(default_factory=URLLib3Session)
+
+    def attach(self, store: DynamoDbStore) -> None:
+        """Lie between this store and the engine."""
+        store._aws.writes.meta.events.register("before-send.dynamodb", self._send)
+        for client in (store._aws.writes, store._aws.reads, store._aws.objects):
+            client.meta.events.register("before-call.*", self._call)
+
+    def deliver_late(self, count: int = 1_000_000) -> None:
+        """Deliver requests whose senders have given up on them, in any order."""
+        for _ in range(min(count, len(self.late))):
+            self.session.send(self.late.pop(self.rng.randrange(len(self.late))))
+            self.seen["delivered late"] += 1
+
+    def _call(self, model: Any, params: dict[str, Any], **_: object) -> None:  # noqa: ANN401  botocore's own
+        if self.crash_at is not None and len(self.operations) >= self.crash_at:
+            raise CrashError
+        is_json = model.service_model.service_name == "dynamodb"
+        self.operations.append((model.name, json.loads(params["body"]) if is_json else {}))
+
+    def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        fate = self.rng.random()
+        if fate < self.throttled:
+            self.seen["throttled"] += 1
+            body = b'{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"too many"}'
+            return AWSResponse(request.url, 400, HTTPHeaders(), _Body(body))
+        fate -= self.throttled
+        if fate < self.request_lost:
+            self.seen["request lost"] += 1
+            raise ConnectionClosedError(endpoint_url=request.url)
+        fate -= self.request_lost
+        if fate < self.request_late:
+            self.seen["request late"] += 1
+            self.late.append(request)
+            raise ReadTimeoutError(endpoint_url=request.url)
+        fate -= self.request_late
+        if fate < self.response_lost:
+            self.seen["response lost"] += 1
+            self.session.send(request)
+            raise ReadTimeoutError(endpoint_url=request.url)
+        return None
