@@ -3,10 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SAM_INSTALLED := .venv-sam/.installed
+SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
 NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test test-all conformance conformance-lambda examples bench fmt lint types check lock clean
+.PHONY: help install serve serve-aws test test-all conformance conformance-lambda examples bench build fmt lint types check lock clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +21,12 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# By uv: older pips take the extras of a pinned package for another one without a pin.
+$(SAM_INSTALLED): requirements/sam.txt | $(INSTALLED)
+	$(PYTHON) -m venv .venv-sam
+	$(BIN)/uv pip install --quiet --no-config --python .venv-sam/bin/python --require-hashes -r requirements/sam.txt
 	@touch $@
 
 # Not `npm ci`: npm 11 refuses a lock that lacks optional packages of other platforms, as some registries do.
@@ -54,6 +62,10 @@ fmt: install ## format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys, into .aws-sam
+	$(SAM) validate --lint
+	$(SAM) build --parallel
+
 lint: install ## check format and lint rules
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -63,9 +75,12 @@ types: install ## check types
 
 check: lint types test-all conformance conformance-lambda ## everything that must hold: what CI runs
 
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header
 lock: ## compile the locks anew from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(LOCK) --python-version 3.11 pyproject.toml -o requirements/run.txt
+	$(LOCK) --python-version 3.11 pyproject.toml --all-extras --group dev --group lambda -o requirements/dev.txt
+	$(LOCK) --python-version 3.13 --constraint requirements/dev.txt --group lambda -o shared/requirements.txt
+	$(LOCK) --python-version 3.11 --group sam -o requirements/sam.txt
 
 clean: ## remove what the targets made, but no data
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules bench/node_modules examples/token-stream/node_modules
+	rm -rf .venv .venv-sam .aws-sam tests/aws_local/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules bench/node_modules examples/token-stream/node_modules
