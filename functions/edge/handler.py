@@ -18,7 +18,8 @@ from fluvial.world import World
 
 logger, tracer, metrics = function_logger("edge"), Tracer(service="edge"), Metrics(service="edge")
 settings, world = settings_from_environment(os.environ), World()
-application = build_application(settings, function_store(settings, world), world, SseDelivery.BUFFERED)
+store = function_store(settings, world)
+application = build_application(settings, store, world, SseDelivery.BUFFERED)
 gateway = Mangum(application, lifespan="off", custom_handlers=[RestProxyEvent])
 
 

@@ -128,7 +128,7 @@ class Aws:
         try:
             return self._session.client(service, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
         except NoRegionError as exc:
-            raise StartupRefused("no AWS region is set: give --region, or set AWS_REGION") from exc
+            raise StartupRefused("no AWS region is set: give --region, or set AWS_DEFAULT_REGION") from exc
 
     async def write(self, method: Callable[..., Any], **parameters: Any) -> dict[str, Any]:  # noqa: ANN401
         """Send a write once, or again while the service says that it is too busy.

@@ -1,0 +1,71 @@
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.support.commands import create_commit
+from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_url, dynamodb_rig
+
+ImportHandler = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def rig() -> Iterator[DynamoDbRig]:
+    """AWS's own engine, with a stream of JSON and one of bytes; whatever the function needs is in the environment."""
+    with asyncio.Runner() as runner:
+        context = dynamodb_rig(dynamodb_local_url())
+        opened = runner.run(context.__aenter__())
+        for number, (name, content_type, body) in enumerate(
+            [("demo", "application/json", b"[1,2]"), ("bytes", "application/octet-stream", b"\x00\xff")], 1
+        ):
+            commit = create_commit(incarnation=number, content_type=content_type, body=body)
+            runner.run(opened.store.apply(name, commit))  # type: ignore[arg-type]
+        yield opened
+        runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def import_handler(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportHandler]:
+    """Import a function's handler as a new environment does."""
+    settings = {
+        "AWS_DEFAULT_REGION": REGION,
+        "FLUVIAL_TABLE": rig.config.table,
+        "FLUVIAL_BUCKET": rig.config.bucket,
+        "FLUVIAL_ENDPOINT_URL": rig.config.endpoints.dynamodb or "",
+        "FLUVIAL_LONG_POLL_TIMEOUT": "0.1",
+        "FLUVIAL_SSE_MAX_AGE": "0.2",
+        "FLUVIAL_MAX_BODY": "4456448",
+        "POWERTOOLS_METRICS_NAMESPACE": "Fluvial",
+        "POWERTOOLS_TRACE_DISABLED": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    loop, stores = asyncio.new_event_loop(), list[DynamoDbStore]()
+    asyncio.set_event_loop(loop)
+
+    def imported(function: str) -> ModuleType:
+        sys.modules.pop(f"{function}.handler", None)
+        module = importlib.import_module(f"{function}.handler")
+        stores.append(module.store)
+        if hasattr(module, "runner"):
+            runners.append(module.runner)
+        return module
+
+    runners = list[asyncio.Runner]()
+    yield imported
+    for store in stores:
+        loop.run_until_complete(store.close())
+    for runner in runners:
+        runner.close()
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
+def events() -> list[Path]:
+    """Every sample event."""
+    return sorted((Path(__file__).parents[2] / "events").glob("*.json"))

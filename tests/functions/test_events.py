@@ -1,0 +1,136 @@
+"""Every sample event, through the function that it is named for."""
+
+import json
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.aws_local.api_gateway import Context
+from tests.functions.conftest import ImportHandler, events
+
+STREAM = "demo"
+TAIL_4 = "0000000000000000_0000000000000004"
+
+
+def offset(position: int) -> str:
+    """An offset token."""
+    return f"0000000000000000_{position:016d}"
+
+
+#: What the edge function answers: status, body (None: it does not matter), and some of the headers.
+EDGE: dict[str, tuple[int, bytes | None, dict[str, str]]] = {
+    "put": (201, b"", {"location": "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/live/v1/stream/new"}),
+    "put_encoded_path": (201, b"", {"content-type": "text/plain"}),
+    "put_without_content_type": (201, b"", {"content-type": "application/octet-stream"}),
+    "post_json": (204, b"", {"stream-next-offset": offset(4 + len('{"say":"hello"},'))}),
+    "post_binary": (204, b"", {"stream-next-offset": offset(2 + 4)}),
+    "post_producer": (200, b"", {"producer-seq": "0"}),
+    "post_close_without_body": (204, b"", {"stream-closed": "true", "stream-next-offset": TAIL_4}),
+    "post_two_content_types": (400, None, {}),
+    "get_catch_up": (200, b"[1,2]", {"content-type": "application/json", "stream-next-offset": TAIL_4}),
+    "get_binary": (200, b"\x00\xff", {"content-type": "application/octet-stream"}),
+    "get_repeated_query": (400, None, {}),
+    "get_encoded_query": (400, None, {}),  # the offset is inside a batch, and nothing else is wrong
+    "get_long_poll": (204, b"", {"stream-up-to-date": "true"}),
+    "get_sse": (200, None, {"content-type": "text/event-stream"}),
+    "get_unchanged": (304, b"", {}),
+    "head": (200, b"", {"stream-next-offset": TAIL_4}),
+    "delete": (204, b"", {}),
+    "options": (204, b"", {"access-control-allow-origin": "*"}),
+    "get_missing": (404, None, {}),
+    "get_health": (200, b'{"status":"ok","liveReads":0}', {}),
+}
+
+#: What the append function answers; of a refusal, its code.
+APPEND: dict[str, dict[str, Any] | str] = {
+    "json_text": {"tailOffset": offset(4 + len('{"say":"hello"},')), "closed": False},
+    "json_value": {"tailOffset": offset(4 + len('{"say":"hello"},')), "closed": False},
+    "base64": {"tailOffset": offset(2 + 4), "closed": False},
+    "producer": {"tailOffset": offset(4 + 4), "closed": False},
+    "producer_gap": "PRODUCER_GAP",
+    "close": {"tailOffset": TAIL_4, "closed": True},
+    "missing_stream": "STREAM_NOT_FOUND",
+    "wrong_content_type": "CONTENT_TYPE_MISMATCH",
+    "malformed": "MALFORMED_REQUEST",
+}
+
+
+def test_every_event_is_used() -> None:
+    """And every case has its event."""
+    assert {path.stem for path in events()} == {f"edge_{case}" for case in EDGE} | {f"append_{case}" for case in APPEND}
+
+
+def event(name: str) -> dict[str, Any]:
+    """A sample event."""
+    path = Path(__file__).parents[2] / "events" / f"{name}.json"
+    loaded: dict[str, Any] = json.loads(path.read_text())
+    return loaded
+
+
+@pytest.mark.parametrize("case", EDGE)
+def test_the_edge_function_answers(import_handler: ImportHandler, case: str) -> None:
+    """The status, body and headers that an HTTP client is to see."""
+    status, body, headers = EDGE[case]
+    answer = import_handler("edge").handler(event(f"edge_{case}"), Context("edge", "request-1"))
+    assert answer["statusCode"] == status, answer
+    assert answer["isBase64Encoded"] is bool(answer["body"])
+    if body is not None:
+        assert b64decode(answer["body"]) == body
+    for name, value in headers.items():
+        assert answer["multiValueHeaders"][name] == [value]
+    assert answer["multiValueHeaders"]["x-content-type-options"] == ["nosniff"]
+
+
+@pytest.mark.parametrize("case", APPEND)
+def test_the_append_function_answers(import_handler: ImportHandler, case: str) -> None:
+    """A result or a refusal, as a value."""
+    answer = import_handler("append").handler(event(f"append_{case}"), Context("append", "request-1"))
+    if isinstance(expected := APPEND[case], str):
+        assert answer["error"]["code"] == expected
+        assert answer["error"]["message"]
+    else:
+        assert answer == expected
+
+
+def test_a_producers_second_try_is_a_duplicate(import_handler: ImportHandler) -> None:
+    """And tells where the stream ends all the same."""
+    handler = import_handler("append").handler
+    first = handler(event("append_producer"), Context("append", "request-1"))
+    assert handler(event("append_producer"), Context("append", "request-2")) == {**first, "duplicate": True}
+
+
+def test_an_encoded_slash_is_another_stream(import_handler: ImportHandler) -> None:
+    """The path reaches the store as it was sent."""
+    handler, put = import_handler("edge").handler, event("edge_put_encoded_path")
+    handler(put, Context("edge", "request-1"))
+    for path, status in [(put["path"], 200), ("/v1/stream/a/b%20c/%E2%82%AC;x=1", 404)]:
+        got = handler({**event("edge_head"), "path": path}, Context("edge", "request-2"))
+        assert got["statusCode"] == status
+
+
+def test_what_lambda_cannot_carry_is_refused(import_handler: ImportHandler) -> None:
+    """A body over the limit is a 413; a batch that came another way and is too large to answer with, a clear 500."""
+    handler = import_handler("edge").handler
+    post = {**event("edge_post_binary"), "body": "AAAA" * (4_456_449 // 3 + 1)}
+    assert handler(post, Context("edge", "request-1"))["statusCode"] == 413
+    appended = import_handler("append").handler(
+        {"stream": "bytes", "payloadBase64": "AAAA" * 1_600_000, "contentType": "application/octet-stream"},
+        Context("append", "request-2"),
+    )
+    assert appended["closed"] is False
+    get = {**event("edge_get_binary"), "multiValueQueryStringParameters": {"offset": [offset(2)]}}
+    answer = handler(get, Context("edge", "request-3"))
+    assert answer["statusCode"] == 500
+    assert json.loads(b64decode(answer["body"]))["error"]["code"] == "answer_too_large"
+
+
+def test_no_log_line_holds_a_body_or_a_query(import_handler: ImportHandler, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lines are JSON with the request's id."""
+    handler = import_handler("edge").handler
+    secret = {**event("edge_post_json"), "multiValueQueryStringParameters": {"token": ["hush"]}}
+    handler(secret, Context("edge", "request-1"))
+    printed = "".join(capfd.readouterr())
+    assert "hello" not in printed
+    assert "hush" not in printed
