@@ -8,7 +8,7 @@ SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
 NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test test-all conformance conformance-lambda examples bench build fmt lint types check lock clean
+.PHONY: help install serve serve-aws test test-all conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ bench: install bench/node_modules/.installed ## measure against the reference se
 fmt: install ## format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+cost: install ## measure what appends and reads take of DynamoDB; prints units and dollars
+	$(BIN)/python -m bench.cost
+
+cold: install ## time a new function's imports and first call
+	$(BIN)/python -m bench.cold
 
 build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys, into .aws-sam
 	$(SAM) validate --lint

@@ -49,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; made if need be.")] = "fluvial-data"
     table: Annotated[str, Meta(min_length=3, description="DynamoDB table of --store dynamodb.")] = "fluvial"
     bucket: Annotated[str, Meta(min_length=3, description="S3 bucket of --store dynamodb.")] = "fluvial"
-    region: Annotated[str, Meta(description="AWS region of both; empty takes AWS_DEFAULT_REGION or the profile's.")] = ""
+    region: Annotated[str, Meta(description="AWS region; empty takes AWS_DEFAULT_REGION or the profile's.")] = ""
     endpoint_url: Annotated[str, Meta(description="URL of DynamoDB; empty is AWS's own.")] = ""
     s3_endpoint_url: Annotated[str, Meta(description="URL of S3; empty is AWS's own.")] = ""
     long_poll_timeout: Annotated[float, Meta(gt=0, le=300, description="Seconds that a long-poll waits for news.")] = (

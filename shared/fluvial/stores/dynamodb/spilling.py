@@ -29,6 +29,10 @@ SPILL_BATCHES_MAX: Final = BUFFER_BATCHES_MAX // 4
 #: One spill names each batch that it cuts off, and an expression may have 4 KB.
 SPILL_AT_ONCE_MAX: Final = 100
 
+#: The newest batches stay, so that whoever follows the stream finds them in the head: two of eight, none of three.
+KEPT_MAX: Final = 2
+KEPT_SHARE: Final = 4
+
 #: What an element of the buffer takes besides its data: placement, commit id, and DynamoDB's own byte.
 _BATCH_OVERHEAD_BYTES: Final = 10
 
@@ -47,19 +51,23 @@ class Spiller:
             return stored
         self._running.add(name)
         try:
-            return await self.spill(name, stored)
+            return await self.spill(name, stored, keeping=min(KEPT_MAX, len(stored.buffer) // KEPT_SHARE))
         except StoreError as exc:
             log.warning("spill_failed", extra={"stream": name, "reason": str(exc.__cause__)})
             return stored
         finally:
             self._running.discard(name)
 
-    async def spill(self, name: StreamName, stored: HeadItem) -> HeadItem:
-        """Move what was seen of the buffer into a segment; the head as it is then. Raises StoreUnavailable."""
+    async def spill(self, name: StreamName, stored: HeadItem, keeping: int = 0) -> HeadItem:
+        """Move what was seen of the buffer into a segment, but for the newest `keeping` batches.
+
+        The head as it is then. Raises StoreUnavailable.
+        """
         head = stored.head
         if head is None or not stored.buffer:
             return stored
-        segment = HotSegment(stored.base, stored.buffer[:SPILL_AT_ONCE_MAX], name, self._world.now_ms())
+        leaving = stored.buffer[: min(SPILL_AT_ONCE_MAX, len(stored.buffer) - keeping)]
+        segment = HotSegment(stored.base, leaving, name, self._world.now_ms())
         try:
             await self._table.put(
                 hot_segment_item(head.incarnation, segment), ConditionExpression=f"attribute_not_exists({a.PK})"

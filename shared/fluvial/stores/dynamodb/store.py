@@ -46,7 +46,7 @@ class DynamoDbStore:
 
     def __init__(self, config: DynamoDbConfig, world: World) -> None:
         """Nothing is asked of AWS before the first call. Raises StartupRefused when no region is known."""
-        self._world = world
+        self.config, self._world = config, world
         self._aws = Aws(config.endpoints, world.jitter, config.threads_max)
         self._table = Table(self._aws, config.table)
         payloads, cold = Payloads(self._aws, self._table, config.bucket), ColdSegments(self._aws, config.bucket)
