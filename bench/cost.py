@@ -173,9 +173,7 @@ async def main() -> None:
             per_mb, requests = whole.reads / byte_count * 1e6, ceil(whole.read_requests / byte_count * 1e6)
             dollars = per_mb * READ_UNIT_DOLLARS * 1e6
             out(f"{'catch-up of 1 MB, hot, ' + label:<34}{per_mb:>10.1f}{requests:>12}{dollars:>26.2f}\n")
-        out(
-            f"\nRotation puts an S3 object for 1,000 batches or 4 MiB: ${S3_PUT_DOLLARS * 1e6:.0f} a million objects.\n"
-        )
+        out(f"\nRotation puts an S3 object for 1,000 batches or 4 MiB: ${S3_PUT_DOLLARS * 1e6:.0f} a million.\n")
         assert small is not None
         per_append = f"write_units={small.units / APPENDS:.2f} write_requests={small.requests / APPENDS:.2f}"
         out(f"append_100B {per_append} tail_read_units={tail_units:.2f}\n")

@@ -1,4 +1,6 @@
-"""boto3 off the event loop: the one place that calls AWS, and that says what its errors mean.
+"""boto3's clients off the event loop: the one place that calls AWS, and that says what its errors mean.
+
+They are made by botocore, which boto3 makes its own by: that saves a function the import of S3's transfer machinery.
 
 What a failed call means depends on one question: may it have been carried out? A commit is never sent a second time
 by the SDK, because a blind second `list_append` would append twice.
@@ -12,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -100,7 +102,7 @@ class Aws:
         """No connection is made before the first call. Raises StartupRefused when the region is not known."""
         self._endpoints, self._jitter, self._threads_max = endpoints, jitter, threads_max
         self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="fluvial-aws")
-        self._session = boto3.session.Session(region_name=endpoints.region)
+        self._session = botocore.session.get_session()
         self.writes = self._client("dynamodb", endpoints.dynamodb, {"mode": "standard", "total_max_attempts": 1})
 
     @functools.cached_property
@@ -126,7 +128,9 @@ class Aws:
             s3={"addressing_style": "path"} if endpoint else None,
         )
         try:
-            return self._session.client(service, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
+            return self._session.create_client(
+                service, region_name=self._endpoints.region, endpoint_url=endpoint, config=config
+            )
         except NoRegionError as exc:
             raise StartupRefused("no AWS region is set: give --region, or set AWS_DEFAULT_REGION") from exc
 
