@@ -79,7 +79,7 @@ lint: install ## check format and lint rules
 types: install ## check types
 	$(BIN)/mypy
 
-check: lint types test-all conformance conformance-lambda ## everything that must hold: what CI runs
+check: lint types build test-all conformance conformance-lambda ## everything that must hold: what CI runs
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header
 lock: ## compile the locks anew from pyproject.toml (needs uv)

@@ -26,8 +26,8 @@ class DirectlyAppended:
     """The payload is in the stream; `is_duplicate` when an earlier try of the same producer had put it there."""
 
     tail_offset: str
-    closed: bool
-    is_duplicate: bool
+    closed: bool = False
+    is_duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _answer(answer: dict[str, Any]) -> DirectlyAppended | DirectlyRefused:
     if "error" in answer:
         details = dict(answer["error"])
         return DirectlyRefused(details.pop("code"), details.pop("message"), details)
-    return DirectlyAppended(answer["tailOffset"], answer["closed"], answer.get("duplicate", False))
+    return DirectlyAppended(answer["tailOffset"], answer["closed"], answer.get("duplicate", False) is True)
 
 
 def lambda_client() -> InvokesFunctions:

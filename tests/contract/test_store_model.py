@@ -5,6 +5,7 @@ lineages nor incarnations.
 """
 
 import asyncio
+import random
 import tempfile
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -17,13 +18,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fluvial.core.command import Append, Close, Create, Delete, ForkPoint
-from fluvial.core.errors import RefusedRequest
+from fluvial.core.commit import Commit, Outcome
+from fluvial.core.errors import RefusedRequest, StoreUnavailable
 from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, life_of
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.plan import plan_append, plan_close, plan_delete, plan_expiry
 from fluvial.core.response import append_response, create_response, delete_response
 from fluvial.operations.creating import create
+from fluvial.stores.dynamodb import aws, settling
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.support.network import Network
 from tests.support.rigs import RIGS, Rig
 from tests.support.worlds import START_MS
 
@@ -359,6 +364,65 @@ class DynamoDbAnswersLikeModel(StoreAnswersLikeModel):
     kind = "dynamodb-local"
 
 
+class PersistentStore:
+    """A store whose caller tries again whenever it is told that nothing was written."""
+
+    def __init__(self, inner: DynamoDbStore, network: Network) -> None:
+        """The network is the one between the store and its engine."""
+        self.inner, self.network = inner, network
+
+    async def apply(self, name: StreamName, commit: Commit) -> Outcome:
+        """Apply in the end; late requests come in meanwhile."""
+        while True:
+            try:
+                return await self.inner.apply(name, commit)
+            except StoreUnavailable:
+                self.network.deliver_late(1)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  all else is the store's
+        return getattr(self.inner, name)
+
+
+class FaultyNetworkAnswersLikeModel(DynamoDbAnswersLikeModel):
+    """The same, while requests and answers are lost, come late, or are refused because the engine is busy."""
+
+    @initialize(seed=st.integers(0, 2**32))
+    def begin(self, seed: int = 0) -> None:
+        """A network that was not there when the table was made."""
+        super().begin()
+        self.network = Network(
+            random.Random(seed), request_lost=0.05, request_late=0.08, response_lost=0.08, throttled=0.04
+        )
+        self.pauses = aws.BUSY_PAUSE_S, settling.FENCE_PAUSE_S
+        aws.BUSY_PAUSE_S = settling.FENCE_PAUSE_S = 0.0005  # type: ignore[misc]
+        self.lie_between()
+
+    def lie_between(self) -> None:
+        """Put the network between the store and the engine."""
+        self.network.attach(self.rig.store)  # type: ignore[arg-type]
+        self.rig.store = PersistentStore(self.rig.store, self.network)  # type: ignore[misc, arg-type]
+
+    def teardown(self) -> None:
+        """Close everything."""
+        if hasattr(self, "pauses"):
+            aws.BUSY_PAUSE_S, settling.FENCE_PAUSE_S = self.pauses  # type: ignore[misc]
+        super().teardown()
+
+    @rule()
+    def restart(self) -> None:
+        """Another process goes on, while requests of the one before are still under way."""
+        super().restart()
+        self.lie_between()
+
+    @rule()
+    def deliver_late(self) -> None:
+        """What nobody waits for any more comes in."""
+        self.network.deliver_late()
+
+
+FaultyNetworkAnswersLikeModel.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
 DynamoDbAnswersLikeModel.TestCase.settings = settings(
     max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
@@ -366,4 +430,5 @@ StoreAnswersLikeModel.TestCase.settings = settings(max_examples=150, stateful_st
 SqliteAnswersLikeModel.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestMemoryStore = StoreAnswersLikeModel.TestCase
 TestSqliteStore = SqliteAnswersLikeModel.TestCase
+TestFaultyNetwork = pytest.mark.slow(FaultyNetworkAnswersLikeModel.TestCase)
 TestDynamoDbLocal = pytest.mark.slow(DynamoDbAnswersLikeModel.TestCase)
