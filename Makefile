@@ -7,6 +7,9 @@ SAM_INSTALLED := .venv-sam/.installed
 SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
 NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
 
+# uv trusts what the machine trusts, as pip does.
+export UV_SYSTEM_CERTS := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help install serve serve-aws test test-all conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
 
