@@ -23,7 +23,7 @@ class Application:
         """What is not a stream; made when it is asked for, because FastAPI takes longer to import than all else."""
         from fluvial.transports.admin import admin_app  # noqa: PLC0415
 
-        return admin_app(self.live)
+        return admin_app(self.live, self.streams.store)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams go the short way; all else goes to the framework."""

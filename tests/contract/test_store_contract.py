@@ -235,6 +235,28 @@ async def test_reading_a_life_that_has_ended_says_so(rig: Rig) -> None:
         await rig.store.read(NAME, head, 0, 1)
 
 
+async def test_names_are_listed_in_pages(rig: Rig) -> None:
+    """In order, below a prefix, after the last one of the page before; not those that were deleted."""
+    names = [f"a/{number:02}" for number in range(25)] + ["a", "ab", "b/1"]
+    for number, name in enumerate(names, 1):
+        await applied(rig, create_commit(incarnation=number), name)
+    await rig.store.apply(StreamName("a/07"), delete_commit())
+    left = sorted(set(names) - {"a/07"})
+
+    async def listed(prefix: str, after: str = "", count_max: int = 100) -> list[str]:
+        return [str(name) for name in await rig.store.names(prefix, after, count_max)]
+
+    assert await listed("") == left
+    assert await listed("a/") == [name for name in left if name.startswith("a/")]
+    assert await listed("b") == ["b/1"]
+    assert await listed("a/", after="b") == []
+    pages, after = list[str](), ""
+    while page := await listed("a", after, 7):
+        assert len(page) <= 7
+        pages, after = pages + page, page[-1]
+    assert pages == [name for name in left if name.startswith("a")]
+
+
 async def test_an_expired_stream_makes_way(rig: Rig) -> None:
     """A create takes the place of a life that has run out."""
     await applied(rig, create_commit(lifetime=SlidingTtl(1), body=b"old"))

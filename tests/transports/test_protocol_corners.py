@@ -257,3 +257,18 @@ def test_long_polls_at_the_end(http: httpx.Client, name: str) -> None:
     assert (answer.status_code, answer.headers["stream-closed"]) == (204, "true")
     assert http.get(name, params={**query, "offset": "-1"}).content == b"x"
     assert http.get(name + "-no", params=query).status_code == 404
+
+
+def test_streams_are_listed_a_page_at_a_time(http: httpx.Client) -> None:
+    """Below a prefix, in order; a page that cannot be is a clear 400."""
+    for number in range(5):
+        http.put(f"/v1/stream/listed/{number}", headers=TEXT)
+    http.delete("/v1/stream/listed/3")
+    first = http.get("/v1/streams", params={"prefix": "listed/", "limit": 3})
+    assert first.json() == {"streams": ["listed/0", "listed/1", "listed/2"], "next": "listed/2"}
+    assert first.headers["cache-control"] == "no-store"
+    rest = http.get("/v1/streams", params={"prefix": "listed/", "limit": 3, "after": "listed/2"})
+    assert rest.json() == {"streams": ["listed/4"], "next": None}
+    for limit in ("0", "1001", "x", "1e3"):
+        refused = http.get("/v1/streams", params={"limit": limit})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "malformed_query")

@@ -11,6 +11,9 @@ from fluvial.core.limits import STREAM_NAME_BYTES_MAX
 #: The canonical percent-encoded path below the root, without a leading slash: `chat/room%201`.
 StreamName = NewType("StreamName", str)
 
+#: Comes after every character that a name may have.
+HIGHEST: Final = "\x7f"
+
 STREAM_ROOT: Final = "/v1/stream/"
 RESERVED_SEGMENT: Final = "__ds"
 

@@ -44,6 +44,14 @@ class Store(Protocol):
         """
         ...
 
+    async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
+        """Names that begin with `prefix` and come after `after`, in the order of their code points.
+
+        At most `count_max`, and all of them when there are fewer. Deleted streams are not among them; those that have
+        expired may be, until they are collected. A stream that has just begun or ended may take a moment to show.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what was begun, stop all background work and let go of every resource."""
         ...

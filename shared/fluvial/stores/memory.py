@@ -86,5 +86,10 @@ class MemoryStore:
         except TimeoutError:
             return self._heads.get(name)
 
+    async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
+        """See Store.names."""
+        shown = (name for name, head in self._heads.items() if not head.soft_deleted)
+        return sorted(name for name in shown if name.startswith(prefix) and name > after)[:count_max]
+
     async def close(self) -> None:
         """See Store.close: there is nothing to let go of."""

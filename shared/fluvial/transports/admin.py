@@ -1,21 +1,28 @@
 """What is not a stream: health, and the control routes."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from starlette.exceptions import HTTPException
 
-from fluvial.core.errors import ErrorCode
-from fluvial.core.response import SECURITY_HEADERS, Header, error_response
+from fluvial.core.errors import ErrorCode, StoreError
+from fluvial.core.limits import STREAM_NAME_BYTES_MAX
+from fluvial.core.response import NO_STORE, SECURITY_HEADERS, Header, error_response, store_error_response
+from fluvial.stores.contract import Store
 from fluvial.transports.live import LiveReads
 
 _LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls and SSE connections that are open.")
 
 
-def admin_app(live: LiveReads) -> FastAPI:
+#: One page of names.
+NAMES_MAX: Final = 1_000
+
+
+def admin_app(live: LiveReads, store: Store) -> FastAPI:
     """The application behind every path that is not a stream's."""
     app = FastAPI(title="Fluvial", openapi_url=None)
     _LIVE_READS.set_function(lambda: live.count)
@@ -29,6 +36,30 @@ def admin_app(live: LiveReads) -> FastAPI:
     async def metrics() -> Response:
         """Counters and gauges in Prometheus's text format."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=_text(SECURITY_HEADERS))
+
+    @app.get("/v1/streams")
+    async def streams(
+        prefix: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
+        after: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
+        limit: Annotated[int, Query(ge=1, le=NAMES_MAX)] = 100,
+    ) -> JSONResponse:
+        """The names of streams in order, a page at a time: ask again with `after` set to `next`."""
+        names = await store.names(prefix, after, limit)
+        page = {"streams": names, "next": names[-1] if len(names) == limit else None}
+        return JSONResponse(page, headers=_text((*SECURITY_HEADERS, NO_STORE)))
+
+    @app.exception_handler(StoreError)
+    async def failed(_request: Request, exc: StoreError) -> Response:
+        """The store's errors, as on a stream's path."""
+        answer = store_error_response(exc)
+        return Response(answer.body, answer.status, _text(answer.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_request: Request, exc: RequestValidationError) -> Response:
+        """A query that cannot be."""
+        [*_, name], reason = exc.errors()[0]["loc"], exc.errors()[0]["msg"]
+        answer = error_response(400, ErrorCode.MALFORMED_QUERY, f"{name}: {reason}")
+        return Response(answer.body, answer.status, _text(answer.headers))
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, exc: HTTPException) -> Response:

@@ -1,7 +1,6 @@
 """Lives: how a stream begins, forks and ends. Only a fork and its end touch more than one item."""
 
 import logging
-from binascii import crc32
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -35,6 +34,7 @@ from fluvial.stores.dynamodb.items import (
     incarnation_value,
     number,
 )
+from fluvial.stores.dynamodb.listing import listing_shard
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.settling import tombstone_until
@@ -50,9 +50,6 @@ TRIES_MAX: Final = 16
 
 #: A day after its moment has passed, DynamoDB may delete the head of a stream that expires at one.
 EXPIRED_FOR_S: Final = 86_400
-
-#: Partitions of the listing index: each takes 1,000 beginnings and ends a second.
-LISTING_SHARDS: Final = 8
 
 _CONFIGURATION: Final = (
     a.INCARNATION,
@@ -79,11 +76,6 @@ _CONFIGURATION: Final = (
     a.SPILLED,
     a.LISTING,
 )
-
-
-def listing_shard(name: StreamName) -> int:
-    """The listing index's partition of a stream."""
-    return crc32(name.encode()) % LISTING_SHARDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from fluvial.stores.dynamodb.chores import Chores
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
 from fluvial.stores.dynamodb.collection import Collector
 from fluvial.stores.dynamodb.commits import CommitWriter
+from fluvial.stores.dynamodb.listing import listed_names
 from fluvial.stores.dynamodb.lives import Changed, Lives
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.polling import Poller
@@ -89,6 +90,10 @@ class DynamoDbStore:
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
         """See Store.wait: at once for commits of this process, within half a second for others'."""
         return await self._poller.wait(name, seen, timeout_s)
+
+    async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
+        """See Store.names."""
+        return await listed_names(self._table, prefix, after, count_max)
 
     async def rotate(self, name: StreamName) -> None:
         """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""

@@ -1,6 +1,5 @@
 """Table: the requests that the store makes of DynamoDB, each one call."""
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from fluvial.stores.dynamodb import attributes as a
@@ -91,23 +90,15 @@ class Table:
         items: list[Item] = answer["Items"]
         return items
 
-    async def query_listing(self, shard: int, *, after: str, prefix: str, limit: int) -> list[Item]:
-        """Keys of live heads in a partition of the listing index, in order, from those that begin with `prefix`."""
-        values: dict[str, Any] = {":shard": {"N": str(shard)}, ":low": {"S": max(after, prefix)}}
-        values[":high"] = {"S": prefix + "\U0010ffff"}
+    async def list_heads(self, shard: int, low: str, high: str, limit: int) -> list[Item]:
+        """Keys of the heads in one partition of the listing index, with partition keys from `low` to `high`."""
         answer = await self._aws.read(
             self._aws.reads.query,
             TableName=self.name,
             IndexName=a.LISTING_INDEX,
-            KeyConditionExpression=f"#shard = :shard AND {a.PK} BETWEEN :low AND :high",
-            ExpressionAttributeNames={"#shard": a.LISTING},
-            ExpressionAttributeValues=values,
+            KeyConditionExpression=f"{a.LISTING} = :shard AND {a.PK} BETWEEN :low AND :high",
+            ExpressionAttributeValues={":shard": {"N": str(shard)}, ":low": {"S": low}, ":high": {"S": high}},
             Limit=limit,
         )
         items: list[Item] = answer["Items"]
         return items
-
-
-def all_of(clauses: Iterable[str]) -> str:
-    """One condition of several."""
-    return " AND ".join(clauses)

@@ -4,6 +4,10 @@ SELECT incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms, 
        producer_count
   FROM stream WHERE name = ?;
 
+-- name: names_after
+-- Names from a first one on, after another one, and before a last one, of streams that can be seen.
+SELECT name FROM stream WHERE name >= ? AND name > ? AND name < ? AND NOT soft_deleted ORDER BY name LIMIT ?;
+
 -- name: load_producer
 -- How far one producer of one life has got.
 SELECT epoch, seq FROM producer WHERE incarnation = ? AND producer_id = ?;

@@ -16,7 +16,7 @@ from fluvial.core.commit import AddBatch, Commit, Outcome
 from fluvial.core.errors import StorageDamaged, StoreUnavailable, StreamVanished
 from fluvial.core.head import Head, Incarnation, ProducerState, Span
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
-from fluvial.core.names import StreamName
+from fluvial.core.names import HIGHEST, StreamName
 from fluvial.core.page import Page
 from fluvial.stores.runs import Run, gathered, joined
 from fluvial.stores.sqlite.collection import Collector
@@ -97,6 +97,15 @@ class SqliteStore:
             return await self._waiters.wait(name, timeout_s)
         except TimeoutError:
             return await self.head(name)
+
+    async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
+        """See Store.names."""
+        bounds = (prefix, after, prefix + HIGHEST, count_max)
+        try:
+            return [StreamName(row[0]) for row in self._reader.execute(SQL.names_after, bounds)]
+        except sqlite3.Error as exc:
+            log.exception("names_unreadable")
+            raise StoreUnavailable from exc
 
     async def close(self) -> None:
         """See Store.close."""
