@@ -26,7 +26,7 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# By uv: older pips take the extras of a pinned package for another one without a pin.
+# By uv: some of its packages are asked for both with and without extras, and older pips find only one of the two pinned.
 $(SAM_INSTALLED): requirements/sam.txt | $(INSTALLED)
 	$(PYTHON) -m venv .venv-sam
 	$(BIN)/uv pip install --quiet --no-config --python .venv-sam/bin/python --require-hashes -r requirements/sam.txt
@@ -84,7 +84,8 @@ types: install ## check types
 
 check: lint types build test-all conformance conformance-lambda ## everything that must hold: what CI runs
 
-LOCK := uv pip compile --quiet --universal --generate-hashes --no-header
+# With extras, because older pips take a package with extras from the index unless the lock pins it with them.
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-strip-extras
 lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(LOCK) --python-version 3.11 pyproject.toml --all-extras --group dev --group lambda -o requirements/dev.txt
