@@ -10,7 +10,7 @@ from fluvial.core.errors import FluvialError
 from fluvial.core.head import ProducerStamp
 
 #: Longer than the append function may run, so that its answer is waited for.
-READ_TIMEOUT_S: Final = 20
+READ_TIMEOUT_S: Final = 25
 
 
 class InvokesFunctions(Protocol):

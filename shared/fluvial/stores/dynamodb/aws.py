@@ -30,9 +30,11 @@ from fluvial.stores.dynamodb.items import Item
 
 log = logging.getLogger(__name__)
 
-#: Within a region a connection takes a millisecond or two and an answer under ten; past this nobody is there.
-CONNECT_TIMEOUT_S: Final = 2
-READ_TIMEOUT_S: Final = 5
+#: Within a region a connection takes a millisecond or two and an answer of DynamoDB's under ten; past this nobody is
+#: there. A commit in doubt is settled in six more requests, all well within a function's time.
+CONNECT_TIMEOUT_S: Final = 1
+DYNAMODB_TIMEOUT_S: Final = 2
+S3_TIMEOUT_S: Final = 10
 
 #: What DynamoDB refused because it was busy was not carried out: it is tried again this often, then it is a 503.
 BUSY_TRIES_MAX: Final = 5
@@ -120,7 +122,7 @@ class Aws:
     def _client(self, service: str, endpoint: str | None, retries: dict[str, Any]) -> Any:  # noqa: ANN401
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            read_timeout=S3_TIMEOUT_S if service == "s3" else DYNAMODB_TIMEOUT_S,
             retries=retries,  # type: ignore[arg-type]
             max_pool_connections=self._threads_max,
             tcp_keepalive=True,

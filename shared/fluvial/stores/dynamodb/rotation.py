@@ -99,6 +99,8 @@ class Rotator:
             for item in items:
                 after = item[a.SK]["S"]
                 segment = segment_of_item(item)
+                if segment.end > stored.base:
+                    return start, pieces  # it was put but not cut off yet: the head still points to its payloads
                 if not segment.start <= position < segment.end:
                     continue
                 if isinstance(segment, ColdSegment):

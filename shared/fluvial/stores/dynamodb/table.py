@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from fluvial.core.errors import StoreUnavailable
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Aws
 from fluvial.stores.dynamodb.items import Item, Key
@@ -10,6 +11,9 @@ from fluvial.stores.dynamodb.updates import Request
 #: BatchGetItem's and BatchWriteItem's own limits.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 BATCH_GET_MAX: Final = 100
+
+#: How often DynamoDB may leave keys for another request without a single item more.
+BATCH_GET_TRIES_MAX: Final = 4
 
 
 class Table:
@@ -56,13 +60,15 @@ class Table:
     async def get_many(self, keys: list[Key]) -> list[Item]:
         """The items at the keys, in any order; those that are not there are left out."""
         found = list[Item]()
-        while keys:
+        for _ in range(len(keys) + BATCH_GET_TRIES_MAX):
+            if not keys:
+                return found
             wanted, keys = keys[:BATCH_GET_MAX], keys[BATCH_GET_MAX:]
             request = {self.name: {"Keys": wanted, "ConsistentRead": True}}
             answer = await self._aws.read(self._aws.reads.batch_get_item, RequestItems=request)
             found += answer["Responses"].get(self.name, [])
             keys = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", []) + keys
-        return found
+        raise StoreUnavailable
 
     async def query(
         self, partition: str, *, after: str = "", limit: int, backwards: bool = False, before: str | None = None

@@ -1,0 +1,208 @@
+"""What the store on DynamoDB does behind the contract: rotation, collection, polling, and what AWS's errors mean."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
+
+from fluvial.core.commit import Applied, Commit
+from fluvial.core.errors import StorageDamaged, StoreUnavailable, StoreUncertain
+from fluvial.core.head import Head, Incarnation
+from fluvial.core.lifetime import ExpiresAt, SlidingTtl
+from fluvial.core.names import StreamName
+from fluvial.core.plan import plan_delete
+from fluvial.stores.dynamodb import aws, rotation, settling
+from fluvial.stores.dynamodb.items import HotSegment, head_of_item, hot_segment_item
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
+from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig, eventually
+from tests.support.worlds import START_MS
+
+LARGE = b"L" * 400_000
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbRig]:
+    """AWS's own engine, rotation after ten batches, and no patience."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 10)
+    monkeypatch.setattr(aws, "BUSY_PAUSE_S", 0.001)
+    monkeypatch.setattr(settling, "FENCE_PAUSE_S", 0.001)
+    async with dynamodb_local_rig(tmp_path) as opened:
+        yield opened
+
+
+async def applied(store: DynamoDbStore, commit: Commit, name: StreamName = NAME) -> Head | None:
+    """The head after a commit that must be applied."""
+    outcome = await store.apply(name, commit)
+    assert isinstance(outcome, Applied), outcome
+    return outcome.head
+
+
+async def fill(rig: DynamoDbRig, count: int = 30) -> bytes:
+    """A stream with batches of every size; its bytes."""
+    await applied(rig.store, create_commit())
+    batches = [b"<%d:%s>" % (number, b"x" * (900 if number % 7 == 3 else 90)) for number in range(count)]
+    batches.insert(5, LARGE)
+    for batch in batches:
+        await applied(rig.store, append_commit(batch))
+    return b"".join(batches)
+
+
+async def read_all(store: DynamoDbStore, page_bytes: int = 1_000_000) -> bytes:
+    """The stream, page by page."""
+    head = await store.head(NAME)
+    assert head is not None
+    data = b""
+    while len(data) < head.tail:
+        data += (await store.read(NAME, head, len(data), page_bytes)).data
+    return data
+
+
+def objects(rig: DynamoDbRig) -> list[str]:
+    """The keys in the bucket."""
+    listed = boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=rig.config.bucket)
+    return [item["Key"] for item in listed.get("Contents", [])]
+
+
+def hot_segments(rig: DynamoDbRig) -> list[Any]:
+    """The segments of the first life that still hold bytes."""
+    return [item for item in rig.items(f"SEG#{1:016x}") if item.get("d", {}).get("B")]
+
+
+async def test_rotation_moves_bytes_and_leaves_nothing_behind(rig: DynamoDbRig) -> None:
+    """Cold segments hold what hot ones and payloads held; a page may begin in one and end in the head."""
+    data = await fill(rig)
+    await applied(rig.store, close_commit())
+    await eventually(lambda: not hot_segments(rig) and not rig.items(f"PAYLOAD#{NAME}"), rig.let_pass)
+    assert all(key.startswith("segments/") for key in objects(rig))
+    await rig.reopen()
+    for page_bytes in (1, 500, 1_000_000):
+        assert await read_all(rig.store, page_bytes) == data
+
+
+async def test_a_segment_that_was_put_but_not_cut_off_is_left_alone(
+    rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head still points to its payloads, also when it counts too many batches, as after a note that was lost."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 1_000)
+    data = await fill(rig, 20)
+    await applied(rig.store, append_commit(b"y" * 700))
+    key = {"pk": {"S": f"S#{NAME}"}, "sk": {"S": "H"}}
+    stored = head_of_item(rig.client.get_item(TableName=rig.config.table, Key=key)["Item"])
+    segment = HotSegment(stored.base, stored.buffer, NAME, START_MS)
+    rig.client.put_item(TableName=rig.config.table, Item=hot_segment_item(Incarnation(1), segment))
+    counted = {"UpdateExpression": "SET h = :h", "ExpressionAttributeValues": {":h": {"N": "1000"}}}
+    rig.client.update_item(TableName=rig.config.table, Key=key, **counted)
+    await rig.store.rotate(NAME)
+    assert objects(rig)
+    await rig.reopen()
+    assert await read_all(rig.store) == data + b"y" * 700
+
+
+async def test_a_hot_segment_that_comes_back_does_no_harm(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A put that was under way while rotation went by; its payloads are gone by now."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 1_000)
+    data = await fill(rig)
+    hot = hot_segments(rig)
+    await applied(rig.store, close_commit())
+    await eventually(lambda: not hot_segments(rig), rig.let_pass)
+    taken = {item["sk"]["S"] for item in rig.items(f"SEG#{1:016x}")}
+    back = [item for item in hot if item["sk"]["S"] not in taken]
+    assert back
+    for item in back:
+        rig.client.put_item(TableName=rig.config.table, Item=item)
+    await rig.reopen()
+    assert await read_all(rig.store, 700) == data
+    await rig.store.rotate(NAME)
+    assert await read_all(rig.store, 700) == data
+
+
+async def test_a_deleted_stream_leaves_nothing_but_a_tombstone(rig: DynamoDbRig) -> None:
+    """Segments, objects, payloads and producers are collected."""
+    await fill(rig)
+    await applied(rig.store, delete_commit())
+    await eventually(lambda: not objects(rig) and not rig.items(f"PAYLOAD#{NAME}"), rig.let_pass)
+    await eventually(lambda: not rig.items(f"SEG#{1:016x}"), rig.let_pass)
+    [tombstone] = rig.client.scan(TableName=rig.config.table)["Items"]
+    assert set(tombstone) == {"pk", "sk", "f", "t", "by", "ei"}
+
+
+async def test_only_what_cannot_be_used_again_is_given_to_ttl(rig: DynamoDbRig) -> None:
+    """A sliding deadline moves, so DynamoDB must not act on it."""
+    lifetimes = {"eternal": None, "sliding": SlidingTtl(60), "fixed": ExpiresAt(START_MS + 60_000, "x")}
+    for number, (name, lifetime) in enumerate(lifetimes.items(), 1):
+        await applied(rig.store, create_commit(incarnation=number, lifetime=lifetime), StreamName(name))
+    found = {item["pk"]["S"]: item.get("t") for item in rig.client.scan(TableName=rig.config.table)["Items"]}
+    assert found == {"S#eternal": None, "S#sliding": None, "S#fixed": {"N": str(START_MS // 1_000 + 60 + 86_400)}}
+
+
+async def test_a_reader_hears_of_another_process(rig: DynamoDbRig) -> None:
+    """Any number of readers wait with one poller; bytes, and then the end of the stream."""
+    seen = await applied(rig.store, create_commit())
+    assert seen is not None
+    other = DynamoDbStore(rig.config, rig.still.own_world())
+    for news in (append_commit(b"x"), plan_delete(START_MS)):
+        waiting = [asyncio.create_task(rig.store.wait(NAME, seen, 10)) for _ in range(3)]
+        await eventually(lambda: rig.store._waiters.count == 3, rig.let_pass)
+        assert len(rig.store._poller._tasks) == 1
+        expected = await applied(other, news)
+        assert await asyncio.gather(*waiting) == [expected] * 3
+        seen = expected or seen
+    await other.close()
+
+
+def client_error(code: str, status: int = 400, reasons: tuple[str, ...] = ()) -> ClientError:
+    """An error as a service tells it."""
+    response: dict[str, Any] = {"Error": {"Code": code, "Message": "m"}}
+    response["ResponseMetadata"] = {"HTTPStatusCode": status}
+    response["CancellationReasons"] = [{"Code": reason} for reason in reasons]
+    return ClientError(response, "UpdateItem")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (client_error("ThrottlingException"), StoreUnavailable),
+        (client_error("ProvisionedThroughputExceededException"), StoreUnavailable),
+        (client_error("TransactionCanceledException", reasons=("None", "TransactionConflict")), StoreUnavailable),
+        (client_error("AccessDeniedException"), StoreUnavailable),
+        (client_error("ResourceNotFoundException"), StoreUnavailable),
+        (EndpointConnectionError(endpoint_url="http://x"), StoreUnavailable),
+        (ConnectTimeoutError(endpoint_url="http://x"), StoreUnavailable),
+        (ReadTimeoutError(endpoint_url="http://x"), StoreUncertain),
+        (client_error("InternalServerError", 500), StoreUncertain),
+        (client_error("ValidationException"), ClientError),
+        (client_error("TransactionCanceledException", reasons=("ValidationError",)), ClientError),
+    ],
+    ids=str,
+)
+async def test_a_writer_is_told_what_an_error_means(
+    rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch, error: Exception, told: type[Exception]
+) -> None:
+    """Nothing was written, nobody knows, or our own mistake."""
+
+    def failing(**_: object) -> None:
+        raise error
+
+    await applied(rig.store, create_commit())
+    monkeypatch.setattr(rig.store._aws.writes, "update_item", failing)
+    with pytest.raises(told):
+        await rig.store.apply(NAME, append_commit())
+
+
+async def test_missing_bytes_are_damage_of_that_stream_alone(rig: DynamoDbRig) -> None:
+    """A clear error, however often it is read."""
+    await fill(rig)
+    await applied(rig.store, close_commit())
+    await eventually(lambda: not hot_segments(rig), rig.let_pass)
+    bucket = boto3.resource("s3", region_name=REGION).Bucket(rig.config.bucket)
+    bucket.objects.all().delete()
+    await rig.reopen()
+    for _ in range(2):
+        with pytest.raises(StorageDamaged):
+            await read_all(rig.store)
+    await applied(rig.store, create_commit(incarnation=2), StreamName("fine"))
