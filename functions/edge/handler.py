@@ -9,6 +9,7 @@ from mangum import Mangum
 from mangum.types import LambdaContext
 
 from fluvial.bootstrap import build_application
+from fluvial.fanout.feed import FeedBacklog
 from fluvial.function_logs import function_logger
 from fluvial.opening import function_store
 from fluvial.settings import settings_from_environment
@@ -19,7 +20,7 @@ from fluvial.world import World
 logger, tracer, metrics = function_logger("edge"), Tracer(service="edge"), Metrics(service="edge")
 settings, world = settings_from_environment(os.environ), World()
 store = function_store(settings, world)
-application = build_application(settings, store, world, SseDelivery.BUFFERED)
+application = build_application(settings, store, world, FeedBacklog(store), SseDelivery.BUFFERED)
 gateway = Mangum(application, lifespan="off", custom_handlers=[RestProxyEvent])
 
 

@@ -4,6 +4,8 @@ from functools import cached_property
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fluvial.fanout.estuaries import Estuaries
+from fluvial.fanout.publishing import Backlog, Publisher
 from fluvial.settings import Settings
 from fluvial.stores.contract import Store
 from fluvial.transports.asgi import STREAM_ROOT_BYTES, StreamsApp
@@ -23,7 +25,8 @@ class Application:
         """What is not a stream; made when it is asked for, because FastAPI takes longer to import than all else."""
         from fluvial.transports.admin import admin_app  # noqa: PLC0415
 
-        return admin_app(self.live, self.streams.store)
+        estuaries = Estuaries(self.streams.store, self.streams.world, self.streams.publisher)
+        return admin_app(self.live, self.streams.store, estuaries)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams go the short way; all else goes to the framework."""
@@ -36,9 +39,13 @@ class Application:
 
 
 def build_application(
-    settings: Settings, store: Store, world: World, sse: SseDelivery = SseDelivery.STREAMED
+    settings: Settings, store: Store, world: World, backlog: Backlog, sse: SseDelivery = SseDelivery.STREAMED
 ) -> Application:
-    """The application over an open store; `sse` tells whether what it sends leaves at once."""
+    """The application over an open store; `sse` tells whether what it sends leaves at once.
+
+    `backlog` takes the deliveries that no publisher waits for.
+    """
     limits = LiveLimits(settings.long_poll_timeout, settings.sse_max_age, settings.max_live_reads, sse)
     live = LiveReads(store, world, limits)
-    return Application(StreamsApp(store, world, live, settings.max_body), live)
+    publisher = Publisher(store, world, backlog)
+    return Application(StreamsApp(store, world, live, publisher, settings.max_body), live)

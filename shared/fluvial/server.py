@@ -13,8 +13,10 @@ import uvicorn
 
 from fluvial.bootstrap import Application, build_application
 from fluvial.core.errors import StartupRefused
+from fluvial.fanout.working import DeliveryWorker
 from fluvial.opening import open_store
 from fluvial.settings import Settings
+from fluvial.stores.contract import KeepsUndelivered
 from fluvial.transports.http_protocol import IDLE_S, BoundedHttpProtocol
 from fluvial.world import World
 
@@ -90,14 +92,17 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     world = World()
     with contextlib.closing(listening_socket(settings.host, settings.port)) as listener:
         store = await open_store(settings, world)
+        worker = DeliveryWorker(store, store.undelivered if isinstance(store, KeepsUndelivered) else None)
         try:
-            application = build_application(settings, store, world)
+            application = build_application(settings, store, world, worker)
+            worker.start(application.streams.publisher)
             assert application.admin is not None, "it is made before the first request waits for it"
             server = _Server(_uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             announce(f"http://{host}:{listener.getsockname()[1]}")
             await server.serve(sockets=[listener])
         finally:
+            await worker.stop()
             await store.close()
     log.info("stopped")
 

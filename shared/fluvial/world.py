@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
+from fluvial.core.followers import SUBSCRIPTION_ID_BYTES, SubscriptionId
 from fluvial.core.head import INCARNATION_BITS, Incarnation
 
 
@@ -22,6 +23,10 @@ def _random_commit_id() -> CommitId:
     return CommitId(secrets.token_bytes(COMMIT_ID_BYTES))
 
 
+def _random_subscription_id() -> SubscriptionId:
+    return SubscriptionId(secrets.token_bytes(SUBSCRIPTION_ID_BYTES))
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What is asked of the world outside: nothing else in the package reads a clock or rolls a die."""
@@ -29,4 +34,5 @@ class World:
     now_ms: Callable[[], int] = _wall_clock_ms
     new_incarnation: Callable[[], Incarnation] = _random_incarnation
     new_commit_id: Callable[[], CommitId] = _random_commit_id
+    new_subscription_id: Callable[[], SubscriptionId] = _random_subscription_id
     jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads out reconnects and cursors

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "core": {"core"},
     "stores": {"core", "stores", "world"},
     "operations": {"core", "stores", "operations", "world"},
-    "transports": {"core", "stores", "operations", "transports", "world"},
+    "fanout": {"core", "stores", "fanout", "world"},
+    "transports": {"core", "stores", "operations", "fanout", "transports", "world"},
 }
 
 #: And of everybody else's packages.
@@ -26,6 +27,7 @@ MAY_DEPEND_ON = {
     "core": {"msgspec"},
     "stores": {"msgspec", "cachetools", "boto3", "botocore"},
     "operations": set[str](),
+    "fanout": {"cachetools"},
     "transports": {
         "cachetools",
         "starlette",

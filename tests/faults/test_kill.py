@@ -3,6 +3,7 @@
 Each writer has a stream of its own and shares another with all the writers; it retries what was not answered with
 the same producer headers until it is, so every batch must be there exactly once, in its writer's order. A writer
 without producer headers does not retry: what it was told is there must be there, at the offset that it was told.
+Estuaries that follow the shared stream end up with all that it has, though nobody publishes after the last kill.
 """
 
 import random
@@ -20,7 +21,8 @@ from tests.support.servers import RunningServer, start_server
 TEXT = {"Content-Type": "text/plain"}
 WRITERS = 6
 ROUNDS = 8
-SHARED = "/v1/stream/shared"
+SHARED = "/v1/stream/p/shared"
+FOLLOWERS = [f"follower-{number}" for number in range(5)]
 
 
 @dataclass
@@ -113,6 +115,9 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(tmp_path: Path) -> 
     plain = PlainWriter(cluster)
     for path in (SHARED, plain.path, *(f"/v1/stream/{writer.name}" for writer in writers)):
         assert httpx.put(cluster.server.url + path, headers=TEXT).status_code == 201
+    for estuary in FOLLOWERS:
+        url = cluster.server.url + SHARED.replace("/v1/stream/", "/v1/estuary/subscribe/")
+        assert httpx.post(url, json={"estuaryId": estuary}).status_code == 201
     threads = [Thread(target=run) for run in (plain.run, *(writer.run for writer in writers))]
     for thread in threads:
         thread.start()
@@ -131,8 +136,20 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(tmp_path: Path) -> 
     cluster.server = start_server(folder)
     try:
         check_history(cluster.server.url, writers, plain)
+        for estuary in FOLLOWERS:
+            check_follower(cluster.server.url, f"/v1/stream/p/{estuary}")
     finally:
         cluster.server.kill()
+
+
+def check_follower(url: str, path: str) -> None:
+    """A follower comes to have what the shared stream has, byte by byte."""
+    expected, data, offset = read_all(url, SHARED), "", "-1"
+    while len(data) < len(expected):
+        page = httpx.get(url + path, params={"offset": offset, "live": "long-poll"}, timeout=30)
+        assert page.status_code == 200, "nothing more came"
+        data, offset = data + page.text, page.headers["stream-next-offset"]
+    assert data == expected
 
 
 def check_database(folder: Path) -> None:

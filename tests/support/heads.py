@@ -4,9 +4,13 @@ from hypothesis import strategies as st
 
 from fluvial.core.commit import (
     Absent,
+    CursorAt,
+    DeliveredBefore,
     EpochBeginsAtZero,
     Expired,
+    FollowsNot,
     HasMediaType,
+    IsEstuary,
     Live,
     NoGap,
     NotDuplicate,
@@ -15,12 +19,22 @@ from fluvial.core.commit import (
     Requirement,
     RoomAtTail,
     RoomForProducer,
+    RoomForSource,
     SameLife,
     SeqAfter,
 )
-from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, ProducerState, Span
+from fluvial.core.head import (
+    EstuaryMode,
+    Head,
+    Incarnation,
+    Origin,
+    ProducerStamp,
+    ProducerState,
+    SourcePosition,
+    Span,
+)
 from fluvial.core.lifetime import ExpiresAt, Lifetime, SlidingTtl
-from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX
+from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
 from fluvial.core.names import StreamName
 
 NOW_MS = 1_800_000_000_000
@@ -33,6 +47,11 @@ _types = st.sampled_from(["text/plain", "application/json", "text/plain; charset
 _stamps = st.builds(ProducerStamp, st.sampled_from(PRODUCER_IDS), _small, _small)
 _seqs = st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), min_size=1, max_size=3)
 _spans = st.lists(st.builds(Span, _incarnations, st.just(0), st.just(3)), max_size=2).map(tuple)
+_sources = st.sampled_from([StreamName("a/b"), StreamName("a.b[0]#")])
+_cursors = st.builds(SourcePosition, _incarnations, _small)
+_full_estuary = {
+    StreamName(f"s/{number}"): SourcePosition(Incarnation(1), 0) for number in range(SOURCES_PER_ESTUARY_MAX)
+}
 _origins = st.builds(Origin, st.just(StreamName("a/b")), _incarnations, _small, _small, _small, st.booleans())
 
 
@@ -49,6 +68,8 @@ def heads(draw: st.DrawFn) -> Head:
         live_until_ms = lifetime.at_ms
     producers = draw(st.dictionaries(st.sampled_from(PRODUCER_IDS), st.builds(ProducerState, _small, _small)))
     closed, origin = draw(st.booleans()), draw(st.none() | _origins)
+    estuary = draw(st.none() | st.sampled_from(EstuaryMode))
+    cursors = st.dictionaries(_sources, _cursors) | st.just(_full_estuary)
     full = st.sampled_from([PRODUCERS_PER_STREAM_MAX - 1, PRODUCERS_PER_STREAM_MAX])
     return Head(
         incarnation=draw(_incarnations),
@@ -65,6 +86,9 @@ def heads(draw: st.DrawFn) -> Head:
         soft_deleted=draw(st.booleans()),
         origin=origin,
         lineage=draw(_spans) if origin else (),
+        estuary=estuary,
+        cursors=draw(cursors) if estuary else {},
+        delivered=draw(st.none() | _small),
     )
 
 
@@ -82,4 +106,9 @@ requirements: st.SearchStrategy[Requirement] = st.one_of(
     st.builds(RoomForProducer, st.sampled_from(PRODUCER_IDS)),
     st.builds(SeqAfter, _seqs),
     st.builds(RoomAtTail, st.integers(1, 2)),
+    st.builds(IsEstuary),
+    st.builds(FollowsNot, _sources, _incarnations),
+    st.builds(RoomForSource, _sources),
+    st.builds(CursorAt, _sources, _cursors),
+    st.builds(DeliveredBefore, _small),
 )

@@ -61,7 +61,8 @@ class MemoryRig:
         """Memory has no other side."""
 
     async def let_pass(self) -> None:
-        """Nothing goes on in the background."""
+        """Let other tasks run."""
+        await asyncio.sleep(0)
 
     def raw_bytes(self, incarnation: Incarnation) -> bytes:
         """The log's batches."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final, NewType
 
 from fluvial.core.content_type import media_type
-from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, ProducerState, life_of
-from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX
+from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, ProducerState, SourcePosition, life_of
+from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
 from fluvial.core.names import StreamName
 
 #: What one commit's batch is known by, where a store may have to find out whether it landed: random bytes.
@@ -166,6 +166,64 @@ class RoomAtTail:
         return head is not None and head.tail + self.byte_count <= POSITION_MAX
 
 
+@dataclass(frozen=True, slots=True)
+class IsEstuary:
+    """Other streams may flow into the stream."""
+
+    def holds(self, head: Head | None) -> bool:
+        """True for what was created as an estuary."""
+        return head is not None and head.estuary is not None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowsNot:
+    """The estuary does not follow this life of the source yet."""
+
+    source: StreamName
+    incarnation: Incarnation
+
+    def holds(self, head: Head | None) -> bool:
+        """True also when it follows a former life of the source's name."""
+        if head is None:
+            return False
+        cursor = head.cursors.get(self.source)
+        return cursor is None or cursor.incarnation != self.incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class RoomForSource:
+    """The estuary follows the source, or can follow one more."""
+
+    source: StreamName
+
+    def holds(self, head: Head | None) -> bool:
+        """False for a new source of an estuary that has SOURCES_PER_ESTUARY_MAX."""
+        return head is not None and (self.source in head.cursors or len(head.cursors) < SOURCES_PER_ESTUARY_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class CursorAt:
+    """The estuary has been filled from the source exactly so far."""
+
+    source: StreamName
+    at: SourcePosition
+
+    def holds(self, head: Head | None) -> bool:
+        """False when another delivery has been faster, or the source is not followed any more."""
+        return head is not None and head.cursors.get(self.source) == self.at
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredBefore:
+    """The stream's followers were not known to have everything up to this position."""
+
+    position: int
+
+    def holds(self, head: Head | None) -> bool:
+        """False for old news."""
+        return head is not None and head.delivered is not None and head.delivered < self.position
+
+
 Requirement = (
     Live
     | Absent
@@ -180,6 +238,11 @@ Requirement = (
     | RoomForProducer
     | SeqAfter
     | RoomAtTail
+    | IsEstuary
+    | FollowsNot
+    | RoomForSource
+    | CursorAt
+    | DeliveredBefore
 )
 
 
@@ -230,7 +293,38 @@ class End:
     """The life ends; while forks refer to it, it is only hidden. Sources that nobody needs any more end too."""
 
 
-Effect = Begin | AddBatch | CloseStream | MoveProducer | SetStreamSeq | Renew | End
+@dataclass(frozen=True, slots=True)
+class GainFollowers:
+    """From now on the stream is followed; what it has already is nobody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetDelivered:
+    """All followers have everything up to this position."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCursor:
+    """The estuary has been filled from the source up to here; None: it follows it no more."""
+
+    source: StreamName
+    to: SourcePosition | None
+
+
+Effect = (
+    Begin
+    | AddBatch
+    | CloseStream
+    | MoveProducer
+    | SetStreamSeq
+    | Renew
+    | End
+    | GainFollowers
+    | SetDelivered
+    | MoveCursor
+)
 
 
 @dataclass(frozen=True, slots=True)

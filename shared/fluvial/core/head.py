@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Final, NewType
 
 import msgspec
@@ -57,6 +57,21 @@ class Origin:
     inherits_lifetime: bool
 
 
+class EstuaryMode(StrEnum):
+    """How an estuary keeps what flows into it."""
+
+    RAW = "raw"  # the sources' bytes, which are all of the estuary's content type
+    ENVELOPE = "envelope"  # one JSON message for each message of a source, which says where it comes from
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePosition:
+    """How far into one life of a source an estuary has been filled."""
+
+    incarnation: Incarnation
+    position: int
+
+
 class Life(Enum):
     """What a client sees of a name."""
 
@@ -72,6 +87,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     `tail` is the position after the last byte; what lies before `own_start` belongs to the ancestors in
     `lineage`. `producers` holds at least the producers that the commit at hand names, `producer_count` counts all.
+    An `estuary` is a stream that others flow into, `cursors` tells how far each has come. `delivered` is None for a
+    stream that nobody follows, else the position up to which all its followers have everything.
     """
 
     incarnation: Incarnation
@@ -88,6 +105,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     soft_deleted: bool = False
     origin: Origin | None = None
     lineage: tuple[Span, ...] = ()
+    estuary: EstuaryMode | None = None
+    cursors: Mapping[StreamName, SourcePosition] = msgspec.field(default_factory=dict)
+    delivered: int | None = None
 
     @property
     def own_start(self) -> int:

@@ -43,6 +43,16 @@ EVENT_BYTES_MAX: Final = 65_536
 #: Producers are kept as long as the stream (spec 5.2.1, Producer State Cleanup), so they are counted.
 PRODUCERS_PER_STREAM_MAX: Final = 100_000
 
+#: An estuary's cursors are kept in its head, each with the name of its source, and a head is billed whole.
+SOURCES_PER_ESTUARY_MAX: Final = 64
+
+#: Followers that are delivered to before the publisher is answered; more than these wait in a queue.
+INLINE_SUBSCRIBERS_MAX: Final = 200
+
+#: An estuary that nobody uses lives for a day unless its creator says otherwise, and for 30 days at most.
+ESTUARY_TTL_S_DEFAULT: Final = 86_400
+ESTUARY_TTL_S_MAX: Final = 30 * 86_400
+
 #: A fork copies its source's lineage into its head, and its end may end every ancestor in the same step.
 FORK_DEPTH_MAX: Final = 64
 

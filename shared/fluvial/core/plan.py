@@ -9,12 +9,18 @@ from fluvial.core.commit import (
     Begin,
     CloseStream,
     Commit,
+    CursorAt,
+    DeliveredBefore,
     Effect,
     End,
     EpochBeginsAtZero,
     Expired,
+    FollowsNot,
+    GainFollowers,
     HasMediaType,
+    IsEstuary,
     Live,
+    MoveCursor,
     MoveProducer,
     NoGap,
     NotDuplicate,
@@ -24,17 +30,28 @@ from fluvial.core.commit import (
     Requirement,
     RoomAtTail,
     RoomForProducer,
+    RoomForSource,
     SameLife,
     SeqAfter,
+    SetDelivered,
     SetStreamSeq,
     SourceLink,
 )
-from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
+from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, JSON_MEDIA_TYPE, is_json, media_type
 from fluvial.core.errors import ErrorCode, RefusedRequest
-from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, lineage_of_fork
+from fluvial.core.head import (
+    EstuaryMode,
+    Head,
+    Incarnation,
+    Origin,
+    ProducerStamp,
+    SourcePosition,
+    lineage_of_fork,
+)
 from fluvial.core.json_mode import EmptyArray, message_ends, stored_messages
-from fluvial.core.lifetime import first_deadline_ms
+from fluvial.core.lifetime import SlidingTtl, first_deadline_ms
 from fluvial.core.limits import FORK_DEPTH_MAX, POSITION_MAX
+from fluvial.core.names import StreamName
 
 OPEN = Open()
 END = End()
@@ -183,6 +200,58 @@ def plan_expiry(now_ms: int) -> Commit:
 def plan_renewal(now_ms: int) -> Commit:
     """Move a sliding deadline because the stream was read (spec 5.1, Stream-TTL)."""
     return Commit((Live(now_ms),), (Renew(now_ms),))
+
+
+@dataclass(frozen=True, slots=True)
+class Estuary:
+    """What an estuary is created as; `content_type` is of raw ones, an envelope is JSON."""
+
+    mode: EstuaryMode
+    content_type: str
+    ttl_seconds: int
+
+
+def plan_estuary(estuary: Estuary, incarnation: Incarnation, now_ms: int) -> Commit:
+    """An empty estuary. Its sliding deadline moves when it is read or touched, not when something flows into it."""
+    lifetime = SlidingTtl(estuary.ttl_seconds)
+    head = Head(
+        incarnation=incarnation,
+        content_type=JSON_MEDIA_TYPE if estuary.mode is EstuaryMode.ENVELOPE else estuary.content_type,
+        lifetime=lifetime,
+        live_until_ms=first_deadline_ms(lifetime, now_ms),
+        estuary=estuary.mode,
+    )
+    return Commit((Absent(now_ms),), (Begin(head),))
+
+
+def plan_gaining_followers(source: Head, now_ms: int) -> Commit:
+    """Mark a stream as one whose appends are delivered."""
+    return Commit((Live(now_ms), SameLife(source.incarnation)), (GainFollowers(),))
+
+
+def plan_following(name: StreamName, source: Head, mode: EstuaryMode, now_ms: int) -> Commit:
+    """Let an estuary follow a source from the source's tail on; a raw one only when their content types agree."""
+    requires: list[Requirement] = [Live(now_ms), IsEstuary(), FollowsNot(name, source.incarnation)]
+    requires.append(RoomForSource(name))
+    if mode is EstuaryMode.RAW:
+        requires.append(HasMediaType(media_type(source.content_type)))
+    return Commit(tuple(requires), (MoveCursor(name, SourcePosition(source.incarnation, source.tail)), Renew(now_ms)))
+
+
+def plan_unfollowing(name: StreamName, now_ms: int) -> Commit:
+    """Let an estuary follow a source no more."""
+    return Commit((Live(now_ms), IsEstuary()), (MoveCursor(name, None), Renew(now_ms)))
+
+
+def plan_delivery(name: StreamName, at: SourcePosition, to: SourcePosition, data: bytes, now_ms: int) -> Commit:
+    """Replicate a source's bytes [at, to) into an estuary, as `data`, and move the cursor in the same step."""
+    requires = (Live(now_ms), OPEN, CursorAt(name, at), RoomAtTail(len(data)))
+    return Commit(requires, (AddBatch(data), MoveCursor(name, to)))
+
+
+def plan_delivered(source: Head) -> Commit:
+    """Note that all followers of a stream have everything up to the tail that `source` tells."""
+    return Commit((SameLife(source.incarnation), DeliveredBefore(source.tail)), (SetDelivered(source.tail),))
 
 
 assert POSITION_MAX < 2**63, "a position must fit a database's integer"

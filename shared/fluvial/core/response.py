@@ -30,6 +30,7 @@ Header = tuple[bytes, bytes]
 _EXPOSED: Final = (
     b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
     b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
+    b"Stream-Fanout-Count, Stream-Fanout-Successes, Stream-Fanout-Failures, Stream-Fanout-Mode, "
     b"ETag, Location, Retry-After"
 )
 
@@ -101,10 +102,11 @@ def store_error_response(error: StoreError) -> Response:
 
 def not_live_response(head: Head | None, now_ms: int) -> Response:
     """404 for what is not there, 410 for what is only kept for its forks."""
-    return _refusal_response(not_live(head, now_ms))
+    return refusal_response(not_live(head, now_ms))
 
 
-def _refusal_response(refusal: Refusal) -> Response:
+def refusal_response(refusal: Refusal) -> Response:
+    """The answer to what would be refused again."""
     fields = ((name.encode(), value.encode()) for name, value in refusal.fields)
     return error_response(refusal.status, refusal.code, refusal.message, *fields)
 
@@ -125,7 +127,7 @@ def append_response(command: Append | Close, outcome: Outcome) -> Response:
     """The answer to a POST (spec 5.2, 5.2.1, 5.3)."""
     answer = append_answer(command, outcome)
     if isinstance(answer, Refusal):
-        return _refusal_response(answer)
+        return refusal_response(answer)
     offset, closed = next_offset_header(answer.head.tail), _closed_headers(answer.head)
     if command.producer is None or answer.producer_seq is None:
         return _empty_response(204, offset, *closed)

@@ -18,8 +18,11 @@ from fluvial.core.commit import (
     Commit,
     Effect,
     End,
+    GainFollowers,
+    MoveCursor,
     MoveProducer,
     Renew,
+    SetDelivered,
     SetStreamSeq,
     Unmet,
     first_unmet,
@@ -90,7 +93,7 @@ def _take_effect(
             case AddBatch(data):
                 assert head is not None, "only a stream that exists takes a batch"
                 change.batch = Batch(head.incarnation, head.tail, head.tail + len(data), data)
-            case CloseStream() | MoveProducer() | SetStreamSeq() | Renew():
+            case _:
                 pass
     assert head is not None, "only a stream that exists can change"
     return replace(head, **_changed_fields(head, effects))
@@ -117,9 +120,22 @@ def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
                 fields["stream_seq"] = stream_seq
             case CloseStream(by):
                 fields["closed"], fields["closed_by"] = True, by
+            case GainFollowers() | SetDelivered() | MoveCursor():
+                fields |= _fields_of_following(head, effect)
             case Begin() | End():
                 pass
     return fields
+
+
+def _fields_of_following(head: Head, effect: GainFollowers | SetDelivered | MoveCursor) -> dict[str, Any]:
+    match effect:
+        case GainFollowers():
+            return {"delivered": head.tail if head.delivered is None else head.delivered}
+        case SetDelivered(position):
+            return {"delivered": position}
+        case MoveCursor(source, to):
+            others = {name: cursor for name, cursor in head.cursors.items() if name != source}
+            return {"cursors": others if to is None else {**others, source: to}}
 
 
 def _end_life(name: StreamName, head: Head, head_of: HeadOf, change: Transition) -> None:

@@ -1,11 +1,21 @@
 """The contract of every store. Its suite is tests/contract; what is promised here is tested there."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fluvial.core.commit import Commit, Outcome
-from fluvial.core.head import Head
+from fluvial.core.followers import Follower
+from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
+
+
+@runtime_checkable
+class KeepsUndelivered(Protocol):
+    """A store that knows by itself which streams' followers lack something; elsewhere a change feed tells it."""
+
+    async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
+        """Names after a name, in order, of streams that have been delivered less far than their tail."""
+        ...
 
 
 class Store(Protocol):
@@ -50,6 +60,28 @@ class Store(Protocol):
         At most `count_max`, and all of them when there are fewer. Deleted streams are not among them; those that have
         expired may be, until they are collected. A stream that has just begun or ended may take a moment to show.
         """
+        ...
+
+    async def add_follower(self, source: Incarnation, follower: Follower) -> None:
+        """List an estuary among a life's followers, in the place of its former subscription if it has one.
+
+        It goes with the life. Raises StoreUnavailable, StoreUncertain; it may be sent again.
+        """
+        ...
+
+    async def remove_follower(self, source: Incarnation, follower: Follower) -> None:
+        """Take an estuary off the list, if it is still there by this subscription. Raises as `add_follower`."""
+        ...
+
+    async def followers(self, source: Incarnation, after: str, count_max: int) -> list[Follower]:
+        """The followers of a life that come after an estuary's name, in order; at most `count_max`.
+
+        Whoever was added before the call is among them. Raises StoreUnavailable.
+        """
+        ...
+
+    async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
+        """One follower of a life. Raises StoreUnavailable."""
         ...
 
     async def close(self) -> None:

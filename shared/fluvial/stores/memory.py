@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fluvial.core.commit import Commit, Outcome, Unmet
 from fluvial.core.errors import OffsetNotIssued, StreamVanished
+from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation, spans_of
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
@@ -28,6 +29,7 @@ class MemoryStore:
         """No stream."""
         self._heads: dict[StreamName, Head] = {}
         self._logs: dict[Incarnation, _Log] = {}
+        self._followers: dict[Incarnation, dict[StreamName, Follower]] = {}
         self._waiters = Waiters()
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
@@ -43,6 +45,7 @@ class MemoryStore:
             log.batches.append(change.batch.data)
         for incarnation in change.dropped:
             self._logs.pop(incarnation, None)
+            self._followers.pop(incarnation, None)
         for changed, head in change.heads.items():
             before = self._heads.get(changed)
             if head is None:
@@ -90,6 +93,31 @@ class MemoryStore:
         """See Store.names."""
         shown = (name for name, head in self._heads.items() if not head.soft_deleted)
         return sorted(name for name in shown if name.startswith(prefix) and name > after)[:count_max]
+
+    async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
+        """See KeepsUndelivered.undelivered."""
+        heads = self._heads.items()
+        behind = (name for name, head in heads if head.delivered is not None and head.delivered < head.tail)
+        return sorted(name for name in behind if name > after)[:count_max]
+
+    async def add_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.add_follower."""
+        if any(head.incarnation == source for head in self._heads.values()):
+            self._followers.setdefault(source, {})[follower.estuary] = follower
+
+    async def remove_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.remove_follower."""
+        if await self.follower(source, follower.estuary) == follower:
+            del self._followers[source][follower.estuary]
+
+    async def followers(self, source: Incarnation, after: str, count_max: int) -> list[Follower]:
+        """See Store.followers."""
+        listed = self._followers.get(source, {})
+        return [listed[name] for name in sorted(listed) if name > after][:count_max]
+
+    async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
+        """See Store.follower."""
+        return self._followers.get(source, {}).get(estuary)
 
     async def close(self) -> None:
         """See Store.close: there is nothing to let go of."""

@@ -9,10 +9,19 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from starlette.exceptions import HTTPException
 
-from fluvial.core.errors import ErrorCode, StoreError
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.limits import STREAM_NAME_BYTES_MAX
-from fluvial.core.response import NO_STORE, SECURITY_HEADERS, Header, error_response, store_error_response
+from fluvial.core.response import (
+    NO_STORE,
+    SECURITY_HEADERS,
+    Header,
+    error_response,
+    refused_response,
+    store_error_response,
+)
+from fluvial.fanout.estuaries import Estuaries
 from fluvial.stores.contract import Store
+from fluvial.transports.estuary_routes import estuary_routes
 from fluvial.transports.live import LiveReads
 
 _LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls and SSE connections that are open.")
@@ -22,9 +31,10 @@ _LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls and SSE connections
 NAMES_MAX: Final = 1_000
 
 
-def admin_app(live: LiveReads, store: Store) -> FastAPI:
+def admin_app(live: LiveReads, store: Store, estuaries: Estuaries) -> FastAPI:
     """The application behind every path that is not a stream's."""
     app = FastAPI(title="Fluvial", openapi_url=None)
+    app.include_router(estuary_routes(estuaries))
     _LIVE_READS.set_function(lambda: live.count)
 
     @app.get("/health")
@@ -54,11 +64,18 @@ def admin_app(live: LiveReads, store: Store) -> FastAPI:
         answer = store_error_response(exc)
         return Response(answer.body, answer.status, _text(answer.headers))
 
+    @app.exception_handler(RefusedRequest)
+    async def wrong(_request: Request, exc: RefusedRequest) -> Response:
+        """A request that is wrong in itself, as on a stream's path."""
+        answer = refused_response(exc)
+        return Response(answer.body, answer.status, _text(answer.headers))
+
     @app.exception_handler(RequestValidationError)
     async def malformed(_request: Request, exc: RequestValidationError) -> Response:
         """A query that cannot be."""
-        [*_, name], reason = exc.errors()[0]["loc"], exc.errors()[0]["msg"]
-        answer = error_response(400, ErrorCode.MALFORMED_QUERY, f"{name}: {reason}")
+        [place, *_, name], reason = exc.errors()[0]["loc"], exc.errors()[0]["msg"]
+        code = ErrorCode.MALFORMED_REQUEST if place == "body" else ErrorCode.MALFORMED_QUERY
+        answer = error_response(400, code, f"{name}: {reason}")
         return Response(answer.body, answer.status, _text(answer.headers))
 
     @app.exception_handler(HTTPException)

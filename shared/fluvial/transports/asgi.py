@@ -12,8 +12,8 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from fluvial.core.command import Append, Delete
-from fluvial.core.commit import Unmet
+from fluvial.core.command import Append, Close, Delete
+from fluvial.core.commit import Applied, Outcome, Unmet
 from fluvial.core.content_type import is_text
 from fluvial.core.cursor import next_cursor
 from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest, StoreError, StreamVanished
@@ -47,6 +47,8 @@ from fluvial.core.response import (
     store_error_response,
     tail_response,
 )
+from fluvial.fanout.delivering import Source
+from fluvial.fanout.publishing import FanOutReport, Publisher
 from fluvial.operations.creating import create
 from fluvial.operations.reading import page_at, position_in, used_head
 from fluvial.stores.contract import Store
@@ -90,6 +92,7 @@ class StreamsApp:
     store: Store
     world: World
     live: LiveReads
+    publisher: Publisher
     body_bytes_max: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +133,23 @@ class StreamsApp:
         command = parse_append(name, headers, body)
         now_ms = self.world.now_ms()
         commit = plan_append(command, now_ms) if isinstance(command, Append) else plan_close(command, now_ms)
-        return append_response(command, await self.store.apply(name, commit))
+        outcome = await self.store.apply(name, commit)
+        response = append_response(command, outcome)
+        if outcome.head is not None and outcome.head.delivered is not None:
+            response.headers.extend(await self._published(command, outcome))
+        return response
+
+    async def _published(self, command: Append | Close, outcome: Outcome) -> list[Header]:
+        """Deliver what was appended; so does a retry of what was appended but perhaps not delivered."""
+        head = outcome.head
+        assert head is not None, "what is followed has a head"
+        before = None
+        if isinstance(outcome, Applied):
+            before = head.tail - (len(command.data) if isinstance(command, Append) else 0)
+        elif head.delivered == head.tail or life_of(head, self.world.now_ms()) is not Life.LIVE:
+            return []
+        report = await self.publisher.publish(Source(command.name, head), before)
+        return [] if report is None else fan_out_headers(report)
 
     async def create(self, scope: Scope, receive: Receive, _send: Send) -> Response:
         """PUT: create or confirm, perhaps as a fork."""
@@ -253,6 +272,16 @@ def _name_and_headers(scope: Scope) -> tuple[StreamName, Headers]:
 @lru_cache(maxsize=4_096)
 def _name(path: bytes) -> StreamName:
     return parse_name(path[len(STREAM_ROOT_BYTES) :].decode("latin-1"))
+
+
+def fan_out_headers(report: FanOutReport) -> list[Header]:
+    """What became of an append's deliveries, as far as its publisher has waited for them."""
+    return [
+        (b"stream-fanout-count", b"%d" % report.count),
+        (b"stream-fanout-successes", b"%d" % report.successes),
+        (b"stream-fanout-failures", b"%d" % report.failures),
+        (b"stream-fanout-mode", report.mode.value.encode()),
+    ]
 
 
 Handle = Callable[[StreamsApp, Scope, Receive, Send], Awaitable[Response | None]]

@@ -6,6 +6,7 @@ Every item has the keys `pk` and `sk`. By partition key:
     SEG#<incarnation>         `<end position>`: a segment of the life, hot (with its bytes) or cold (in S3)
     PAYLOAD#<name>            `<commit id>`: the bytes of one batch that was too large for the head
     PRODUCER#<incarnation>    `<producer id>`: a producer that the head has no room for
+    FOLLOWER#<incarnation>    `<estuary>`: an estuary that follows this life of a stream
 """
 
 from typing import Final
@@ -52,12 +53,17 @@ COLD_END: Final = "k"
 SPILLED: Final = "h"
 #: Which partition of the listing index the stream is in.
 LISTING: Final = "ls"
+#: Of an estuary: how it keeps what flows into it, and source -> [incarnation, position].
+ESTUARY: Final = "es"
+CURSORS: Final = "cu"
+#: Present once the stream was followed: up to where all its followers have everything.
+DELIVERED: Final = "dl"
 #: The commit that deleted the stream; stays with the tombstone.
 ENDED_BY: Final = "by"
 #: The life that a tombstone is of.
 ENDED_LIFE: Final = "ei"
 
-# -- segments, payloads and producers --------------------------------------------------------------------------------
+# -- segments, payloads, producers and followers ---------------------------------------------------------------------
 
 START: Final = "b"
 DATA: Final = "d"
@@ -72,6 +78,8 @@ WRITTEN_AT: Final = "at"
 OBJECT_KEY: Final = "o"
 EPOCH: Final = "e"
 SEQ: Final = "s"
+#: Which subscription a follower is there by; a later one of the same estuary is another.
+SUBSCRIPTION: Final = "id"
 
 LISTING_INDEX: Final = "listing"
 HEAD_SK: Final = "H"

@@ -5,9 +5,13 @@ from typing import Any, Final
 
 from fluvial.core.commit import (
     Absent,
+    CursorAt,
+    DeliveredBefore,
     EpochBeginsAtZero,
     Expired,
+    FollowsNot,
     HasMediaType,
+    IsEstuary,
     Live,
     NoGap,
     NotDuplicate,
@@ -16,13 +20,15 @@ from fluvial.core.commit import (
     Requirement,
     RoomAtTail,
     RoomForProducer,
+    RoomForSource,
     SameLife,
     SeqAfter,
 )
-from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX
+from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
+from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import incarnation_value
+from fluvial.stores.dynamodb.items import cursor_value, incarnation_value
 
 
 def condition_of(requires: Iterable[Requirement], expression: Expression) -> list[str]:
@@ -103,6 +109,34 @@ def _room_at_tail(requirement: RoomAtTail, e: Expression) -> str:
     return f"{e.name(a.TAIL)} <= {e.value(POSITION_MAX - requirement.byte_count)}"
 
 
+def _is_estuary(_requirement: IsEstuary, e: Expression) -> str:
+    return f"attribute_exists({e.name(a.ESTUARY)})"
+
+
+def _follows_not(requirement: FollowsNot, e: Expression) -> str:
+    cursor, incarnation = cursor_path(requirement.source, e), e.value(incarnation_value(requirement.incarnation))
+    return f"{_exists(e)} AND (attribute_not_exists({cursor}) OR {cursor}[0] <> {incarnation})"
+
+
+def _room_for_source(requirement: RoomForSource, e: Expression) -> str:
+    count, cursor = f"size({e.name(a.CURSORS)})", cursor_path(requirement.source, e)
+    has_room = f"(attribute_not_exists({e.name(a.CURSORS)}) OR {count} < {e.value(SOURCES_PER_ESTUARY_MAX)})"
+    return f"{_exists(e)} AND (attribute_exists({cursor}) OR {has_room})"
+
+
+def _cursor_at(requirement: CursorAt, e: Expression) -> str:
+    return f"{cursor_path(requirement.source, e)} = {e.value(cursor_value(requirement.at))}"
+
+
+def _delivered_before(requirement: DeliveredBefore, e: Expression) -> str:
+    return f"{e.name(a.DELIVERED)} < {e.value(requirement.position)}"
+
+
+def cursor_path(source: StreamName, e: Expression) -> str:
+    """The path of a source's entry in an estuary's head."""
+    return f"{e.name(a.CURSORS)}.{e.name(source)}"
+
+
 def producer_path(producer_id: str, e: Expression) -> str:
     """The path of a producer's entry in the head."""
     return f"{e.name(a.PRODUCERS)}.{e.name(producer_id)}"
@@ -139,4 +173,9 @@ CLAUSES: Final[Mapping[type[Requirement], Clause]] = {
     RoomForProducer: _room_for_producer,
     SeqAfter: _seq_after,
     RoomAtTail: _room_at_tail,
+    IsEstuary: _is_estuary,
+    FollowsNot: _follows_not,
+    RoomForSource: _room_for_source,
+    CursorAt: _cursor_at,
+    DeliveredBefore: _delivered_before,
 }

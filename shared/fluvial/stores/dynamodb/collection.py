@@ -4,7 +4,14 @@ from typing import Final
 
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
-from fluvial.stores.dynamodb.items import ColdSegment, Item, life_partition, producers_partition, segment_of_item
+from fluvial.stores.dynamodb.items import (
+    ColdSegment,
+    Item,
+    followers_partition,
+    life_partition,
+    producers_partition,
+    segment_of_item,
+)
 from fluvial.stores.dynamodb.lives import DroppedLife
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.table import Table
@@ -20,14 +27,15 @@ class Collector:
         self._table, self._cold, self._payloads = table, cold, payloads
 
     async def collect(self, life: DroppedLife) -> None:
-        """Delete a life's payloads, objects, segments and producers. Raises StoreUnavailable."""
+        """Delete a life's payloads, objects, segments, producers and followers. Raises StoreUnavailable."""
         await self._payloads.remove(life.name, life.buffer)
         while items := await self._table.query(life_partition(life.incarnation), limit=ITEMS_PER_STEP):
             for item in items:
                 await self._delete_segment(item)
-        while items := await self._table.query(producers_partition(life.incarnation), limit=ITEMS_PER_STEP):
-            for item in items:
-                await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]})
+        for partition in (producers_partition(life.incarnation), followers_partition(life.incarnation)):
+            while items := await self._table.query(partition, limit=ITEMS_PER_STEP):
+                for item in items:
+                    await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]})
 
     async def _delete_segment(self, item: Item) -> None:
         segment = segment_of_item(item)

@@ -9,7 +9,16 @@ import msgspec
 
 from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
 from fluvial.core.content_type import media_type
-from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, ProducerState, Span
+from fluvial.core.head import (
+    EstuaryMode,
+    Head,
+    Incarnation,
+    Origin,
+    ProducerStamp,
+    ProducerState,
+    SourcePosition,
+    Span,
+)
 from fluvial.core.lifetime import ExpiresAt, Lifetime, SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
@@ -152,6 +161,16 @@ def producer_key(incarnation: Incarnation, producer_id: str) -> Key:
     return _key(producers_partition(incarnation), producer_id)
 
 
+def followers_partition(incarnation: Incarnation) -> str:
+    """The partition of a life's followers."""
+    return f"FOLLOWER#{incarnation:016x}"
+
+
+def follower_key(incarnation: Incarnation, estuary: StreamName) -> Key:
+    """The key of one follower."""
+    return _key(followers_partition(incarnation), estuary)
+
+
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +209,11 @@ def incarnation_value(incarnation: Incarnation) -> Value:
     return {"B": incarnation.to_bytes(8, "big")}
 
 
+def cursor_value(cursor: SourcePosition) -> Value:
+    """A source's entry in an estuary's head."""
+    return {"L": [incarnation_value(cursor.incarnation), number(cursor.position)]}
+
+
 def head_item(name: StreamName, stored: HeadItem) -> Item:
     """The item of a live or hidden head."""
     head = stored.head
@@ -217,6 +241,11 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
     if head.origin is not None:
         item[a.ORIGIN] = {"B": msgspec.json.encode(head.origin)}
         item[a.LINEAGE] = {"B": msgspec.json.encode(head.lineage)}
+    if head.estuary is not None:
+        item[a.ESTUARY] = {"S": head.estuary.value}
+        item[a.CURSORS] = {"M": {source: cursor_value(cursor) for source, cursor in head.cursors.items()}}
+    if head.delivered is not None:
+        item[a.DELIVERED] = number(head.delivered)
     counts = {a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
     counts |= {a.SPILLED: stored.spilled, a.EVICTIONS: stored.evictions}
     item |= {attribute: number(count) for attribute, count in counts.items() if count}
@@ -261,7 +290,7 @@ def _head(item: Item) -> Head:
     origin = item.get(a.ORIGIN)
     lifetime, live_until_ms = _lifetime(item)
     return Head(
-        incarnation=Incarnation(int.from_bytes(item[a.INCARNATION]["B"], "big")),
+        incarnation=_incarnation(item[a.INCARNATION]),
         content_type=media if content_type is None else content_type["S"],
         lifetime=lifetime,
         live_until_ms=live_until_ms,
@@ -278,7 +307,17 @@ def _head(item: Item) -> Head:
         soft_deleted=a.HIDDEN in item,
         origin=None if origin is None else _ORIGIN.decode(origin["B"]),
         lineage=() if origin is None else _LINEAGE.decode(item[a.LINEAGE]["B"]),
+        estuary=EstuaryMode(item[a.ESTUARY]["S"]) if a.ESTUARY in item else None,
+        cursors={
+            StreamName(source): SourcePosition(_incarnation(cursor["L"][0]), int(cursor["L"][1]["N"]))
+            for source, cursor in (item[a.CURSORS]["M"] if a.CURSORS in item else {}).items()
+        },
+        delivered=_integer(item, a.DELIVERED) if a.DELIVERED in item else None,
     )
+
+
+def _incarnation(value: Value) -> Incarnation:
+    return Incarnation(int.from_bytes(value["B"], "big"))
 
 
 def _stamp(closed: Value | None) -> ProducerStamp | None:

@@ -75,6 +75,9 @@ _CONFIGURATION: Final = (
     a.COLD_END,
     a.SPILLED,
     a.LISTING,
+    a.ESTUARY,
+    a.CURSORS,
+    a.DELIVERED,
 )
 
 

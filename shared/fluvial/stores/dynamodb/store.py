@@ -5,7 +5,8 @@ from functools import partial
 from typing import Final
 
 from fluvial.core.commit import Applied, Begin, Commit, End, Outcome
-from fluvial.core.head import Head
+from fluvial.core.followers import Follower
+from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
 from fluvial.stores.dynamodb.aws import Aws, Endpoints
@@ -13,6 +14,7 @@ from fluvial.stores.dynamodb.chores import Chores
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
 from fluvial.stores.dynamodb.collection import Collector
 from fluvial.stores.dynamodb.commits import CommitWriter
+from fluvial.stores.dynamodb.followers import add_follower, listed_followers, one_follower, remove_follower
 from fluvial.stores.dynamodb.listing import listed_names
 from fluvial.stores.dynamodb.lives import Changed, Lives
 from fluvial.stores.dynamodb.payloads import Payloads
@@ -94,6 +96,22 @@ class DynamoDbStore:
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See Store.names."""
         return await listed_names(self._table, prefix, after, count_max)
+
+    async def add_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.add_follower."""
+        await add_follower(self._table, source, follower)
+
+    async def remove_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.remove_follower."""
+        await remove_follower(self._table, source, follower)
+
+    async def followers(self, source: Incarnation, after: str, count_max: int) -> list[Follower]:
+        """See Store.followers."""
+        return await listed_followers(self._table, source, after, count_max)
+
+    async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
+        """See Store.follower."""
+        return await one_follower(self._table, source, estuary)
 
     async def rotate(self, name: StreamName) -> None:
         """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from fluvial.core.commit import (
     AddBatch,
@@ -12,20 +12,30 @@ from fluvial.core.commit import (
     Effect,
     End,
     EpochBeginsAtZero,
+    GainFollowers,
+    MoveCursor,
     MoveProducer,
     NoGap,
     NotDuplicate,
     NotFenced,
     Renew,
     RoomForProducer,
+    SetDelivered,
     SetStreamSeq,
 )
 from fluvial.core.head import ProducerState
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
-from fluvial.stores.dynamodb.clauses import condition_of, producer_path
+from fluvial.stores.dynamodb.clauses import condition_of, cursor_path, producer_path
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import StoredBatch, batch_bytes, closed_value, head_key, producer_value
+from fluvial.stores.dynamodb.items import (
+    StoredBatch,
+    batch_bytes,
+    closed_value,
+    cursor_value,
+    head_key,
+    producer_value,
+)
 
 Request = dict[str, Any]
 
@@ -77,7 +87,13 @@ def commit_update(
     if commit.producer_id is not None:
         clauses.append(_producer_has_place(commit.producer_id, producer, e))
     sets = [one for effect in commit.effects for one in _sets(effect, batch, e, is_counted=judged)]
-    return guarded(name, e, clauses, f"SET {', '.join(sets)}")
+    removes = [cursor_path(effect.source, e) for effect in commit.effects if _is_removal(effect)]
+    parts = [f"SET {', '.join(sets)}" if sets else "", f"REMOVE {', '.join(removes)}" if removes else ""]
+    return guarded(name, e, clauses, " ".join(part for part in parts if part))
+
+
+def _is_removal(effect: Effect) -> TypeGuard[MoveCursor]:
+    return isinstance(effect, MoveCursor) and effect.to is None
 
 
 def fence_is(fence: int, e: Expression) -> str:
@@ -117,5 +133,18 @@ def _sets(effect: Effect, batch: StoredBatch | None, e: Expression, *, is_counte
             return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
         case CloseStream(by):
             return [f"{e.name(a.CLOSED)} = {e.value(closed_value(by))}"]
+        case GainFollowers() | SetDelivered() | MoveCursor():
+            return _sets_of_following(effect, e)
         case Begin() | End():
             raise AssertionError("a life begins and ends by requests of their own")
+
+
+def _sets_of_following(effect: GainFollowers | SetDelivered | MoveCursor, e: Expression) -> list[str]:
+    match effect:
+        case GainFollowers():
+            delivered = e.name(a.DELIVERED)
+            return [f"{delivered} = if_not_exists({delivered}, {e.name(a.TAIL)})"]
+        case SetDelivered(position):
+            return [f"{e.name(a.DELIVERED)} = {e.value(position)}"]
+        case MoveCursor(source, to):
+            return [] if to is None else [f"{cursor_path(source, e)} = {e.value(cursor_value(to))}"]

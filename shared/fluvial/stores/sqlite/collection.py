@@ -144,7 +144,7 @@ def _remove_segments(keys: list[SegmentKey], connection: sqlite3.Connection) -> 
 
 def _remove_some_rows(connection: sqlite3.Connection, incarnation: Incarnation, removed: list[int]) -> None:
     """Delete one step's worth; `removed` tells how many rows of each kind that was."""
-    statements = (SQL.remove_some_hot_runs, SQL.remove_some_producers)
+    statements = (SQL.remove_some_hot_runs, SQL.remove_some_producers, SQL.remove_some_followers)
     removed[:] = [connection.execute(statement, (incarnation, ROWS_PER_STEP)).rowcount for statement in statements]
     if max(removed) < ROWS_PER_STEP:
         connection.execute(SQL.remove_ended_life, (incarnation,))

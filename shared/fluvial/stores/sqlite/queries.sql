@@ -1,7 +1,7 @@
 -- name: load_head
 -- The head of one name.
 SELECT incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted,
-       producer_count
+       producer_count, delivered, cursors
   FROM stream WHERE name = ?;
 
 -- name: names_after
@@ -15,13 +15,13 @@ SELECT epoch, seq FROM producer WHERE incarnation = ? AND producer_id = ?;
 -- name: save_new_head
 -- A head with all that it has, in the place of whatever was at its name.
 INSERT OR REPLACE INTO stream (name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
-                               references_, soft_deleted, producer_count)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                               references_, soft_deleted, producer_count, delivered, cursors)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: save_head
 -- What can change in a life.
 UPDATE stream SET tail = ?, closed = ?, closed_by = ?, stream_seq = ?, live_until_ms = ?, references_ = ?,
-                  soft_deleted = ?, producer_count = ?
+                  soft_deleted = ?, producer_count = ?, delivered = ?, cursors = ?
  WHERE name = ?;
 
 -- name: remove_head
@@ -31,6 +31,27 @@ DELETE FROM stream WHERE name = ?;
 -- name: save_producer
 -- A producer has got further.
 INSERT OR REPLACE INTO producer (incarnation, producer_id, epoch, seq) VALUES (?, ?, ?, ?);
+
+-- name: undelivered
+-- Names after a name of streams whose followers may lack something; uses stream_undelivered.
+SELECT name FROM stream WHERE delivered < tail AND name > ? ORDER BY name LIMIT ?;
+
+-- name: add_follower
+-- An estuary follows a life, by its latest subscription; nothing happens when the life has ended meanwhile.
+INSERT OR REPLACE INTO follower (source, estuary, mode, subscription)
+SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1);
+
+-- name: remove_follower
+-- An estuary follows a life no more, if it still does by this subscription.
+DELETE FROM follower WHERE source = ? AND estuary = ? AND subscription = ?;
+
+-- name: followers_after
+-- The followers of a life after an estuary, in order.
+SELECT estuary, mode, subscription FROM follower WHERE source = ? AND estuary > ? ORDER BY estuary LIMIT ?;
+
+-- name: follower
+-- One follower of a life.
+SELECT estuary, mode, subscription FROM follower WHERE source = ? AND estuary = ?;
 
 -- name: add_hot_run
 -- Batches that were just committed.
@@ -105,6 +126,10 @@ DELETE FROM hot_run WHERE (incarnation, end_offset) IN
 -- A part of an ended life, small enough not to hold up a group commit.
 DELETE FROM producer WHERE (incarnation, producer_id) IN
     (SELECT incarnation, producer_id FROM producer WHERE incarnation = ? LIMIT ?);
+
+-- name: remove_some_followers
+-- A part of an ended life, small enough not to hold up a group commit.
+DELETE FROM follower WHERE (source, estuary) IN (SELECT source, estuary FROM follower WHERE source = ? LIMIT ?);
 
 -- name: remove_segment
 -- A segment of an ended life, whose file is gone.

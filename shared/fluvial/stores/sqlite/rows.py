@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from fluvial.core.head import Head, Incarnation, Origin, ProducerStamp, Span
+from fluvial.core.followers import Follower, SubscriptionId
+from fluvial.core.head import EstuaryMode, Head, Incarnation, Origin, ProducerStamp, SourcePosition, Span
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.stores.runs import Run, packed_ends, unpacked_ends
@@ -20,9 +21,11 @@ class _Config(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: ExpiresAt | None = None
     origin: Origin | None = None
     lineage: tuple[Span, ...] = ()
+    estuary: EstuaryMode | None = None
 
 
 _CONFIG = msgspec.json.Decoder(_Config)
+_CURSORS = msgspec.json.Decoder(dict[StreamName, SourcePosition])
 _STAMP = msgspec.json.Decoder(ProducerStamp)
 
 
@@ -34,6 +37,7 @@ def _encoded_config(head: Head) -> bytes:
             expires_at=head.lifetime if isinstance(head.lifetime, ExpiresAt) else None,
             origin=head.origin,
             lineage=head.lineage,
+            estuary=head.estuary,
         )
     )
 
@@ -58,6 +62,8 @@ def _changeable(head: Head) -> Row:
         head.references,
         head.soft_deleted,
         head.producer_count,
+        head.delivered,
+        msgspec.json.encode(head.cursors) if head.cursors else None,
     )
 
 
@@ -65,7 +71,7 @@ def head_of_row(row: Row) -> Head:
     """The head in a row of `load_head`, without its producers. Raises msgspec.DecodeError when it is damaged."""
     incarnation, encoded_config, tail, closed, closed_by, stream_seq, live_until_ms, *counts = row
     config = _CONFIG.decode(encoded_config)
-    references, soft_deleted, producer_count = counts
+    references, soft_deleted, producer_count, delivered, cursors = counts
     return Head(
         incarnation=Incarnation(incarnation),
         content_type=config.content_type,
@@ -80,6 +86,9 @@ def head_of_row(row: Row) -> Head:
         soft_deleted=bool(soft_deleted),
         origin=config.origin,
         lineage=config.lineage,
+        estuary=config.estuary,
+        cursors={} if cursors is None else _CURSORS.decode(cursors),
+        delivered=delivered,
     )
 
 
@@ -93,3 +102,14 @@ def run_of_row(row: Row) -> Run:
     """The run in a row of `hot_runs_after`."""
     start, end, ends, data = row
     return Run(start, (end,) if ends is None else unpacked_ends(ends), data)
+
+
+def follower_row(source: Incarnation, follower: Follower) -> Row:
+    """The parameters of `add_follower`."""
+    return (source, follower.estuary, follower.mode.value, follower.subscription)
+
+
+def follower_of_row(row: Row) -> Follower:
+    """The follower in a row of `followers_after`."""
+    estuary, mode, subscription = row
+    return Follower(StreamName(estuary), EstuaryMode(mode), SubscriptionId(subscription))

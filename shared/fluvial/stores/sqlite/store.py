@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from fluvial.core.commit import AddBatch, Commit, Outcome
 from fluvial.core.errors import StorageDamaged, StoreUnavailable, StreamVanished
+from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation, ProducerState, Span
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.core.names import HIGHEST, StreamName
@@ -25,7 +26,7 @@ from fluvial.stores.sqlite.group import Group
 from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rotation import Rotator
-from fluvial.stores.sqlite.rows import head_of_row, run_of_row
+from fluvial.stores.sqlite.rows import Row, follower_of_row, follower_row, head_of_row, run_of_row
 from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
 from fluvial.stores.waiters import Waiters, has_news
 from fluvial.world import World
@@ -100,12 +101,30 @@ class SqliteStore:
 
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See Store.names."""
-        bounds = (prefix, after, prefix + HIGHEST, count_max)
-        try:
-            return [StreamName(row[0]) for row in self._reader.execute(SQL.names_after, bounds)]
-        except sqlite3.Error as exc:
-            log.exception("names_unreadable")
-            raise StoreUnavailable from exc
+        return [StreamName(row[0]) for row in self._rows(SQL.names_after, prefix, after, prefix + HIGHEST, count_max)]
+
+    async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
+        """See KeepsUndelivered.undelivered."""
+        return [StreamName(row[0]) for row in self._rows(SQL.undelivered, after, count_max)]
+
+    async def add_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.add_follower."""
+        row = follower_row(source, follower)
+        await self._group_commit.submit_work(lambda connection: _run(connection, SQL.add_follower, row))
+
+    async def remove_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.remove_follower."""
+        row = (source, follower.estuary, follower.subscription)
+        await self._group_commit.submit_work(lambda connection: _run(connection, SQL.remove_follower, row))
+
+    async def followers(self, source: Incarnation, after: str, count_max: int) -> list[Follower]:
+        """See Store.followers."""
+        return [follower_of_row(row) for row in self._rows(SQL.followers_after, source, after, count_max)]
+
+    async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
+        """See Store.follower."""
+        rows = self._rows(SQL.follower, source, estuary)
+        return follower_of_row(rows[0]) if rows else None
 
     async def close(self) -> None:
         """See Store.close."""
@@ -116,6 +135,13 @@ class SqliteStore:
             stack.push_async_callback(self._group_commit.close)
             stack.push_async_callback(self._rotator.stop)
             stack.push_async_callback(self._collector.stop)
+
+    def _rows(self, statement: str, *parameters: object) -> list[Row]:
+        try:
+            return self._reader.execute(statement, parameters).fetchall()
+        except sqlite3.Error as exc:
+            log.exception("rows_unreadable")
+            raise StoreUnavailable from exc
 
     def _load_head(self, name: StreamName) -> Head | None:
         try:
@@ -216,7 +242,11 @@ def overfull_lives(reader: sqlite3.Connection) -> list[Incarnation]:
 
 
 def _shares(head: Head | None) -> int:
-    return 1 if head is None else 1 + len(head.producers) // PRODUCERS_PER_SHARE
+    return 1 if head is None else 1 + (len(head.producers) + len(head.cursors)) // PRODUCERS_PER_SHARE
+
+
+def _run(connection: sqlite3.Connection, statement: str, row: Row) -> None:
+    connection.execute(statement, row)
 
 
 def _memory_bytes(run: Run) -> int:

@@ -1,0 +1,177 @@
+"""Publishing: what follows an append to a stream that is followed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from cachetools import LRUCache
+
+from fluvial.core.errors import StoreError
+from fluvial.core.followers import Follower
+from fluvial.core.head import Incarnation, SourcePosition
+from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
+from fluvial.core.names import StreamName
+from fluvial.fanout.delivering import Delivery, Source, deliver
+from fluvial.stores.contract import Store
+from fluvial.stores.turns import Turns
+from fluvial.world import World
+
+log = logging.getLogger(__name__)
+
+#: Deliveries of one round that are under way at once.
+DELIVERIES_AT_ONCE: Final = 64
+
+#: A follower that takes longer than this is left for later, so that it does not hold up the publisher.
+DELIVERY_TIMEOUT_S: Final = 10.0
+
+#: Followers that are looked up, and queued, at a time.
+FOLLOWERS_PER_PAGE: Final = 50
+
+#: Sources whose last round is remembered.
+ROUNDS_MAX: Final = 4_096
+
+
+class FanOutMode(StrEnum):
+    """When followers are delivered to."""
+
+    INLINE = "inline"  # before the publisher is answered
+    QUEUED = "queued"  # soon after
+    DEFERRED = "deferred"  # when the store can say again who they are
+
+
+@dataclass(frozen=True, slots=True)
+class FanOutReport:
+    """How many followers a stream has, and how many of them are known to have got all or not to."""
+
+    count: int
+    successes: int
+    failures: int
+    mode: FanOutMode
+
+
+class Backlog(Protocol):
+    """What a publisher does not wait for."""
+
+    async def put(self, source: Source, followers: Sequence[Follower]) -> None:
+        """Have them delivered soon. Raises StoreUnavailable when that cannot be promised."""
+        ...
+
+    async def done(self, source: Source) -> None:
+        """Note that all followers have everything up to the source's tail. Raises StoreUnavailable, StoreUncertain."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The next round of a source: up to where, and where most followers are."""
+
+    source: Source
+    guess: int | None
+
+
+class Publisher:
+    """Delivers what was appended; rounds of one source follow each other, and one may serve many appends."""
+
+    def __init__(self, store: Store, world: World, backlog: Backlog) -> None:
+        """Nothing is published yet."""
+        self._store, self._world, self._backlog = store, world, backlog
+        self._turns = Turns()
+        self._wanted: dict[StreamName, _Wanted] = {}
+        self._rounds: LRUCache[Incarnation, tuple[int, FanOutReport]] = LRUCache(ROUNDS_MAX)
+
+    async def publish(self, source: Source, before: int | None = None) -> FanOutReport | None:
+        """Deliver up to the source's tail, or have it done; None when nobody follows the stream.
+
+        `before` is the position before the append, where most followers will be. What fails is made good by a later
+        round, so nothing is raised.
+        """
+        if source.head.delivered is None:
+            return None
+        self._want(source, before)
+        async with self._turns.turn(source.name):
+            served = self._rounds.get(source.head.incarnation)
+            if served is not None and served[0] >= source.head.tail:
+                return served[1]
+            wanted = self._wanted.pop(source.name, _Wanted(source, before))
+            try:
+                report = await self._round(wanted)
+            except StoreError as exc:
+                log.warning("fan_out_deferred", extra={"stream": source.name, "reason": str(exc.__cause__ or exc)})
+                report = FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
+            self._rounds[wanted.source.head.incarnation] = (wanted.source.head.tail, report)
+            return report
+
+    def _want(self, source: Source, before: int | None) -> None:
+        """Have the next round reach the source's tail; its first append tells where the followers are."""
+        wanted = self._wanted.get(source.name)
+        if wanted is None or wanted.source.head.incarnation != source.head.incarnation:
+            self._wanted[source.name] = _Wanted(source, before)
+        elif wanted.source.head.tail < source.head.tail:
+            self._wanted[source.name] = _Wanted(source, wanted.guess)
+
+    async def deliver_all(self, source: Source) -> bool:
+        """Deliver to every follower, however many; whether all of them have everything up to the source's tail."""
+        is_complete = True
+        async for followers in self._followers(source):
+            report = await self.deliver_to(source, followers)
+            is_complete = is_complete and not report.failures
+        if is_complete:
+            await self._backlog.done(source)
+        return is_complete
+
+    async def deliver_to(
+        self, source: Source, followers: Iterable[Follower], guess: SourcePosition | None = None
+    ) -> FanOutReport:
+        """Deliver to these; one that does not follow any more is taken off the list."""
+        slots = asyncio.Semaphore(DELIVERIES_AT_ONCE)
+
+        async def delivered(follower: Follower) -> bool:
+            async with slots:
+                return await self._delivered(source, follower, guess)
+
+        results = await asyncio.gather(*map(delivered, followers))
+        return FanOutReport(len(results), sum(results), len(results) - sum(results), FanOutMode.INLINE)
+
+    async def _round(self, wanted: _Wanted) -> FanOutReport:
+        source = wanted.source
+        followers = await self._store.followers(source.head.incarnation, "", INLINE_SUBSCRIBERS_MAX + 1)
+        if len(followers) > INLINE_SUBSCRIBERS_MAX:
+            return await self._queued(source)
+        guess = None if wanted.guess is None else source.at(wanted.guess)
+        report = await self.deliver_to(source, followers, guess)
+        if report.failures:
+            await self._backlog.put(source, followers)
+        else:
+            await self._backlog.done(source)
+        return report
+
+    async def _queued(self, source: Source) -> FanOutReport:
+        count = 0
+        async for followers in self._followers(source):
+            await self._backlog.put(source, followers)
+            count += len(followers)
+        return FanOutReport(count, 0, 0, FanOutMode.QUEUED)
+
+    async def _followers(self, source: Source) -> AsyncIterator[list[Follower]]:
+        after = ""
+        while followers := await self._store.followers(source.head.incarnation, after, FOLLOWERS_PER_PAGE):
+            yield followers
+            after = followers[-1].estuary
+
+    async def _delivered(self, source: Source, follower: Follower, guess: SourcePosition | None) -> bool:
+        """Whether nothing is left to do for this follower now."""
+        where = {"stream": source.name, "estuary": follower.estuary}
+        try:
+            async with asyncio.timeout(DELIVERY_TIMEOUT_S):
+                delivery = await deliver(self._store, self._world, source, follower, guess)
+                if delivery is Delivery.GONE:
+                    await self._store.remove_follower(source.head.incarnation, follower)
+        except (StoreError, TimeoutError) as exc:
+            log.warning("delivery_failed", extra={**where, "reason": str(exc.__cause__ or exc) or "it took too long"})
+            return False
+        if delivery is Delivery.GONE:
+            log.info("follower_removed", extra=where)
+        return delivery is not Delivery.BEHIND

@@ -1,0 +1,14 @@
+-- Streams flow into estuaries: how far each has come, and who follows whom.
+
+ALTER TABLE stream ADD COLUMN delivered INTEGER; -- NULL while nobody follows the stream
+ALTER TABLE stream ADD COLUMN cursors   BLOB;    -- of an estuary: source -> [incarnation, position], as JSON
+
+CREATE INDEX stream_undelivered ON stream (name) WHERE delivered < tail;
+
+CREATE TABLE follower (
+    source       INTEGER NOT NULL, -- the incarnation of the followed life
+    estuary      TEXT    NOT NULL,
+    mode         TEXT    NOT NULL,
+    subscription BLOB    NOT NULL,
+    PRIMARY KEY (source, estuary)
+) WITHOUT ROWID;

@@ -1,0 +1,160 @@
+"""The routes of estuaries: create, read, renew, end; follow a stream and stop following it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from fluvial.core.answer import Refusal
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.head import EstuaryMode, Head
+from fluvial.core.limits import CONTENT_TYPE_BYTES_MAX, ESTUARY_TTL_S_MAX, STREAM_NAME_BYTES_MAX
+from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
+from fluvial.core.offset import offset_token
+from fluvial.core.response import NO_STORE, SECURITY_HEADERS, Header, refusal_response
+from fluvial.fanout.estuaries import Estuaries, WantedEstuary
+
+ESTUARY_ROOT: Final = "/v1/estuary/"
+SUBSCRIBE_ROOT: Final = "/v1/estuary/subscribe/"
+_TOUCH: Final = "/touch"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+
+_Ttl = Annotated[int | None, Field(ge=1, le=ESTUARY_TTL_S_MAX, description="Seconds that it lives unused.")]
+_Id = Annotated[str, Field(min_length=1, max_length=STREAM_NAME_BYTES_MAX, description="Its path segment.")]
+
+
+class EstuaryBody(_Body):
+    """What an estuary is to be."""
+
+    mode: EstuaryMode = EstuaryMode.RAW
+    content_type: Annotated[str | None, Field(max_length=CONTENT_TYPE_BYTES_MAX, pattern=r"^[ -~]+$")] = None
+    ttl_seconds: _Ttl = None
+
+
+class SubscribeBody(_Body):
+    """Which estuary is to follow a stream; it is made if it is not there."""
+
+    estuary_id: _Id
+    mode: EstuaryMode | None = None
+    ttl_seconds: _Ttl = None
+
+
+class UnsubscribeBody(_Body):
+    """Which estuary is to follow a stream no more."""
+
+    estuary_id: _Id
+
+
+def estuary_routes(estuaries: Estuaries) -> APIRouter:
+    """The routes below /v1/estuary/."""
+    routes = APIRouter(tags=["estuaries"])
+
+    @routes.post(SUBSCRIBE_ROOT + "{project}/{stream:path}")
+    async def subscribe(request: Request, body: SubscribeBody) -> Response:
+        """Let an estuary follow a stream, from its tail on."""
+        source = _name(request, SUBSCRIBE_ROOT)
+        wanted = WantedEstuary(_estuary_of(source, body.estuary_id), body.mode, None, body.ttl_seconds)
+        followed = await estuaries.follow(source, wanted)
+        if isinstance(followed, Refusal):
+            return _refused(followed)
+        offset = offset_token(followed.cursor.position)
+        described = {**_described(wanted.name, followed.estuary), "stream": source, "offset": offset}
+        return _answer(described, 201 if followed.is_new else 200)
+
+    @routes.delete(SUBSCRIBE_ROOT + "{project}/{stream:path}")
+    async def unsubscribe(
+        request: Request,
+        estuary_id: Annotated[str | None, Query(alias="estuaryId", min_length=1)] = None,
+        body: Annotated[UnsubscribeBody | None, Body()] = None,
+    ) -> Response:
+        """Let an estuary follow a stream no more; its id is in the query or in the body."""
+        source, wanted = _name(request, SUBSCRIBE_ROOT), body.estuary_id if body is not None else estuary_id
+        if wanted is None:
+            raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "estuaryId is missing")
+        return _done(await estuaries.unfollow(source, _estuary_of(source, wanted)))
+
+    @routes.put(ESTUARY_ROOT + "{project}/{estuary}")
+    async def create(request: Request, body: EstuaryBody) -> Response:
+        """Make an estuary, or confirm one."""
+        name = _name(request, ESTUARY_ROOT)
+        opened = await estuaries.open(WantedEstuary(name, body.mode, body.content_type, body.ttl_seconds))
+        if isinstance(opened, Refusal):
+            return _refused(opened)
+        return _answer(_described(name, opened.head), 201 if opened.is_new else 200)
+
+    @routes.get(ESTUARY_ROOT + "{project}/{estuary}")
+    async def describe(request: Request) -> Response:
+        """An estuary, and how far it has been filled from each stream that it follows."""
+        name = _name(request, ESTUARY_ROOT)
+        head = await estuaries.head(name)
+        return _refused(head) if isinstance(head, Refusal) else _answer(_described(name, head))
+
+    @routes.post(ESTUARY_ROOT + "{project}/{estuary}" + _TOUCH)
+    async def touch(request: Request) -> Response:
+        """Renew an estuary's time to live."""
+        name = _name(request, ESTUARY_ROOT, _TOUCH)
+        head = await estuaries.touch(name)
+        return _refused(head) if isinstance(head, Refusal) else _answer(_described(name, head))
+
+    @routes.delete(ESTUARY_ROOT + "{project}/{estuary}")
+    async def end(request: Request) -> Response:
+        """End an estuary and its subscriptions."""
+        return _done(await estuaries.end(_name(request, ESTUARY_ROOT)))
+
+    return routes
+
+
+def _name(request: Request, root: str, suffix: str = "") -> StreamName:
+    """The stream that the rest of the path names, as it was sent: `a%2Fb` is one segment."""
+    path: str = request.scope["raw_path"].decode("latin-1")
+    return parse_name(path.removeprefix(root).removesuffix(suffix))
+
+
+def _estuary_of(source: StreamName, estuary_id: str) -> StreamName:
+    """An estuary is in its sources' project, the first segment of their paths."""
+    project, _, _ = source.partition("/")
+    return parse_name(f"{project}/{quote(estuary_id, safe='')}")
+
+
+def _described(name: StreamName, head: Head) -> dict[str, object]:
+    assert head.estuary is not None, "an estuary has a mode"
+    project, _, estuary_id = name.partition("/")
+    until_ms = head.live_until_ms
+    return {
+        "estuaryId": estuary_id,
+        "project": project,
+        "path": STREAM_ROOT + name,
+        "mode": head.estuary.value,
+        "contentType": head.content_type,
+        "tailOffset": offset_token(head.tail),
+        "expiresAt": None if until_ms is None else datetime.fromtimestamp(until_ms // 1_000, UTC).isoformat(),
+        "subscriptions": [
+            {"stream": source, "offset": offset_token(cursor.position)} for source, cursor in head.cursors.items()
+        ],
+    }
+
+
+def _answer(content: dict[str, object], status: int = 200) -> Response:
+    return JSONResponse(content, status, _text((*SECURITY_HEADERS, NO_STORE)))
+
+
+def _done(refusal: Refusal | None) -> Response:
+    return Response(None, 204, _text(SECURITY_HEADERS)) if refusal is None else _refused(refusal)
+
+
+def _refused(refusal: Refusal) -> Response:
+    answer = refusal_response(refusal)
+    return Response(answer.body, answer.status, _text(answer.headers))
+
+
+def _text(headers: Iterable[Header]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}
