@@ -10,6 +10,7 @@ from fluvial.settings import Settings
 from fluvial.stores.contract import Store
 from fluvial.transports.asgi import STREAM_ROOT_BYTES, StreamsApp
 from fluvial.transports.live import LiveLimits, LiveReads, SseDelivery
+from fluvial.transports.websocket import SocketsApp, no_socket
 from fluvial.world import World
 
 
@@ -19,6 +20,7 @@ class Application:
     def __init__(self, streams: StreamsApp, live: LiveReads) -> None:
         """`live` is what `streams` reads live with."""
         self.streams, self.live = streams, live
+        self.sockets = SocketsApp(live)
 
     @cached_property
     def admin(self) -> ASGIApp:
@@ -30,12 +32,13 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams go the short way; all else goes to the framework."""
-        if scope["type"] == "http" and scope["raw_path"].startswith(STREAM_ROOT_BYTES):
+        is_stream = scope["raw_path"].startswith(STREAM_ROOT_BYTES)
+        if scope["type"] == "websocket":
+            await (self.sockets if is_stream else no_socket)(scope, receive, send)
+        elif is_stream:
             await self.streams(scope, receive, send)
-        elif scope["type"] == "http":
-            await self.admin(scope, receive, send)
         else:
-            raise AssertionError(f"the server offers no {scope['type']}")
+            await self.admin(scope, receive, send)
 
 
 def build_application(

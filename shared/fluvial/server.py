@@ -17,7 +17,7 @@ from fluvial.fanout.working import DeliveryWorker
 from fluvial.opening import open_store
 from fluvial.settings import Settings
 from fluvial.stores.contract import KeepsUndelivered
-from fluvial.transports.http_protocol import IDLE_S, BoundedHttpProtocol
+from fluvial.transports.http_protocol import IDLE_S, BoundedHttpProtocol, SocketProtocol
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 UNSENT_MS_MAX: Final = 30_000
 
 BACKLOG: Final = 2_048
+
+#: Clients send pings, and nothing else.
+SOCKET_MESSAGE_BYTES_MAX: Final = 4_096
 
 
 class _Server(uvicorn.Server):
@@ -111,7 +114,9 @@ def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Con
     return uvicorn.Config(
         application,
         http=BoundedHttpProtocol,
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=SOCKET_MESSAGE_BYTES_MAX,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

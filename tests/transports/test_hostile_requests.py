@@ -90,7 +90,7 @@ HOSTILE = [
     get("offset inside a batch", "offset=0000000000000000_0000000000000001", Code.UNKNOWN_OFFSET),
     get("offset inside a batch, live", "offset=0000000000000000_0000000000000001&live=sse", Code.UNKNOWN_OFFSET),
     get("offset path traversal", "offset=../../etc/passwd"),
-    get("unknown live mode", "offset=-1&live=websocket", Code.MALFORMED_QUERY),
+    get("unknown live mode", "offset=-1&live=carrier-pigeon", Code.MALFORMED_QUERY),
     get("live without offset", "live=sse", Code.MISSING_OFFSET),
     get("cursor that is no number", "offset=-1&live=long-poll&cursor=abc", Code.MALFORMED_QUERY),
     get("400-digit cursor", f"offset=-1&live=long-poll&cursor={LONG}", Code.MALFORMED_QUERY),

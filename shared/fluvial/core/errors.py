@@ -46,6 +46,7 @@ class ErrorCode(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     STORE_UNCERTAIN = "store_uncertain"
     STORAGE_DAMAGED = "storage_damaged"
+    UPGRADE_REQUIRED = "upgrade_required"
     ANSWER_TOO_LARGE = "answer_too_large"
     INTERNAL = "internal"
 

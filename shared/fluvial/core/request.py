@@ -203,6 +203,7 @@ class LiveMode(Enum):
     NONE = "catch-up"
     LONG_POLL = "long-poll"
     SSE = "sse"
+    WEBSOCKET = "websocket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ class Read:
     cursor: int | None
 
 
-_LIVE: Final = {live.value: live for live in (LiveMode.LONG_POLL, LiveMode.SSE)}
+_LIVE: Final = {live.value: live for live in LiveMode if live is not LiveMode.NONE}
 
 
 @lru_cache(maxsize=4_096)
@@ -230,7 +231,7 @@ def parse_read(query: bytes) -> Read:
     if "live" in values:
         found = _LIVE.get(values["live"][0])
         if found is None:
-            raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "live must be long-poll or sse")
+            raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "live must be long-poll, sse or websocket")
         live = found
     if "offset" in values:
         read_from = parse_read_from(values["offset"][0])

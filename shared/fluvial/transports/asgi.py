@@ -128,7 +128,7 @@ class StreamsApp:
 
     async def append(self, scope: Scope, receive: Receive, _send: Send) -> Response:
         """POST: append, close, or both."""
-        name, headers = _name_and_headers(scope)
+        name, headers = name_and_headers(scope)
         body = await self._body(headers, receive)
         command = parse_append(name, headers, body)
         now_ms = self.world.now_ms()
@@ -153,7 +153,7 @@ class StreamsApp:
 
     async def create(self, scope: Scope, receive: Receive, _send: Send) -> Response:
         """PUT: create or confirm, perhaps as a fork."""
-        name, headers = _name_and_headers(scope)
+        name, headers = name_and_headers(scope)
         command = parse_create(name, headers, await self._body(headers, receive))
         forwarded = headers.get(b"x-forwarded-proto")
         scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
@@ -163,12 +163,12 @@ class StreamsApp:
 
     async def delete(self, scope: Scope, _receive: Receive, _send: Send) -> Response:
         """DELETE."""
-        name, _ = _name_and_headers(scope)
+        name, _ = name_and_headers(scope)
         return delete_response(Delete(name), await self.store.apply(name, plan_delete(self.world.now_ms())))
 
     async def head(self, scope: Scope, _receive: Receive, _send: Send) -> Response:
         """HEAD: metadata; does not count as a use of the stream."""
-        name, _ = _name_and_headers(scope)
+        name, _ = name_and_headers(scope)
         head, now_ms = await self.store.head(name), self.world.now_ms()
         if head is None or life_of(head, now_ms) is not Life.LIVE:
             return not_live_response(head, now_ms)
@@ -185,8 +185,12 @@ class StreamsApp:
 
     async def read(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """GET: catch up, long-poll or SSE; None when the response has been sent already."""
-        name, headers = _name_and_headers(scope)
+        name, headers = name_and_headers(scope)
         read = parse_read(scope["query_string"])
+        if read.live is LiveMode.WEBSOCKET:
+            upgrade = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"))
+            message = "live=websocket needs a WebSocket handshake; long-poll and sse do without"
+            return error_response(426, ErrorCode.UPGRADE_REQUIRED, message, *upgrade)
         head = await used_head(self.store, self.world, name)
         if isinstance(head, Unmet):
             return not_live_response(head.head, self.world.now_ms())
@@ -262,7 +266,8 @@ async def _send_body(send: Send, parts: Sequence[bytes | memoryview]) -> None:
     await send({"type": "http.response.body", "body": slices[-1] if slices else b""})
 
 
-def _name_and_headers(scope: Scope) -> tuple[StreamName, Headers]:
+def name_and_headers(scope: Scope) -> tuple[StreamName, Headers]:
+    """What every request on a stream begins with. Raises RefusedRequest."""
     path: bytes = scope["raw_path"]
     if len(path) > PATH_BYTES_MAX:
         raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the path is over {PATH_BYTES_MAX} bytes long", 414)

@@ -5,7 +5,9 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import httptools
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from fluvial.core.errors import ErrorCode
 from fluvial.core.limits import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX, REFUSED_BODY_BYTES_MAX
@@ -30,6 +32,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _is_in_head = False
     _is_resuming = False
     _is_refused = False
+    _is_upgraded = False
     _field_bytes = 0
     _stalled_bytes = 0
     _refused_bytes = 0
@@ -63,6 +66,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(400, ErrorCode.MALFORMED_REQUEST, "the request is not valid HTTP/1.1")
         if self._is_arriving and self._stalled_bytes > STALLED_BYTES_MAX:
             self._refuse(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
+        if self._is_upgraded:
+            self._disarm()
+            return
         if self._is_arriving and self._is_in_head and was_in_head:
             return  # a head has one deadline, however many pieces it comes in
         self._disarm()
@@ -123,7 +129,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _feed(self, data: bytes) -> None:
-        """Parse. The parser gives up at an upgrade; as none is offered, the request goes on as plain HTTP/1.1.
+        """Parse. The parser gives up at an upgrade; only that to a WebSocket is offered, any other is ignored.
 
         curl's --http2 and Java's client offer an upgrade with every request, and send its body all the same.
         """
@@ -131,6 +137,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             if self._is_refused:
+                return
+            if self._should_upgrade():
+                self._is_upgraded = True
+                self.handle_websocket_upgrade()
                 return
             framing = [b"%s: %s\r\n" % field for field in self.headers if field[0] in _FRAMING_FIELDS]
             self.parser = httptools.HttpRequestParser(self)
@@ -140,6 +150,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             rest = data[upgrade.args[0] :]
             if rest:
                 self._feed(rest)
+
+    def _should_upgrade(self) -> bool:
+        """Whether a WebSocket is asked for, on a connection that does nothing else."""
+        is_idle = self._running is None or self._running.response_complete
+        return is_idle and super()._should_upgrade()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401  uvicorn's own type
         self._running = cycle
@@ -182,3 +197,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         phrase = HTTPStatus(status).phrase.encode()
         self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, response.body))
         self.transport.close()
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, which takes a handshake that was answered in plain HTTP for one that was not answered."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send what the application says."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True

@@ -1,11 +1,12 @@
-"""Live reads: long-poll and SSE, their number bounded, each event encoded once for all of a stream's readers."""
+"""Live reads: what long-polls, SSE and sockets wait for. Their number is bounded, and readers share what is encoded."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from cachetools import LRUCache
@@ -58,7 +59,7 @@ class LiveLimits:
 
 
 @dataclass(slots=True, eq=False)
-class _OpenRead:
+class OpenRead:
     """One live read in progress, and how it is told to end early."""
 
     task: asyncio.Task[None]
@@ -89,7 +90,7 @@ class LiveReads:
     store: Store
     world: World
     limits: LiveLimits
-    _open: set[_OpenRead] = field(default_factory=set)
+    _open: set[OpenRead] = field(default_factory=set)
     _events: LRUCache[_EventKey, bytes] = field(default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=len))
     is_stopping: bool = False
 
@@ -105,15 +106,18 @@ class LiveReads:
             read.interrupt()
 
     @contextlib.asynccontextmanager
-    async def opened(self, receive: Receive) -> AsyncIterator["_OpenRead"]:
-        """Count a live read as long as it lasts, and interrupt it when its client goes. RefusedRequest at the limit."""
+    async def opened(self, watch: Callable[[OpenRead], Awaitable[None]]) -> AsyncIterator[OpenRead]:
+        """Count a live read as long as it lasts; `watch` interrupts it when its client goes.
+
+        Raises RefusedRequest at the limit.
+        """
         if len(self._open) >= self.limits.reads_max:
             raise RefusedRequest(ErrorCode.TOO_MANY_LIVE_READS, "too many live reads are open; try again later", 503)
         task = asyncio.current_task()
         assert task is not None, "a live read runs in a task"
-        read = _OpenRead(task)
+        read = OpenRead(task)
         self._open.add(read)
-        watch = asyncio.create_task(_watch_disconnect(receive, read))
+        watching = asyncio.ensure_future(watch(read))
         try:
             yield read
         except asyncio.CancelledError:
@@ -122,12 +126,12 @@ class LiveReads:
             task.uncancel()
         finally:
             self._open.discard(read)
-            watch.cancel()
+            watching.cancel()
 
     async def long_poll(self, receive: Receive, name: StreamName, seen: Head) -> Head | None:
         """The stream's head once it differs from `seen`, or as it is when the wait is over."""
         head: Head | None = seen
-        async with self.opened(receive):
+        async with self.opened(partial(_watch_disconnect, receive)):
             if not self.is_stopping:
                 head = await self._wait(name, seen, self.limits.long_poll_timeout_s)
         return head
@@ -137,32 +141,41 @@ class LiveReads:
 
         `start` starts the response, once the read is among those that may be open.
         """
-        async with self.opened(receive) as read:
-            page = await page_at(
-                self.store, subscription.name, subscription.head, subscription.position, EVENT_BYTES_MAX
-            )
+        async with self.opened(partial(_watch_disconnect, receive)) as read:
+            page = await self.first_page(subscription)
             await send(start)
             try:
                 await self._send_until_end(subscription, page, send)
-            except StreamVanished:
-                pass
             except Exception:  # the answer has begun, so all that is left is to end it; the reader comes back
                 log.exception("live_read_failed", extra={"stream": subscription.name})
         if not read.is_disconnected:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def first_page(self, subscription: Subscription) -> Page:
+        """What a live read begins with. Raises RefusedRequest when no server ever issued its offset."""
+        return await page_at(self.store, subscription.name, subscription.head, subscription.position, EVENT_BYTES_MAX)
+
     async def _send_until_end(self, subscription: Subscription, page: Page, send: Send) -> None:
-        loop = asyncio.get_running_loop()
         spread = 1 + ROTATION_SPREAD * (2 * self.world.jitter() - 1)
-        ends_at = loop.time() + self.limits.sse_max_age_s * spread
+        cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
+        async for head, found in self.pages(subscription, page, self.limits.sse_max_age_s * spread):
+            event = self._event(head, found, cursor_min)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            if self._is_complete(found.end - subscription.position, is_at_tail=found.end == head.tail):
+                return
+
+    async def pages(self, subscription: Subscription, page: Page, age_s_max: float) -> AsyncIterator[tuple[Head, Page]]:
+        """A stream's pages from the first one on, each with the head that it was read at.
+
+        One is empty when nothing has come for KEEP_ALIVE_S. They end with the stream, with the server, or after
+        `age_s_max`.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + age_s_max
         name, head = subscription.name, subscription.head
         incarnation = head.incarnation
-        cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
         while True:
-            event = self._event(head, page, cursor_min)
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            if self._is_complete(page.end - subscription.position, is_at_tail=page.end == head.tail):
-                return
+            yield head, page
             if page.end == head.tail:
                 rest_s = ends_at - loop.time()
                 if head.closed or rest_s <= 0 or self.is_stopping:
@@ -172,7 +185,10 @@ class LiveReads:
                 if news is None or not is_same or life_of(news, self.world.now_ms()) is not Life.LIVE:
                     return
                 head = news
-            page = await page_at(self.store, name, head, page.end, EVENT_BYTES_MAX)
+            try:
+                page = await page_at(self.store, name, head, page.end, EVENT_BYTES_MAX)
+            except StreamVanished:
+                return
 
     def _is_complete(self, byte_count: int, *, is_at_tail: bool) -> bool:
         """Whether a response that nobody sees before its end has something to tell."""
@@ -212,7 +228,7 @@ class LiveReads:
         return event
 
 
-async def _watch_disconnect(receive: Receive, read: _OpenRead) -> None:
+async def _watch_disconnect(receive: Receive, read: OpenRead) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     read.is_disconnected = True

@@ -1,0 +1,152 @@
+"""Live reads over a WebSocket: `GET /v1/stream/…?live=websocket&offset=…`, upgraded (docs/websocket.md)."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from cachetools import LRUCache
+from starlette.types import Receive, Scope, Send
+
+from fluvial.core.commit import Unmet
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+from fluvial.core.frames import page_frames
+from fluvial.core.head import Head, Incarnation
+from fluvial.core.page import Page
+from fluvial.core.request import LiveMode, parse_read
+from fluvial.core.response import (
+    Response,
+    error_response,
+    not_live_response,
+    refused_response,
+    store_error_response,
+)
+from fluvial.operations.reading import position_in, used_head
+from fluvial.transports.asgi import name_and_headers
+from fluvial.transports.live import SHARED_EVENT_BYTES_MAX, LiveReads, OpenRead, Subscription
+
+log = logging.getLogger(__name__)
+
+#: Encoded pages that readers may be about to share.
+FRAME_CACHE_BYTES: Final = 16 * 1_048_576
+
+#: A connection ends after two hours, as on API Gateway; its client comes back with its last offset.
+SOCKET_AGE_S_MAX: Final = 7_200.0
+
+#: Close codes (RFC 6455, section 7.4.1, and IANA's registry).
+NORMAL: Final = 1000
+SERVICE_RESTART: Final = 1012
+UNSUPPORTED: Final = 1003
+ABNORMAL: Final = 1006
+INTERNAL: Final = 1011
+
+_PONG: Final = '{"type":"pong"}'
+
+
+class _FromClient(msgspec.Struct, tag_field="type", tag="ping"):
+    """All that a client has to say: that it is there."""
+
+
+_FROM_CLIENT = msgspec.json.Decoder(_FromClient)
+_FrameKey = tuple[Incarnation, int, int, bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketsApp:
+    """Every WebSocket below /v1/stream/."""
+
+    live: LiveReads
+    _frames: LRUCache[_FrameKey, tuple[str, ...]] = field(
+        default_factory=lambda: LRUCache(FRAME_CACHE_BYTES, getsizeof=lambda frames: sum(map(len, frames)))
+    )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one handshake, and send what comes until the stream or the connection ends."""
+        try:
+            subscription = await self._subscription(scope)
+        except RefusedRequest as exc:
+            subscription = refused_response(exc)
+        except StoreError as exc:
+            subscription = store_error_response(exc)
+        if isinstance(subscription, Response):
+            await _refuse(send, subscription)
+            return
+        code = INTERNAL
+        try:
+            code = await self._served(subscription, receive, send)
+        except RefusedRequest as exc:
+            await _refuse(send, refused_response(exc))
+            return
+        except Exception:
+            log.exception("socket_failed", extra={"stream": subscription.name})
+        if code != ABNORMAL:
+            await send({"type": "websocket.close", "code": code})
+
+    async def _subscription(self, scope: Scope) -> Subscription | Response:
+        name, _ = name_and_headers(scope)
+        read = parse_read(scope["query_string"])
+        if read.live is not LiveMode.WEBSOCKET:
+            return error_response(400, ErrorCode.MALFORMED_QUERY, "a WebSocket reads with live=websocket")
+        head = await used_head(self.live.store, self.live.world, name)
+        if isinstance(head, Unmet):
+            return not_live_response(head.head, self.live.world.now_ms())
+        return Subscription(name, head, position_in(head, read.read_from), None)
+
+    async def _served(self, subscription: Subscription, receive: Receive, send: Send) -> int:
+        """Send a stream's pages; the code to close with."""
+        code = NORMAL
+
+        async def listen(read: OpenRead) -> None:
+            """Answer the client's pings, until it goes or says something else."""
+            nonlocal code
+            while (message := await receive())["type"] != "websocket.disconnect":
+                if message["type"] != "websocket.receive":
+                    continue  # the handshake
+                if not _is_ping(message.get("text")):
+                    code = UNSUPPORTED
+                    break
+                await send({"type": "websocket.send", "text": _PONG})
+            else:
+                code = ABNORMAL
+            read.interrupt()
+
+        async with self.live.opened(listen):
+            page = await self.live.first_page(subscription)
+            await send({"type": "websocket.accept"})
+            is_first = True
+            async for head, found in self.live.pages(subscription, page, SOCKET_AGE_S_MAX):
+                if not (is_first or found.data or head.closed):
+                    continue
+                is_first = False
+                for frame in self._encoded(head, found):
+                    await send({"type": "websocket.send", "text": frame})
+        return SERVICE_RESTART if self.live.is_stopping and code == NORMAL else code
+
+    def _encoded(self, head: Head, page: Page) -> tuple[str, ...]:
+        """The messages of a page, shared by all who read it now."""
+        is_at_tail = page.end == head.tail
+        key = (head.incarnation, page.start, page.end, is_at_tail, is_at_tail and head.closed)
+        frames = self._frames.get(key)
+        if frames is None:
+            frames = page_frames(head, page)
+            if len(page.data) <= SHARED_EVENT_BYTES_MAX:
+                self._frames[key] = frames
+        return frames
+
+
+def _is_ping(text: str | None) -> bool:
+    try:
+        return text is not None and _FROM_CLIENT.decode(text) is not None
+    except msgspec.DecodeError:
+        return False
+
+
+async def _refuse(send: Send, response: Response) -> None:
+    """Answer a handshake with plain HTTP."""
+    await send({"type": "websocket.http.response.start", "status": response.status, "headers": response.headers})
+    await send({"type": "websocket.http.response.body", "body": response.body})
+
+
+async def no_socket(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """A handshake on a path that is no stream's."""
+    await _refuse(send, error_response(404, ErrorCode.NOT_FOUND, "WebSockets are below /v1/stream/"))
