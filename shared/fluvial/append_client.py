@@ -59,6 +59,7 @@ class AppendClient:
         producer: ProducerStamp | None = None,
         stream_seq: str | None = None,
         close: bool = False,
+        idempotency_key: str | None = None,
     ) -> DirectlyAppended | DirectlyRefused:
         """Append a payload, close the stream, or both. Raises AppendFailedError, and botocore's errors."""
         event: dict[str, Any] = {"stream": stream, "close": close}
@@ -68,7 +69,7 @@ class AppendClient:
             event["payload"] = payload
         if producer is not None:
             event["producer"] = {"id": producer.producer_id, "epoch": producer.epoch, "seq": producer.seq}
-        optional = {"contentType": content_type, "streamSeq": stream_seq}
+        optional = {"contentType": content_type, "streamSeq": stream_seq, "idempotencyKey": idempotency_key}
         event |= {name: value for name, value in optional.items() if value is not None}
         answer = self._client.invoke(FunctionName=self._function_name, Payload=msgspec.json.encode(event))
         body: IO[bytes] = answer["Payload"]

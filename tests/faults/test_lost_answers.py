@@ -112,6 +112,44 @@ async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> No
     assert network.seen["response lost"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbRig, seed: int) -> None:
+    """Three processes get each message at the same time and once more, and all retry until they are told."""
+    rng = random.Random(seed)
+    network = Network(rng, request_lost=0.05, request_late=0.1, response_lost=0.1, throttled=0.03)
+    stores = [DynamoDbStore(rig.config, rig.still.own_world()) for _ in range(3)]
+    await rig.store.apply(NAME, create_commit())
+    for store in stores:
+        network.attach(store)
+    messages = [b"<%d:%s>" % (number, b"z" * rng.choice([0, 200, 700])) for number in range(8)]
+    ends: dict[bytes, set[int]] = {message: set() for message in messages}
+
+    async def receive(store: DynamoDbStore) -> None:
+        for message in rng.sample(messages * 2, len(messages) * 2):
+            while True:
+                try:
+                    once = await store.apply_once(NAME, append_commit(message), message[:4].decode())
+                except StoreError:
+                    continue
+                assert isinstance(once.outcome, Applied)
+                assert once.outcome.head is not None
+                ends[message].add(once.outcome.head.tail)
+                break
+            if rng.random() < 0.5:
+                network.deliver_late(1)
+
+    await asyncio.gather(*(receive(store) for store in stores))
+    network.deliver_late()
+    for store in stores:
+        await store.close()
+    await rig.reopen()
+    data = await read_all(rig.store)
+    assert sorted(data.split(b">")[:-1]) == sorted(message[:-1] for message in messages)
+    for message, [end] in ends.items():
+        assert data[end - len(message) : end] == message
+
+
 async def crashing(rig: DynamoDbRig, step: Callable[[DynamoDbStore], Awaitable[object]], at: int) -> bool:
     """Let a process die at its `at`-th call while it takes a step; False when the step needs no more calls."""
     store = DynamoDbStore(replace(rig.config, does_chores=False), rig.still.own_world())

@@ -53,6 +53,9 @@ INLINE_SUBSCRIBERS_MAX: Final = 200
 ESTUARY_TTL_S_DEFAULT: Final = 86_400
 ESTUARY_TTL_S_MAX: Final = 30 * 86_400
 
+#: What a queue's sender knows a message by.
+IDEMPOTENCY_KEY_LENGTH_MAX: Final = 256
+
 #: A fork copies its source's lineage into its head, and its end may end every ancestor in the same step.
 FORK_DEPTH_MAX: Final = 64
 

@@ -1,5 +1,6 @@
 """The contract of every store. Its suite is tests/contract; what is promised here is tested there."""
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from fluvial.core.commit import Commit, Outcome
@@ -86,4 +87,23 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was begun, stop all background work and let go of every resource."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What became of a commit with a key; `is_repeat` when an earlier attempt had applied it."""
+
+    outcome: Outcome
+    is_repeat: bool
+
+
+class AppliesOnce(Store, Protocol):
+    """A store for senders that cannot number their appends, and whose queues may bring one twice."""
+
+    async def apply_once(self, name: StreamName, commit: Commit, key: str) -> Once:
+        """Apply a commit that adds a batch, unless one with the same key was applied to the name before.
+
+        Raises StoreUnavailable, StoreUncertain; it may be sent again, by anybody, until it raises nothing.
+        """
         ...

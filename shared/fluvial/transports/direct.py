@@ -14,11 +14,12 @@ from fluvial.core.answer import Appended, Refusal, append_answer
 from fluvial.core.command import Append, Close
 from fluvial.core.content_type import JSON_MEDIA_TYPE
 from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.limits import IDEMPOTENCY_KEY_LENGTH_MAX
 from fluvial.core.names import parse_name
 from fluvial.core.offset import offset_token
 from fluvial.core.plan import plan_append, plan_close
 from fluvial.core.request import Write, producer_stamp, write_command
-from fluvial.stores.contract import Store
+from fluvial.stores.contract import AppliesOnce, Once
 from fluvial.world import World
 
 
@@ -34,7 +35,8 @@ class AppendEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     """What is asked for.
 
     `stream` is the path below /v1/stream/. The body is `payload` or the bytes in `payload_base64`; a payload that is
-    text is the body as it is, any other is JSON. Without a body, `close` must be true.
+    text is the body as it is, any other is JSON. Without a body, `close` must be true. What has the same
+    `idempotency_key` is appended to a stream once in 15 days, however often it is asked for.
     """
 
     stream: str
@@ -44,6 +46,7 @@ class AppendEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     producer: DirectProducer | None = None
     stream_seq: str | None = None
     close: bool = False
+    idempotency_key: str | None = None
 
 
 #: Codes that say by themselves what they speak of; all others are the protocol's error codes in capitals.
@@ -52,27 +55,32 @@ _CODES: Final = {ErrorCode.NOT_FOUND: "STREAM_NOT_FOUND", ErrorCode.GONE: "STREA
 Answer = dict[str, Any]
 
 
-async def answer_append(store: Store, world: World, event: object) -> Answer:
+async def answer_append(store: AppliesOnce, world: World, event: object) -> Answer:
     """`{"tailOffset", "closed", "duplicate"?}`, or `{"error": {"code", "message", …}}` for a refusal.
 
     Raises StoreUnavailable: nothing was written. StoreUncertain: it may have been; with a producer, asking again is
     safe all the same.
     """
     try:
-        command = _command(event)
+        command, key = _command(event)
     except RefusedRequest as exc:
         return _refused(exc.code, exc.message)
     now_ms = world.now_ms()
     commit = plan_append(command, now_ms) if isinstance(command, Append) else plan_close(command, now_ms)
-    match append_answer(command, await store.apply(command.name, commit)):
+    if key is None or isinstance(command, Close):
+        once = Once(await store.apply(command.name, commit), is_repeat=False)
+    else:
+        once = await store.apply_once(command.name, commit, key)
+    match append_answer(command, once.outcome):
         case Appended(head, is_duplicate):
+            is_duplicate = is_duplicate or once.is_repeat
             answer: Answer = {"tailOffset": offset_token(head.tail), "closed": head.closed}
             return {**answer, "duplicate": True} if is_duplicate else answer
         case Refusal(_, code, message, fields):
             return _refused(code, message, {_camel(name): value for name, value in fields})
 
 
-def _command(event: object) -> Append | Close:
+def _command(event: object) -> tuple[Append | Close, str | None]:
     try:
         asked = msgspec.convert(event, AppendEvent)
     except msgspec.ValidationError as exc:
@@ -80,9 +88,14 @@ def _command(event: object) -> Append | Close:
     texts = (asked.stream_seq, asked.producer.id if asked.producer else None)
     if any(text is not None and not _fits_a_header(text) for text in texts):
         raise RefusedRequest(ErrorCode.MALFORMED_HEADER, "producer.id and streamSeq must be Latin-1 without controls")
+    key = asked.idempotency_key
+    if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX:
+        raise RefusedRequest(
+            ErrorCode.MALFORMED_REQUEST, f"idempotencyKey must have 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} characters"
+        )
     body, content_type = _body(asked)
     producer = asked.producer
-    return write_command(
+    command = write_command(
         Write(
             name=parse_name(asked.stream),
             body=body,
@@ -92,6 +105,7 @@ def _command(event: object) -> Append | Close:
             producer=None if producer is None else producer_stamp(producer.id, producer.epoch, producer.seq),
         )
     )
+    return command, key
 
 
 def _body(asked: AppendEvent) -> tuple[bytes, str | None]:

@@ -7,6 +7,7 @@ Every item has the keys `pk` and `sk`. By partition key:
     PAYLOAD#<name>            `<commit id>`: the bytes of one batch that was too large for the head
     PRODUCER#<incarnation>    `<producer id>`: a producer that the head has no room for
     FOLLOWER#<incarnation>    `<estuary>`: an estuary that follows this life of a stream
+    ONCE#<hash>               `-`: the commit id of an append that its sender gave a key
 """
 
 from typing import Final

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from fluvial.core.commit import AddBatch, Applied, Commit, Outcome, Unmet, first_unmet
-from fluvial.core.errors import StoreUnavailable
+from fluvial.core.errors import StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb.aws import Refused, Unknown
@@ -37,6 +37,7 @@ class _Attempt:
     since: HeadItem | None
     began_ms: int
     producer: LookedUp | None = None
+    is_exclusive: bool = False  # nobody but this attempt may write the commit, as long as its fence stands
 
 
 class CommitWriter:
@@ -56,12 +57,24 @@ class CommitWriter:
         if data is not None:
             batch = await self._payloads.laid_out(name, world.new_commit_id(), data, now_ms)
         since = self._recent.get(name)
-        attempt = _Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms)
+        return await self._written(_Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms))
+
+    async def write_exclusively(
+        self, name: StreamName, commit: Commit, batch: StoredBatch, stored: HeadItem, world: World
+    ) -> Outcome:
+        """Apply a commit under the fence of `stored` alone; a retry of the same commit raises it first.
+
+        Raises StoreUncertain when somebody has raised it, besides what `write` raises.
+        """
+        attempt = _Attempt(name, commit, batch, stored.fence, stored, world.now_ms(), is_exclusive=True)
+        return await self._written(attempt)
+
+    async def _written(self, attempt: _Attempt) -> Outcome:
         outcome = await self._tried(attempt)
         if outcome is not None:
             return outcome
         # Whatever was in the way is in the way of this process's other writers, too: one of them sees to it.
-        async with self._turns.turn(name):
+        async with self._turns.turn(attempt.name):
             for _ in range(TRIES_MAX):
                 outcome = await self._tried(attempt)
                 if outcome is not None:
@@ -93,6 +106,8 @@ class CommitWriter:
         unmet = first_unmet(attempt.commit.requires, head)
         if unmet is not None:
             return Unmet(unmet, head)
+        if attempt.is_exclusive and stored.fence != attempt.fence:
+            raise StoreUncertain  # whoever raised the fence may write the same commit
         attempt.fence, attempt.producer = stored.fence, looked_up
         await self._make_room(attempt, stored)
         return None

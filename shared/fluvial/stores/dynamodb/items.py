@@ -171,6 +171,11 @@ def follower_key(incarnation: Incarnation, estuary: StreamName) -> Key:
     return _key(followers_partition(incarnation), estuary)
 
 
+def once_key(digest: str) -> Key:
+    """The key of what is remembered of a commit that is to be applied once."""
+    return _key(f"ONCE#{digest}", "-")
+
+
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 

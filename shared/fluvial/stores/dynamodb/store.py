@@ -9,6 +9,7 @@ from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
+from fluvial.stores.contract import Once
 from fluvial.stores.dynamodb.aws import Aws, Endpoints
 from fluvial.stores.dynamodb.chores import Chores
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
@@ -17,6 +18,7 @@ from fluvial.stores.dynamodb.commits import CommitWriter
 from fluvial.stores.dynamodb.followers import add_follower, listed_followers, one_follower, remove_follower
 from fluvial.stores.dynamodb.listing import listed_names
 from fluvial.stores.dynamodb.lives import Changed, Lives
+from fluvial.stores.dynamodb.once import OnceWriter
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.polling import Poller
 from fluvial.stores.dynamodb.reading import Reader
@@ -57,6 +59,7 @@ class DynamoDbStore:
         spiller = Spiller(self._table, self._recent, world)
         settler = Settler(self._table, cold, self._recent, world)
         self._writer = CommitWriter(self._table, payloads, spiller, settler, self._recent)
+        self._once = OnceWriter(self._table, payloads, settler, self._writer, self._recent)
         self._lives = Lives(self._table, payloads, spiller, self._recent, world)
         self._reader = Reader(self._table, payloads, cold, self._recent)
         self._poller = Poller(self._table, self._recent, self._waiters)
@@ -76,10 +79,14 @@ class DynamoDbStore:
                     outcome = await self._writer.write(name, commit, self._world)
             case _:
                 outcome = await self._writer.write(name, commit, self._world)
-        if isinstance(outcome, Applied):
-            self._waiters.wake(name, outcome.head)
-            self._rotate_when_due(name)
+        self._landed(name, outcome)
         return outcome
+
+    async def apply_once(self, name: StreamName, commit: Commit, key: str) -> Once:
+        """See AppliesOnce.apply_once; a key is remembered for 15 days."""
+        once = await self._once.write(name, commit, key, self._world)
+        self._landed(name, once.outcome)
+        return once
 
     async def head(self, name: StreamName) -> Head | None:
         """See Store.head: one strongly consistent read."""
@@ -124,6 +131,11 @@ class DynamoDbStore:
         if self._chores is not None:
             await self._chores.close()
         self._aws.close()
+
+    def _landed(self, name: StreamName, outcome: Outcome) -> None:
+        if isinstance(outcome, Applied):
+            self._waiters.wake(name, outcome.head)
+            self._rotate_when_due(name)
 
     def _dropping(self, changed: Changed) -> Outcome:
         if self._chores is not None:

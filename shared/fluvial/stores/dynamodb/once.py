@@ -1,0 +1,77 @@
+"""Once: a commit with a key of its sender's is applied once, however often and by whomever it is sent.
+
+The key's item remembers the commit id, and it is put after the head's fence was read. Whoever finds it there raises
+the fence first: from then on no earlier attempt can land, and the batch is either found or may be written.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from msgspec.structs import replace
+
+from fluvial.core.commit import AddBatch, Applied, Commit, CommitId
+from fluvial.core.errors import StoreUncertain
+from fluvial.core.names import StreamName
+from fluvial.stores.contract import Once
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.aws import Refused, Unknown
+from fluvial.stores.dynamodb.commits import CommitWriter
+from fluvial.stores.dynamodb.items import Item, head_key, number, once_key
+from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.recent import Recent
+from fluvial.stores.dynamodb.settling import Settler
+from fluvial.stores.dynamodb.table import Table
+from fluvial.world import World
+
+#: A key is remembered for longer than any queue keeps a message: SQS does for 14 days at most.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+REMEMBERED_S: Final = 15 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    commit_id: CommitId
+    began_ms: int
+
+
+class OnceWriter:
+    """Writes commits that have a key."""
+
+    def __init__(
+        self, table: Table, payloads: Payloads, settler: Settler, writer: CommitWriter, recent: Recent
+    ) -> None:
+        """Nothing is written yet."""
+        self._table, self._payloads, self._settler = table, payloads, settler
+        self._writer, self._recent = writer, recent
+
+    async def write(self, name: StreamName, commit: Commit, key: str, world: World) -> Once:
+        """See AppliesOnce.apply_once."""
+        [data] = [effect.data for effect in commit.effects if isinstance(effect, AddBatch)]
+        stored = self._recent.note(name, await self._table.get(head_key(name)))
+        mine = _Intent(world.new_commit_id(), world.now_ms())
+        intent = await self._remembered(name, key, mine)
+        if intent != mine:
+            stored = await self._settler.raise_fence(name)
+            end = await self._settler.find(stored, intent.commit_id, None, intent.began_ms)
+            if end is not None and stored.head is not None:
+                return Once(Applied(replace(stored.head, tail=end)), is_repeat=True)
+        batch = await self._payloads.laid_out(name, intent.commit_id, data, intent.began_ms)
+        return Once(await self._writer.write_exclusively(name, commit, batch, stored, world), is_repeat=False)
+
+    async def _remembered(self, name: StreamName, key: str, mine: _Intent) -> _Intent:
+        """The intent that is remembered by the key: this one, or that of an earlier attempt."""
+        item: Item = {
+            **once_key(sha256(f"{name}\0{key}".encode()).hexdigest()),
+            a.COMMIT_IDS: {"B": mine.commit_id},
+            a.WRITTEN_AT: number(mine.began_ms),
+            a.TTL: number(mine.began_ms // 1_000 + REMEMBERED_S),
+        }
+        try:
+            await self._table.put(item, ConditionExpression=f"attribute_not_exists({a.PK})")
+        except Refused as exc:
+            earlier: Item = exc.item or {}
+            return _Intent(CommitId(earlier[a.COMMIT_IDS]["B"]), int(earlier[a.WRITTEN_AT]["N"]))
+        except Unknown as exc:
+            raise StoreUncertain from exc
+        return mine
