@@ -1,6 +1,7 @@
 """What other functions append with: a direct invocation of the append function, typed at both ends."""
 
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Protocol
 
@@ -70,7 +71,10 @@ class AppendClient:
         if producer is not None:
             event["producer"] = {"id": producer.producer_id, "epoch": producer.epoch, "seq": producer.seq}
         optional = {"contentType": content_type, "streamSeq": stream_seq, "idempotencyKey": idempotency_key}
-        event |= {name: value for name, value in optional.items() if value is not None}
+        return self.ask({**event, **{name: value for name, value in optional.items() if value is not None}})
+
+    def ask(self, event: Mapping[str, Any]) -> DirectlyAppended | DirectlyRefused:
+        """Invoke the function with an event as it is. Raises as `append` does."""
         answer = self._client.invoke(FunctionName=self._function_name, Payload=msgspec.json.encode(event))
         body: IO[bytes] = answer["Payload"]
         if "FunctionError" in answer:

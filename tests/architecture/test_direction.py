@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "operations": {"core", "stores", "operations", "world"},
     "fanout": {"core", "stores", "fanout", "world"},
     "transports": {"core", "stores", "operations", "fanout", "transports", "world"},
+    "triggers": {"core", "stores", "fanout", "triggers", "append_client"},
 }
 
 #: And of everybody else's packages.
@@ -28,6 +29,7 @@ MAY_DEPEND_ON = {
     "stores": {"msgspec", "cachetools", "boto3", "botocore"},
     "operations": set[str](),
     "fanout": {"cachetools"},
+    "triggers": {"msgspec", "boto3", "botocore"},
     "transports": {
         "cachetools",
         "starlette",
@@ -37,6 +39,7 @@ MAY_DEPEND_ON = {
         "httptools",
         "msgspec",
         "mangum",
+        "pydantic",
     },
 }
 

@@ -20,12 +20,12 @@ from fluvial.stores.dynamodb.items import (
     Placement,
     StoredBatch,
     head_item,
-    head_key,
     head_of_item,
     hot_segment_item,
     item_bytes,
     segment_of_item,
 )
+from fluvial.stores.dynamodb.keys import head_key
 from tests.aws_local.template import create_table
 from tests.support.heads import heads, requirements
 from tests.support.rigs import REGION, dynamodb_local_url

@@ -15,7 +15,7 @@ from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.aws_local.api_gateway import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
-from tests.functions.test_events import event
+from tests.functions.samples import event
 from tests.support.network import Network
 from tests.support.rigs import DynamoDbRig
 

@@ -5,18 +5,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import boto3
 import pytest
 
+from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.support.commands import create_commit
+from tests.support.estuaries import FanOutRig
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_url, dynamodb_rig
+
+FOLLOWED = StreamName("news/source")
 
 ImportHandler = Callable[[str], ModuleType]
 
 
 @pytest.fixture
 def rig() -> Iterator[DynamoDbRig]:
-    """AWS's own engine, with a stream of JSON and one of bytes; whatever the function needs is in the environment."""
+    """AWS's own engine, with a stream of JSON, one of bytes, and one that an estuary follows."""
     with asyncio.Runner() as runner:
         context = dynamodb_rig(dynamodb_local_url())
         opened = runner.run(context.__aenter__())
@@ -25,8 +30,15 @@ def rig() -> Iterator[DynamoDbRig]:
         ):
             commit = create_commit(incarnation=number, content_type=content_type, body=body)
             runner.run(opened.store.apply(name, commit))  # type: ignore[arg-type]
+        runner.run(_followed(FanOutRig(opened)))
         yield opened
         runner.run(context.__aexit__(None, None, None))
+
+
+async def _followed(rig: FanOutRig) -> None:
+    commit = create_commit(incarnation=3, content_type="application/json")
+    await rig.store.apply(FOLLOWED, commit)
+    await rig.follow("news/a", FOLLOWED)
 
 
 @pytest.fixture
@@ -40,11 +52,14 @@ def import_handler(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> Iterato
         "FLUVIAL_LONG_POLL_TIMEOUT": "0.1",
         "FLUVIAL_SSE_MAX_AGE": "0.2",
         "FLUVIAL_MAX_BODY": "4456448",
+        "FLUVIAL_APPEND_FUNCTION": "append",
         "POWERTOOLS_METRICS_NAMESPACE": "Fluvial",
         "POWERTOOLS_TRACE_DISABLED": "true",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    queue = boto3.client("sqs").create_queue(QueueName="fan-out")
+    monkeypatch.setenv("FLUVIAL_FANOUT_QUEUE_URL", queue["QueueUrl"])
     loop, stores = asyncio.new_event_loop(), list[DynamoDbStore]()
     asyncio.set_event_loop(loop)
 

@@ -1,33 +1,11 @@
 """What other functions append with, against the append function itself."""
 
-import io
-import json
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
-
 import pytest
 
 from fluvial.append_client import AppendClient, AppendFailedError, DirectlyAppended, DirectlyRefused
 from fluvial.core.head import ProducerStamp
-from tests.aws_local.api_gateway import Context
 from tests.functions.conftest import ImportHandler
-
-
-@dataclass
-class LambdaService:
-    """Lambda's side of an invocation: JSON in, JSON out, a fault told beside the payload."""
-
-    module: ModuleType
-
-    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803  boto3's own names
-        """Invoke the function."""
-        try:
-            answer = self.module.handler(json.loads(Payload), Context(FunctionName, "request"))
-        except Exception as exc:  # noqa: BLE001  as Lambda does
-            error = {"errorMessage": str(exc), "errorType": type(exc).__name__}
-            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(error).encode())}
-        return {"StatusCode": 200, "Payload": io.BytesIO(json.dumps(answer).encode())}
+from tests.support.lambda_service import LambdaService
 
 
 @pytest.fixture

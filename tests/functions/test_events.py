@@ -2,21 +2,17 @@
 
 import json
 from base64 import b64decode
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from tests.aws_local.api_gateway import Context
 from tests.functions.conftest import ImportHandler, events
+from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, event, offset
 
 STREAM = "demo"
 TAIL_4 = "0000000000000000_0000000000000004"
-
-
-def offset(position: int) -> str:
-    """An offset token."""
-    return f"0000000000000000_{position:016d}"
 
 
 #: What the edge function answers: status, body (None: it does not matter), and some of the headers.
@@ -59,14 +55,15 @@ APPEND: dict[str, dict[str, Any] | str] = {
 
 def test_every_event_is_used() -> None:
     """And every case has its event."""
-    assert {path.stem for path in events()} == {f"edge_{case}" for case in EDGE} | {f"append_{case}" for case in APPEND}
-
-
-def event(name: str) -> dict[str, Any]:
-    """A sample event."""
-    path = Path(__file__).parents[2] / "events" / f"{name}.json"
-    loaded: dict[str, Any] = json.loads(path.read_text())
-    return loaded
+    cases: dict[str, Iterable[str]] = {
+        "edge": EDGE,
+        "append": APPEND,
+        "subscription": PUBLISHED,
+        "fanout": FANNED_OUT,
+        "changes": CHANGES,
+    }
+    names = {f"{function}_{case}" for function, cases_of_it in cases.items() for case in cases_of_it}
+    assert {path.stem for path in events()} == names
 
 
 @pytest.mark.parametrize("case", EDGE)

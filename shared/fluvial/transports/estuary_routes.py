@@ -1,12 +1,10 @@
 """The routes of estuaries: create, read, renew, end; follow a stream and stop following it."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Query, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -16,8 +14,9 @@ from fluvial.core.head import EstuaryMode, Head
 from fluvial.core.limits import CONTENT_TYPE_BYTES_MAX, ESTUARY_TTL_S_MAX, STREAM_NAME_BYTES_MAX
 from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.core.offset import offset_token
-from fluvial.core.response import NO_STORE, SECURITY_HEADERS, Header, refusal_response
+from fluvial.core.response import refusal_response
 from fluvial.fanout.estuaries import Estuaries, WantedEstuary
+from fluvial.transports.framework import SECURITY_HEADERS, as_response, json_response
 
 ESTUARY_ROOT: Final = "/v1/estuary/"
 SUBSCRIBE_ROOT: Final = "/v1/estuary/subscribe/"
@@ -57,7 +56,12 @@ class UnsubscribeBody(_Body):
 def estuary_routes(estuaries: Estuaries) -> APIRouter:
     """The routes below /v1/estuary/."""
     routes = APIRouter(tags=["estuaries"])
+    _add_subscribing(routes, estuaries)
+    _add_estuaries(routes, estuaries)
+    return routes
 
+
+def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
     @routes.post(SUBSCRIBE_ROOT + "{project}/{stream:path}")
     async def subscribe(request: Request, body: SubscribeBody) -> Response:
         """Let an estuary follow a stream, from its tail on."""
@@ -68,7 +72,7 @@ def estuary_routes(estuaries: Estuaries) -> APIRouter:
             return _refused(followed)
         offset = offset_token(followed.cursor.position)
         described = {**_described(wanted.name, followed.estuary), "stream": source, "offset": offset}
-        return _answer(described, 201 if followed.is_new else 200)
+        return json_response(described, 201 if followed.is_new else 200)
 
     @routes.delete(SUBSCRIBE_ROOT + "{project}/{stream:path}")
     async def unsubscribe(
@@ -82,6 +86,8 @@ def estuary_routes(estuaries: Estuaries) -> APIRouter:
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "estuaryId is missing")
         return _done(await estuaries.unfollow(source, _estuary_of(source, wanted)))
 
+
+def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
     @routes.put(ESTUARY_ROOT + "{project}/{estuary}")
     async def create(request: Request, body: EstuaryBody) -> Response:
         """Make an estuary, or confirm one."""
@@ -89,28 +95,26 @@ def estuary_routes(estuaries: Estuaries) -> APIRouter:
         opened = await estuaries.open(WantedEstuary(name, body.mode, body.content_type, body.ttl_seconds))
         if isinstance(opened, Refusal):
             return _refused(opened)
-        return _answer(_described(name, opened.head), 201 if opened.is_new else 200)
+        return json_response(_described(name, opened.head), 201 if opened.is_new else 200)
 
     @routes.get(ESTUARY_ROOT + "{project}/{estuary}")
     async def describe(request: Request) -> Response:
         """An estuary, and how far it has been filled from each stream that it follows."""
         name = _name(request, ESTUARY_ROOT)
         head = await estuaries.head(name)
-        return _refused(head) if isinstance(head, Refusal) else _answer(_described(name, head))
+        return _refused(head) if isinstance(head, Refusal) else json_response(_described(name, head))
 
     @routes.post(ESTUARY_ROOT + "{project}/{estuary}" + _TOUCH)
     async def touch(request: Request) -> Response:
         """Renew an estuary's time to live."""
         name = _name(request, ESTUARY_ROOT, _TOUCH)
         head = await estuaries.touch(name)
-        return _refused(head) if isinstance(head, Refusal) else _answer(_described(name, head))
+        return _refused(head) if isinstance(head, Refusal) else json_response(_described(name, head))
 
     @routes.delete(ESTUARY_ROOT + "{project}/{estuary}")
     async def end(request: Request) -> Response:
         """End an estuary and its subscriptions."""
         return _done(await estuaries.end(_name(request, ESTUARY_ROOT)))
-
-    return routes
 
 
 def _name(request: Request, root: str, suffix: str = "") -> StreamName:
@@ -143,18 +147,9 @@ def _described(name: StreamName, head: Head) -> dict[str, object]:
     }
 
 
-def _answer(content: dict[str, object], status: int = 200) -> Response:
-    return JSONResponse(content, status, _text((*SECURITY_HEADERS, NO_STORE)))
-
-
 def _done(refusal: Refusal | None) -> Response:
-    return Response(None, 204, _text(SECURITY_HEADERS)) if refusal is None else _refused(refusal)
+    return Response(None, 204, SECURITY_HEADERS) if refusal is None else _refused(refusal)
 
 
 def _refused(refusal: Refusal) -> Response:
-    answer = refusal_response(refusal)
-    return Response(answer.body, answer.status, _text(answer.headers))
-
-
-def _text(headers: Iterable[Header]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in headers}
+    return as_response(refusal_response(refusal))

@@ -26,7 +26,7 @@ from botocore.exceptions import (
 )
 
 from fluvial.core.errors import FluvialError, StartupRefused, StoreUnavailable
-from fluvial.stores.dynamodb.items import Item
+from fluvial.stores.dynamodb.keys import Item
 
 log = logging.getLogger(__name__)
 

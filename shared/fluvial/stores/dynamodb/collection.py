@@ -4,14 +4,8 @@ from typing import Final
 
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
-from fluvial.stores.dynamodb.items import (
-    ColdSegment,
-    Item,
-    followers_partition,
-    life_partition,
-    producers_partition,
-    segment_of_item,
-)
+from fluvial.stores.dynamodb.items import ColdSegment, segment_of_item
+from fluvial.stores.dynamodb.keys import Item, followers_partition, life_partition, producers_partition
 from fluvial.stores.dynamodb.lives import DroppedLife
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.table import Table

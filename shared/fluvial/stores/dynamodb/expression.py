@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from fluvial.stores.dynamodb.items import Value, number
+from fluvial.stores.dynamodb.items import number
+from fluvial.stores.dynamodb.keys import Value
 
 Scalar = int | str | bytes
 

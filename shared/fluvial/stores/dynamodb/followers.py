@@ -6,7 +6,7 @@ from fluvial.core.head import EstuaryMode, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
-from fluvial.stores.dynamodb.items import Item, follower_key, followers_partition
+from fluvial.stores.dynamodb.keys import Item, follower_key, followers_partition
 from fluvial.stores.dynamodb.table import Table
 
 

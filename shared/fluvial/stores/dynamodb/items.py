@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -22,11 +22,7 @@ from fluvial.core.head import (
 from fluvial.core.lifetime import ExpiresAt, Lifetime, SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
-
-#: One of DynamoDB's attribute values, e.g. {"N": "1"}, and an item of them by name.
-Value = dict[str, Any]
-Item = dict[str, Value]
-Key = dict[str, Value]
+from fluvial.stores.dynamodb.keys import Item, Value, head_key, segment_key
 
 _PLACEMENT_SHIFT: Final = 30
 _LENGTH_MASK: Final = (1 << _PLACEMENT_SHIFT) - 1
@@ -112,68 +108,6 @@ def number(value: int) -> Value:
 def _integer(item: Item, name: str, default: int = 0) -> int:
     value = item.get(name)
     return default if value is None else int(value["N"])
-
-
-# -- keys ------------------------------------------------------------------------------------------------------------
-
-
-def _key(partition: str, sort: str) -> Key:
-    return {a.PK: {"S": partition}, a.SK: {"S": sort}}
-
-
-def head_key(name: StreamName) -> Key:
-    """The head item's key."""
-    return _key(f"S#{name}", a.HEAD_SK)
-
-
-def name_of(item: Item) -> StreamName:
-    """The stream whose head item this is."""
-    return StreamName(str(item[a.PK]["S"]).removeprefix("S#"))
-
-
-def life_partition(incarnation: Incarnation) -> str:
-    """The partition of a life's segments."""
-    return f"SEG#{incarnation:016x}"
-
-
-def segment_key(incarnation: Incarnation, end: int) -> Key:
-    """The key of the segment that ends there."""
-    return _key(life_partition(incarnation), segment_sort(end))
-
-
-def segment_sort(end: int) -> str:
-    """A position as a sort key: the order of the text is the order of the numbers."""
-    return f"{end:016d}"
-
-
-def payload_key(owner: StreamName, commit_id: CommitId) -> Key:
-    """The key of a large batch's bytes."""
-    return _key(f"PAYLOAD#{owner}", commit_id.hex())
-
-
-def producers_partition(incarnation: Incarnation) -> str:
-    """The partition of the producers that a life's head has no room for."""
-    return f"PRODUCER#{incarnation:016x}"
-
-
-def producer_key(incarnation: Incarnation, producer_id: str) -> Key:
-    """The key of such a producer."""
-    return _key(producers_partition(incarnation), producer_id)
-
-
-def followers_partition(incarnation: Incarnation) -> str:
-    """The partition of a life's followers."""
-    return f"FOLLOWER#{incarnation:016x}"
-
-
-def follower_key(incarnation: Incarnation, estuary: StreamName) -> Key:
-    """The key of one follower."""
-    return _key(followers_partition(incarnation), estuary)
-
-
-def once_key(digest: str) -> Key:
-    """The key of what is remembered of a commit that is to be applied once."""
-    return _key(f"ONCE#{digest}", "-")
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Final
 
 from fluvial.core.names import HIGHEST, StreamName
 from fluvial.stores.dynamodb import attributes as a
-from fluvial.stores.dynamodb.items import Item, head_key, name_of
+from fluvial.stores.dynamodb.keys import Item, head_key, name_of
 from fluvial.stores.dynamodb.table import Table
 
 #: Partitions of the index: each takes 1,000 beginnings and ends a second, and each is asked for every page.

@@ -24,16 +24,8 @@ from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, TransactionRefused, Unknown
 from fluvial.stores.dynamodb.clauses import condition_of
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import (
-    HeadItem,
-    Item,
-    StoredBatch,
-    head_item,
-    head_key,
-    head_of_item,
-    incarnation_value,
-    number,
-)
+from fluvial.stores.dynamodb.items import HeadItem, StoredBatch, head_item, head_of_item, incarnation_value, number
+from fluvial.stores.dynamodb.keys import Item, head_key
 from fluvial.stores.dynamodb.listing import listing_shard
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.recent import Recent

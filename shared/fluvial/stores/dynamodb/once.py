@@ -17,7 +17,8 @@ from fluvial.stores.contract import Once
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
 from fluvial.stores.dynamodb.commits import CommitWriter
-from fluvial.stores.dynamodb.items import Item, head_key, number, once_key
+from fluvial.stores.dynamodb.items import number
+from fluvial.stores.dynamodb.keys import Item, head_key, once_key
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.settling import Settler

@@ -13,7 +13,8 @@ from fluvial.core.errors import StorageDamaged, StoreUnavailable
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Aws, NotFound, Unknown
-from fluvial.stores.dynamodb.items import Placement, StoredBatch, number, payload_key
+from fluvial.stores.dynamodb.items import Placement, StoredBatch, number
+from fluvial.stores.dynamodb.keys import payload_key
 from fluvial.stores.dynamodb.table import Table
 
 #: A larger batch in the head would make every append after it pay for it again until the next spill; measured with

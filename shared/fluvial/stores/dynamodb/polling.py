@@ -7,7 +7,7 @@ from typing import Final
 from fluvial.core.errors import StoreError
 from fluvial.core.head import Head
 from fluvial.core.names import StreamName
-from fluvial.stores.dynamodb.items import head_key
+from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.waiters import Waiters, has_news

@@ -9,7 +9,8 @@ from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
 from fluvial.stores.dynamodb.clauses import producer_path
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import HeadItem, incarnation_value, number, producer_key, producer_value
+from fluvial.stores.dynamodb.items import HeadItem, incarnation_value, number, producer_value
+from fluvial.stores.dynamodb.keys import producer_key
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.dynamodb.updates import HEAD_PRODUCERS_MAX, guarded

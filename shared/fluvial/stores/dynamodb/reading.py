@@ -12,17 +12,8 @@ from fluvial.core.head import Head, Incarnation, Span
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
-from fluvial.stores.dynamodb.items import (
-    ColdSegment,
-    HeadItem,
-    HotSegment,
-    Segment,
-    StoredBatch,
-    head_key,
-    life_partition,
-    segment_of_item,
-    segment_sort,
-)
+from fluvial.stores.dynamodb.items import ColdSegment, HeadItem, HotSegment, Segment, StoredBatch, segment_of_item
+from fluvial.stores.dynamodb.keys import head_key, life_partition, segment_sort
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.table import Table

@@ -5,7 +5,8 @@ from typing import Final
 from cachetools import LRUCache
 
 from fluvial.core.names import StreamName
-from fluvial.stores.dynamodb.items import HeadItem, Item, head_of_item
+from fluvial.stores.dynamodb.items import HeadItem, head_of_item
+from fluvial.stores.dynamodb.keys import Item
 
 #: Heads with their buffers, by what they take in memory.
 RECENT_BYTES: Final = 32 * 1_048_576

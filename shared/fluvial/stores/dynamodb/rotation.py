@@ -22,13 +22,10 @@ from fluvial.stores.dynamodb.items import (
     HotSegment,
     StoredBatch,
     cold_segment_item,
-    head_key,
     incarnation_value,
-    life_partition,
-    segment_key,
     segment_of_item,
-    segment_sort,
 )
+from fluvial.stores.dynamodb.keys import head_key, life_partition, segment_key, segment_sort
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.spilling import Spiller

@@ -16,16 +16,8 @@ from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import (
-    ColdSegment,
-    HeadItem,
-    StoredBatch,
-    head_key,
-    life_partition,
-    number,
-    segment_of_item,
-    segment_sort,
-)
+from fluvial.stores.dynamodb.items import ColdSegment, HeadItem, StoredBatch, number, segment_of_item
+from fluvial.stores.dynamodb.keys import head_key, life_partition, segment_sort
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.dynamodb.updates import guarded

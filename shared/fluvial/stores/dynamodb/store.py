@@ -17,7 +17,7 @@ from fluvial.stores.dynamodb.collection import Collector
 from fluvial.stores.dynamodb.commits import CommitWriter
 from fluvial.stores.dynamodb.followers import add_follower, listed_followers, one_follower, remove_follower
 from fluvial.stores.dynamodb.listing import listed_names
-from fluvial.stores.dynamodb.lives import Changed, Lives
+from fluvial.stores.dynamodb.lives import Changed, DroppedLife, Lives
 from fluvial.stores.dynamodb.once import OnceWriter
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.polling import Poller
@@ -124,6 +124,10 @@ class DynamoDbStore:
         """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""
         while await self._rotator.rotate(name, self._world):
             pass
+
+    async def collect(self, life: DroppedLife) -> None:
+        """Delete what an ended life left behind; it may be done again. Raises StoreUnavailable."""
+        await self._collector.collect(life)
 
     async def close(self) -> None:
         """See Store.close."""

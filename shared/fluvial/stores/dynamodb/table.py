@@ -5,7 +5,7 @@ from typing import Any, Final
 from fluvial.core.errors import StoreUnavailable
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Aws
-from fluvial.stores.dynamodb.items import Item, Key
+from fluvial.stores.dynamodb.keys import Item, Key
 from fluvial.stores.dynamodb.updates import Request
 
 #: BatchGetItem's and BatchWriteItem's own limits.

@@ -28,14 +28,8 @@ from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.clauses import condition_of, cursor_path, producer_path
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import (
-    StoredBatch,
-    batch_bytes,
-    closed_value,
-    cursor_value,
-    head_key,
-    producer_value,
-)
+from fluvial.stores.dynamodb.items import StoredBatch, batch_bytes, closed_value, cursor_value, producer_value
+from fluvial.stores.dynamodb.keys import head_key
 
 Request = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""Deliver a page of followers: SQS."""

@@ -1,0 +1,1 @@
+"""Publish: direct invocation, EventBridge, SQS, SNS."""

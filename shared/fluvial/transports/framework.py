@@ -1,0 +1,55 @@
+"""The core's answers as FastAPI's, for the control routes; and its errors in the one shape that all errors have."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from fluvial.core import response as core
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+
+SECURITY_HEADERS = {name.decode(): value.decode() for name, value in core.SECURITY_HEADERS}
+_UNCACHED = {**SECURITY_HEADERS, "cache-control": "no-store"}
+
+
+def as_response(answer: core.Response) -> Response:
+    """One of the core's answers."""
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers)
+
+
+def json_response(content: dict[str, Any], status: int = 200) -> Response:
+    """JSON that no cache keeps."""
+    return JSONResponse(content, status, _UNCACHED)
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Let an application answer errors as the streams' paths do."""
+
+    @app.exception_handler(StoreError)
+    async def failed(_request: Request, exc: StoreError) -> Response:
+        """The store's errors."""
+        return as_response(core.store_error_response(exc))
+
+    @app.exception_handler(RefusedRequest)
+    async def wrong(_request: Request, exc: RefusedRequest) -> Response:
+        """A request that is wrong in itself."""
+        return as_response(core.refused_response(exc))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_request: Request, exc: RequestValidationError) -> Response:
+        """A query or a body that cannot be."""
+        [place, *_, name], reason = exc.errors()[0]["loc"], exc.errors()[0]["msg"]
+        code = ErrorCode.MALFORMED_REQUEST if place == "body" else ErrorCode.MALFORMED_QUERY
+        return as_response(core.error_response(400, code, f"{name}: {reason}"))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_request: Request, exc: HTTPException) -> Response:
+        """Paths and methods that are not there."""
+        is_method = exc.status_code == 405  # noqa: PLR2004  an HTTP status
+        code = ErrorCode.METHOD_NOT_ALLOWED if is_method else ErrorCode.NOT_FOUND
+        answer = as_response(core.error_response(exc.status_code, code, "streams are below /v1/stream/"))
+        answer.headers.update(exc.headers or {})
+        return answer

@@ -1,0 +1,140 @@
+"""Changes: what follows a commit on DynamoDB, driven by the table's stream. The committed head is the outbox.
+
+Every step looks at how things are now, not at how they were when the record was written, and may be done again; so
+records may come twice, late, or from the beginning of the window.
+"""
+
+import asyncio
+import logging
+from base64 import b64decode
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fluvial.core.errors import StoreError, StoreUnavailable
+from fluvial.core.followers import Follower
+from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
+from fluvial.core.names import StreamName
+from fluvial.fanout.delivering import Source
+from fluvial.fanout.publishing import FOLLOWERS_PER_PAGE, Publisher
+from fluvial.stores.dynamodb import attributes as a
+from fluvial.stores.dynamodb.items import HeadItem, head_of_item
+from fluvial.stores.dynamodb.keys import Item, Value, name_of
+from fluvial.stores.dynamodb.lives import DroppedLife
+from fluvial.stores.dynamodb.rotation import rotation_is_due
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.stores.waiters import has_news
+from fluvial.triggers.fanout_queue import MESSAGES_PER_REQUEST_MAX, FanOutQueue
+
+log = logging.getLogger(__name__)
+
+#: Streams of one batch that are worked on at once.
+STREAMS_AT_ONCE: Final = 8
+
+_NOTHING: Final = HeadItem(None, 0)
+
+
+@dataclass(slots=True)
+class StreamChange:
+    """What a batch of records says of one stream: the lives that have ended in it, and how it stands at the end."""
+
+    name: StreamName
+    latest: HeadItem = _NOTHING
+    ended: list[DroppedLife] = field(default_factory=list)
+    has_news: bool = False
+    sequence_numbers: list[str] = field(default_factory=list)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take in the stream's next record."""
+        change = record["dynamodb"]
+        old, new = _head_item(change.get("OldImage")), _head_item(change.get("NewImage"))
+        if old.head is not None and (new.head is None or new.head.incarnation != old.head.incarnation):
+            self.ended.append(DroppedLife(self.name, old.head.incarnation, old.buffer))
+        self.has_news = self.has_news or (new.head is not None and (old.head is None or has_news(new.head, old.head)))
+        self.latest = new
+        self.sequence_numbers.append(change["SequenceNumber"])
+
+
+def changes_of(event: dict[str, Any]) -> list[StreamChange]:
+    """The streams that a batch of records speaks of; records of other items say nothing."""
+    changes: dict[StreamName, StreamChange] = {}
+    for record in event["Records"]:
+        keys = record["dynamodb"]["Keys"]
+        if keys[a.SK] == {"S": a.HEAD_SK} and str(keys[a.PK]["S"]).startswith("S#"):
+            name = name_of(keys)
+            changes.setdefault(name, StreamChange(name)).add(record)
+    return list(changes.values())
+
+
+class ChangeFeed:
+    """Does what is due after each stream's changes."""
+
+    def __init__(self, store: DynamoDbStore, publisher: Publisher, queue: FanOutQueue) -> None:
+        """`queue` is for streams with more followers than one invocation should deliver to."""
+        self._store, self._publisher, self._queue = store, publisher, queue
+
+    async def failed(self, changes: list[StreamChange]) -> set[str]:
+        """Do it; the sequence numbers of the records whose streams must be looked at again."""
+        slots = asyncio.Semaphore(STREAMS_AT_ONCE)
+
+        async def follow(change: StreamChange) -> bool:
+            async with slots:
+                try:
+                    await self._follow(change)
+                except StoreError as exc:
+                    log.warning("change_failed", extra={"stream": change.name, "reason": str(exc.__cause__ or exc)})
+                    return False
+                return True
+
+        done = await asyncio.gather(*map(follow, changes))
+        pairs = zip(changes, done, strict=True)
+        return {number for change, is_done in pairs if not is_done for number in change.sequence_numbers}
+
+    async def _follow(self, change: StreamChange) -> None:
+        for life in change.ended:
+            await self._store.collect(life)
+        if change.has_news and change.latest.head is not None and change.latest.head.delivered is not None:
+            await self._deliver(change.name)
+        if rotation_is_due(change.latest):
+            await self._store.rotate(change.name)
+
+    async def _deliver(self, name: StreamName) -> None:
+        """Deliver what an inline publish has not; with many followers, nothing is inline."""
+        head = await self._store.head(name)
+        if head is None or head.delivered is None or head.delivered >= head.tail:
+            return
+        source = Source(name, head)
+        if len(await self._store.followers(head.incarnation, "", INLINE_SUBSCRIBERS_MAX + 1)) > INLINE_SUBSCRIBERS_MAX:
+            await self._enqueue(source)
+        elif not await self._publisher.deliver_all(source):
+            raise StoreUnavailable
+
+    async def _enqueue(self, source: Source) -> None:
+        after, pages = "", list[list[Follower]]()
+        while page := await self._store.followers(source.head.incarnation, after, FOLLOWERS_PER_PAGE):
+            pages.append(page)
+            after = page[-1].estuary
+            if len(pages) == MESSAGES_PER_REQUEST_MAX:
+                await self._queue.send(source, pages)
+                pages = []
+        await self._queue.send(source, pages)
+
+
+def _head_item(image: dict[str, Any] | None) -> HeadItem:
+    return _NOTHING if image is None else head_of_item(_item(image))
+
+
+def _item(image: dict[str, Any]) -> Item:
+    """An item as DynamoDB's own API has it: a record's bytes are in base64."""
+    return {name: _value(value) for name, value in image.items()}
+
+
+def _value(value: Value) -> Value:
+    match value:
+        case {"B": str(text)}:
+            return {"B": b64decode(text)}
+        case {"L": list(values)}:
+            return {"L": [_value(one) for one in values]}
+        case {"M": dict(values)}:
+            return {"M": _item(values)}
+        case _:
+            return value

@@ -1,0 +1,99 @@
+"""The fan-out queue: followers of a stream by fifties, each of them delivered to by the fan-out function."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from fluvial.core.errors import StoreError, StoreUnavailable
+from fluvial.core.followers import Follower
+from fluvial.core.head import Incarnation
+from fluvial.core.names import StreamName
+from fluvial.fanout.delivering import Source
+from fluvial.fanout.publishing import Publisher
+from fluvial.stores.contract import Store
+
+log = logging.getLogger(__name__)
+
+#: What one request to SQS takes.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
+MESSAGES_PER_REQUEST_MAX: Final = 10
+
+
+class _Message(msgspec.Struct, frozen=True):
+    stream: StreamName
+    incarnation: Incarnation
+    followers: tuple[Follower, ...]
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+
+
+class SendsMessages(Protocol):
+    """As much of boto3's SQS client as is used."""
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> Any:  # noqa: ANN401, N803  boto3's own names
+        """Send up to ten messages."""
+        ...
+
+
+class FanOutQueue:
+    """The queue's sending side."""
+
+    def __init__(self, client: SendsMessages, url: str) -> None:
+        """Nothing is sent yet."""
+        self._client, self._url = client, url
+
+    async def send(self, source: Source, pages: Sequence[Sequence[Follower]]) -> None:
+        """Have each page delivered to. Raises StoreUnavailable when the queue does not take them all."""
+        for start in range(0, len(pages), MESSAGES_PER_REQUEST_MAX):
+            entries = [
+                {"Id": str(number), "MessageBody": _spelt(source, followers)}
+                for number, followers in enumerate(pages[start : start + MESSAGES_PER_REQUEST_MAX])
+            ]
+            answer = await asyncio.to_thread(self._client.send_message_batch, QueueUrl=self._url, Entries=entries)
+            if answer.get("Failed"):
+                raise StoreUnavailable
+
+
+def _spelt(source: Source, followers: Sequence[Follower]) -> str:
+    return msgspec.json.encode(_Message(source.name, source.head.incarnation, tuple(followers))).decode()
+
+
+class QueuedDeliveries:
+    """The queue's receiving side."""
+
+    def __init__(self, store: Store, publisher: Publisher) -> None:
+        """Nothing is delivered yet."""
+        self._store, self._publisher = store, publisher
+
+    async def handle(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Deliver each message's page; the failed messages come again, and end in the dead-letter queue."""
+        records = event["Records"]
+        delivered = await asyncio.gather(*(self._delivered(record["body"]) for record in records))
+        failed = [record["messageId"] for record, is_done in zip(records, delivered, strict=True) if not is_done]
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+    async def _delivered(self, body: str) -> bool:
+        try:
+            message = _MESSAGE.decode(body)
+            head = await self._store.head(message.stream)
+            if head is None or head.incarnation != message.incarnation:
+                return True  # the followers went with the life that they followed
+            report = await self._publisher.deliver_to(Source(message.stream, head), message.followers)
+        except (StoreError, msgspec.DecodeError) as exc:
+            log.warning("page_not_delivered", extra={"reason": str(exc.__cause__ or exc)})
+            return False
+        return not report.failures
+
+
+def sqs_client() -> SendsMessages:
+    """An SQS client that gives up in time; to send a page twice does no harm."""
+    import boto3  # noqa: PLC0415  whoever only receives needs none
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+    client: SendsMessages = boto3.client("sqs", config=config)
+    return client

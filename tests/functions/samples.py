@@ -1,0 +1,52 @@
+"""What the functions answer to the sample events."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fluvial.triggers.subscription import PublicationRefusedError
+
+_NEWS = {"count": 1, "successes": 1, "failures": 0, "mode": "inline"}
+
+
+def event(name: str) -> dict[str, Any]:
+    """A sample event."""
+    path = Path(__file__).parents[2] / "events" / f"{name}.json"
+    loaded: dict[str, Any] = json.loads(path.read_text())
+    return loaded
+
+
+def offset(position: int) -> str:
+    """An offset token."""
+    return f"0000000000000000_{position:016d}"
+
+
+def _failed(*numbers: int) -> dict[str, Any]:
+    return {
+        "batchItemFailures": [{"itemIdentifier": f"059f36b4-87a3-44ab-83d2-66197{number:07d}"} for number in numbers]
+    }
+
+
+#: What the subscription function answers or raises, and what a follower of its stream has then.
+PUBLISHED: dict[str, tuple[dict[str, Any] | type[Exception], list[Any]]] = {
+    "direct": (
+        {"tailOffset": offset(16), "closed": False, "fanout": _NEWS},
+        [{"say": "hello"}],
+    ),
+    "direct_missing_stream": (
+        {"error": {"code": "STREAM_NOT_FOUND", "message": "there is no stream at this path"}},
+        [],
+    ),
+    "eventbridge": ({}, [{"order": 7}]),
+    "eventbridge_refused": (PublicationRefusedError, []),
+    "sqs": (_failed(), [1, 2]),
+    "sqs_of_sns": (_failed(), ["from SNS"]),
+    "sqs_partial": (_failed(4), [5]),
+    "sqs_fifo": (_failed(6, 7), [8]),
+    "sns": ({}, ["from SNS"]),
+}
+
+#: The messages that the fan-out function could not deliver.
+FANNED_OUT: dict[str, list[str]] = {"sqs": ["059f36b4-87a3-44ab-83d2-661970000010"]}
+
+CHANGES = ("appended", "ended", "other_items")

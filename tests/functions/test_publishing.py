@@ -1,0 +1,179 @@
+"""Publications, queued deliveries and changes: every sample event, through the function that it is named for."""
+
+import asyncio
+import json
+from types import ModuleType
+from typing import Any
+
+import boto3
+import pytest
+
+from fluvial.core.errors import StoreUnavailable
+from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
+from fluvial.core.names import StreamName
+from fluvial.fanout.delivering import Source
+from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
+from tests.aws_local.api_gateway import Context
+from tests.functions.conftest import FOLLOWED, ImportHandler
+from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, event
+from tests.support.estuaries import FanOutRig
+from tests.support.lambda_service import LambdaService
+from tests.support.rigs import DynamoDbRig
+
+
+@pytest.fixture
+def subscription(import_handler: ImportHandler) -> ModuleType:
+    """The subscription function, which invokes the append function."""
+    module = import_handler("subscription")
+    module.appender._client = LambdaService(import_handler("append"))
+    return module
+
+
+def handled(module: ModuleType, asked: dict[str, Any]) -> Any:  # noqa: ANN401  a function's answer
+    """A function's answer to an event."""
+    return module.handler(asked, Context("function", "request"))
+
+
+def contents(rig: DynamoDbRig, name: str = "news/a") -> Any:  # noqa: ANN401  JSON
+    """A JSON stream's messages, read by a process of its own."""
+
+    async def read() -> bytes:
+        await rig.reopen()
+        return await FanOutRig(rig).read(name)
+
+    with asyncio.Runner() as runner:
+        return json.loads(b"[%s]" % runner.run(read())[:-1])
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_the_subscription_function_publishes(rig: DynamoDbRig, subscription: ModuleType, case: str) -> None:
+    """What it answers, and what the follower then has; a second time, nothing more."""
+    expected, delivered = PUBLISHED[case]
+    asked = event(f"subscription_{case}")
+    for _ in range(1 if case.startswith("direct") else 2):
+        if isinstance(expected, type):
+            with pytest.raises(expected):
+                handled(subscription, asked)
+        else:
+            assert handled(subscription, asked) == expected
+    assert contents(rig) == contents(rig, FOLLOWED) == delivered
+
+
+def test_a_fault_of_the_append_function_is_a_fault(subscription: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits hears of it; a queue brings the message again."""
+
+    async def unavailable(*_: object) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.apply", unavailable)
+    monkeypatch.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.apply_once", unavailable)
+    with pytest.raises(Exception, match="append failed"):
+        handled(subscription, event("subscription_direct"))
+    failed = handled(subscription, event("subscription_sqs"))["batchItemFailures"]
+    assert len(failed) == 2
+
+
+def test_a_delivery_that_fails_does_not_fail_the_publication(
+    rig: DynamoDbRig, subscription: ModuleType, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change feed makes it good."""
+
+    async def unavailable(*_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.followers", unavailable)
+        assert handled(subscription, event("subscription_direct"))["fanout"]["mode"] == "deferred"
+    assert contents(rig) == []
+    assert handled(import_handler("changes"), event("changes_appended")) == {"batchItemFailures": []}
+    assert contents(rig) == [{"say": "hello"}]
+
+
+@pytest.mark.parametrize("case", FANNED_OUT)
+def test_the_fan_out_function_delivers(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
+    """A page of followers; what is no page comes again, until the dead-letter queue has it."""
+    handled(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
+    module = import_handler("fanout")
+    for _ in range(2):
+        failed = handled(module, event(f"fanout_{case}"))["batchItemFailures"]
+        assert [one["itemIdentifier"] for one in failed] == FANNED_OUT[case]
+    assert contents(rig) == [1, 2]
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_the_changes_function_follows_up(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
+    """Nothing is left to be done again."""
+    handled(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
+    rig.client.put_item(
+        TableName=rig.config.table,
+        Item={"pk": {"S": "PAYLOAD#news/ended"}, "sk": {"S": "08" * 8}, "d": {"B": b"left"}},
+    )
+    module = import_handler("changes")
+    for _ in range(2):
+        assert handled(module, event(f"changes_{case}")) == {"batchItemFailures": []}
+    assert contents(rig) == ([1, 2] if case == "appended" else [])
+    assert bool(rig.items("PAYLOAD#news/ended")) is (case != "ended")
+
+
+def test_a_change_that_cannot_be_followed_up_comes_again(
+    import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda goes on from that record; what came after it is done again, which does no harm."""
+    module, records = import_handler("changes"), event("changes_appended")
+
+    async def unavailable(*_: object) -> None:
+        raise StoreUnavailable
+
+    handled(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
+    monkeypatch.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.followers", unavailable)
+    failed = handled(module, records)["batchItemFailures"]
+    assert failed == [{"itemIdentifier": records["Records"][0]["dynamodb"]["SequenceNumber"]}]
+
+
+def test_many_followers_go_through_the_queue(
+    rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By pages; the fan-out function empties them, and the publisher is told that they are queued."""
+    monkeypatch.setattr("fluvial.triggers.changes.INLINE_SUBSCRIBERS_MAX", 5)
+    monkeypatch.setattr("fluvial.fanout.publishing.INLINE_SUBSCRIBERS_MAX", 5)
+    monkeypatch.setattr("fluvial.triggers.changes.FOLLOWERS_PER_PAGE", 4)
+    assert INLINE_SUBSCRIBERS_MAX > 5
+
+    async def follow() -> None:
+        await rig.reopen()
+        for number in range(48):
+            await FanOutRig(rig).follow(f"news/f{number:02}", FOLLOWED)
+
+    with asyncio.Runner() as runner:
+        runner.run(follow())
+    handled(import_handler("append"), {"stream": FOLLOWED, "payload": ["all"]})
+    assert handled(import_handler("changes"), event("changes_appended")) == {"batchItemFailures": []}
+    client, fan_out = boto3.client("sqs"), import_handler("fanout")
+    url = client.get_queue_url(QueueName="fan-out")["QueueUrl"]
+    count = 0
+    while messages := client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        count += len(messages)
+        records = [{"messageId": one["MessageId"], "body": one["Body"]} for one in messages]
+        assert handled(fan_out, {"Records": records}) == {"batchItemFailures": []}
+        for one in messages:
+            client.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+    assert count == 13
+    assert all(contents(rig, f"news/f{number:02}") == ["all"] for number in (0, 25, 47))
+
+
+def test_what_the_queue_does_not_take_is_not_forgotten(rig: DynamoDbRig, import_handler: ImportHandler) -> None:
+    """The change comes again."""
+    import_handler("changes")
+
+    class Full:
+        def send_message_batch(self, **_: object) -> dict[str, object]:
+            return {"Failed": [{"Id": "0"}]}
+
+    async def send() -> None:
+        head = await rig.store.head(StreamName(FOLLOWED))
+        assert head is not None
+        await FanOutQueue(Full(), "url").send(Source(FOLLOWED, head), [[]])
+
+    assert sqs_client() is not None
+    with asyncio.Runner() as runner, pytest.raises(StoreUnavailable):
+        runner.run(send())
