@@ -42,19 +42,27 @@ def test_it_fits_into_lambda() -> None:
     assert sum(path.stat().st_size for path in BUILT.rglob("*") if path.is_file()) < UNPACKED_BYTES_MAX
 
 
-@pytest.mark.parametrize(("function", "folder"), [("edge", "EdgeFunction"), ("append", "AppendFunction")])
-def test_a_function_imports_from_its_own_folders(function: str, folder: str, tmp_path: Path) -> None:
-    """The layer's lock for this machine's processor, the function, and nothing else."""
-    layer = tmp_path / "layer"
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layer's lock for this machine's processor."""
+    layer = tmp_path_factory.mktemp("layer")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     made = ["make", "-s", "-C", "shared", "build-FluvialLayer", f"ARTIFACTS_DIR={layer}", f"PYTHON_VERSION={here}"]
     subprocess.run([*made, "PLATFORM=linux"], cwd=ROOT, check=True, timeout=300, capture_output=True)
     packaged = {path.relative_to(layer) for path in (layer / "python" / "fluvial").rglob("*.py")}
     deployed = BUILT / "FluvialLayer"
     assert packaged == {path.relative_to(deployed) for path in (deployed / "python" / "fluvial").rglob("*.py")}
+    return layer
+
+
+@pytest.mark.parametrize("function", ["edge", "append", "subscription", "fanout", "changes"])
+def test_a_function_imports_from_its_own_folders(function: str, layer: Path) -> None:
+    """The layer, the function, and nothing else."""
+    folder = f"{function.capitalize()}Function"
     program = f"import sys; sys.path[:0] = [{str(BUILT / folder)!r}, {str(layer / 'python')!r}]\n"
     program += f"import {function}.handler, fluvial; print(fluvial.__file__); print('fastapi' in sys.modules)"
     environment = {"AWS_DEFAULT_REGION": "eu-central-1", "POWERTOOLS_TRACE_DISABLED": "true", "PATH": "/usr/bin:/bin"}
+    environment |= {"FLUVIAL_APPEND_FUNCTION": "append", "FLUVIAL_FANOUT_QUEUE_URL": "https://queue"}
     ran = subprocess.run(
         [sys.executable, "-I", "-S", "-c", program], env=environment, capture_output=True, text=True, check=False
     )

@@ -8,18 +8,30 @@ from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
+from fluvial.core.followers import Follower
+from fluvial.core.head import Head
 from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.aws_local.api_gateway import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
 from tests.functions.samples import event
+from tests.support.commands import delete_commit
+from tests.support.estuaries import own_process
+from tests.support.lambda_service import LambdaService
 from tests.support.network import Network
 from tests.support.rigs import DynamoDbRig
 
+RICH = StreamName("news/rich")
+
 Grant = tuple[str, str]
+
+#: What Lambda itself does in a function's name, so that no call of the function's tells of it.
+OF_LAMBDA = {"TakePublications", "TakeDeliveries", "ReadTheFeed", "PutAsideWhatFails"}
 
 TRANSACTED = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 
@@ -31,6 +43,8 @@ def granted(function: str) -> set[Grant]:
     for policy in properties["Policies"]:
         for statement in policy["Statement"]:
             assert statement["Effect"] == "Allow"
+            if statement["Sid"] in OF_LAMBDA:
+                continue
             actions, resources = statement["Action"], statement["Resource"]
             for action in [actions] if isinstance(actions, str) else actions:
                 for resource in resources if isinstance(resources, list) else [resources]:
@@ -39,9 +53,11 @@ def granted(function: str) -> set[Grant]:
 
 
 def spelt(resource: dict[str, Any]) -> str:
-    """A resource of the template in short: the table, or a pattern of keys in the bucket."""
-    if resource == {"Fn::GetAtt": ["StreamTable", "Arn"]}:
-        return "table"
+    """A resource of the template in short: its name there, or a pattern of keys in the bucket."""
+    if "Fn::GetAtt" in resource:
+        name, attribute = resource["Fn::GetAtt"]
+        assert attribute == "Arn"
+        return str(name)
     text = str(resource["Fn::Sub"])
     assert text.startswith("${SegmentBucket.Arn}/"), text
     return text.replace("${SegmentBucket.Arn}", "bucket")
@@ -54,18 +70,21 @@ class Calls:
         """Record every call of the module's store."""
         self.made: set[Grant] = set()
         aws = module.store._aws
-        for client in (aws.writes, aws.reads, aws.objects):
+        queues = [module.queue._client] if hasattr(module, "queue") else []
+        for client in (aws.writes, aws.reads, aws.objects, *queues):
             client.meta.events.register("provide-client-params.*", self._record)
 
     def _record(self, params: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401  botocore's own
         if model.service_model.service_name == "s3":
             self.made.add((f"s3:{model.name}", f"bucket/{params['Key']}"))
+        elif model.service_model.service_name == "sqs":
+            self.made.add(("sqs:SendMessage", "FanoutQueue"))  # what a batch needs, too
         elif model.name == "TransactWriteItems":
             for action in params["TransactItems"]:
-                self.made |= {(f"dynamodb:{TRANSACTED[kind]}", "table") for kind in action}
+                self.made |= {(f"dynamodb:{TRANSACTED[kind]}", "StreamTable") for kind in action}
         else:
             assert "IndexName" not in params
-            self.made.add((f"dynamodb:{model.name}", "table"))
+            self.made.add((f"dynamodb:{model.name}", "StreamTable"))
 
     def assert_are(self, grants: set[Grant]) -> None:
         """All that was done is allowed, and all that is allowed was done."""
@@ -82,7 +101,7 @@ def matches(grant: Grant, call: Grant) -> bool:
 
 def http(module: ModuleType, method: str, path: str, body: bytes = b"", **headers: str) -> dict[str, Any]:
     """One request to the edge function."""
-    asked = {**event("edge_head"), "httpMethod": method, "path": f"/v1/stream/{path}"}
+    asked = {**event("edge_head"), "httpMethod": method, "path": path if path[0] == "/" else f"/v1/stream/{path}"}
     asked["multiValueHeaders"] = {name.replace("_", "-"): [value] for name, value in headers.items()}
     asked |= {"body": b64encode(body).decode(), "isBase64Encoded": bool(body)}
     answer: dict[str, Any] = module.handler(asked, Context("edge", "request"))
@@ -106,14 +125,126 @@ def test_the_edge_function_may_do_what_it_does(
     http(module, "GET", "new")
     http(module, "PUT", "fork", content_type=octets, stream_forked_from="/v1/stream/new")
     http(module, "DELETE", "fork")
+    session, as_json = json.dumps({"estuaryId": "session"}).encode(), "application/json"
+    http(module, "POST", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
+    http(module, "DELETE", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
     calls.assert_are(granted("EdgeFunction"))
+
+
+async def _rich_source(rig: DynamoDbRig) -> Head:
+    """A stream with bytes in every place, none of them delivered to two followers, one of whom is gone."""
+    octets = "application/octet-stream"
+    async with own_process(rig) as process:
+        await process.make_source(RICH, octets)
+        for name in ("news/kept", "news/gone"):
+            await process.follow(name, RICH)
+        await process.store.apply(StreamName("news/gone"), delete_commit())
+        for _ in range(12):
+            await process.append(b"x" * 100, RICH, octets)
+        assert isinstance(process.store, DynamoDbStore)
+        await process.store.rotate(RICH)
+        await process.append(b"x" * 1_000, RICH, octets)
+        return await process.append(b"x" * 400_000, RICH, octets)
+
+
+def rich_source(rig: DynamoDbRig) -> Head:
+    """Made by a process of its own."""
+    with asyncio.Runner() as runner:
+        return runner.run(_rich_source(rig))
+
+
+def test_the_subscription_function_may_do_what_it_does(
+    rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Append by the append function, and deliver what is anywhere, however large."""
+    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
+    rich_source(rig)
+    module = import_handler("subscription")
+    calls, service = Calls(module), LambdaService(import_handler("append"))
+
+    class Appender:
+        def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803  boto3's own names
+            calls.made.add(("lambda:InvokeFunction", "AppendFunction"))
+            return service.invoke(FunctionName=FunctionName, Payload=Payload)
+
+    module.appender._client = Appender()
+    for _ in range(2):
+        asked = {"stream": RICH, "payload": "y" * 1_000, "contentType": "application/octet-stream"}
+        answer = module.handler(asked, Context("subscription", "request"))
+        assert answer["fanout"]["failures"] == 0
+    calls.assert_are(granted("SubscriptionFunction"))
+
+
+def test_the_fan_out_function_may_do_what_it_does(
+    rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliver what is anywhere, however large, to whoever is still there."""
+    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
+    head = rich_source(rig)
+    module = import_handler("fanout")
+    calls = Calls(module)
+    with asyncio.Runner() as runner:
+        followers = runner.run(_followers(rig, head))
+    for _ in range(2):
+        message = {"stream": RICH, "incarnation": head.incarnation, "followers": followers}
+        record = {"messageId": "1", "body": msgspec.json.encode(message).decode()}
+        assert module.handler({"Records": [record]}, Context("fanout", "request")) == {"batchItemFailures": []}
+        octets = "application/octet-stream"
+        import_handler("append").handler(
+            {"stream": RICH, "payload": "y" * 1_000, "contentType": octets}, Context("append", "request")
+        )
+    calls.assert_are(granted("FanoutFunction"))
+
+
+def test_the_changes_function_may_do_what_it_does(
+    rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliver, queue deliveries, rotate, and collect what has ended."""
+    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
+    rich_source(rig)
+    module = import_handler("changes")
+    calls, append = Calls(module), import_handler("append").handler
+
+    def follow_up(*records: dict[str, Any]) -> None:
+        numbered = [{**one, "SequenceNumber": str(number)} for number, one in enumerate(records)]
+        wrapped = [{"eventSource": "aws:dynamodb", "eventName": "MODIFY", "dynamodb": one} for one in numbered]
+        assert module.handler({"Records": wrapped}, Context("changes", "request")) == {"batchItemFailures": []}
+
+    def change() -> dict[str, Any]:
+        item = rig.client.get_item(TableName=rig.config.table, Key=head_key(RICH))["Item"]
+        image = json.loads(json.dumps(item, default=lambda data: b64encode(data).decode()))
+        return {"Keys": head_key(RICH), "OldImage": {**image, "n": {"N": "0"}}, "NewImage": image}
+
+    follow_up(change())
+    octets = "application/octet-stream"
+    for size in (1_000, 100, 400_000, 100):
+        asked = {"stream": RICH, "payload": "y" * size, "contentType": octets}
+        assert "error" not in append(asked, Context("append", "request"))
+    append({"stream": RICH, "close": True}, Context("append", "request"))
+    follow_up(change())
+    monkeypatch.setattr("fluvial.triggers.changes.INLINE_SUBSCRIBERS_MAX", 0)
+    rig.client.update_item(
+        TableName=rig.config.table,
+        Key=head_key(RICH),
+        UpdateExpression="SET dl = :none",
+        ExpressionAttributeValues={":none": {"N": "0"}},
+    )
+    last = change()
+    follow_up(last)
+    follow_up({"Keys": head_key(RICH), "OldImage": last["NewImage"]})
+    calls.assert_are(granted("ChangesFunction"))
+
+
+async def _followers(rig: DynamoDbRig, head: Head) -> list[Follower]:
+    async with own_process(rig) as process:
+        return await process.store.followers(head.incarnation, "", 9)
 
 
 async def _rotated(rig: DynamoDbRig, name: str) -> None:
     """Let the change feed's work be done, by a store of its own."""
-    store = DynamoDbStore(rig.config, rig.still.own_world())
-    await store.rotate(StreamName(name))
-    await store.close()
+    async with own_process(rig) as process:
+        assert isinstance(process.store, DynamoDbStore)
+        await process.store.rotate(StreamName(name))
 
 
 def test_the_append_function_may_do_what_it_does(

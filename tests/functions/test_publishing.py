@@ -16,7 +16,7 @@ from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
 from tests.aws_local.api_gateway import Context
 from tests.functions.conftest import FOLLOWED, ImportHandler
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, event
-from tests.support.estuaries import FanOutRig
+from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
 from tests.support.rigs import DynamoDbRig
 
@@ -38,8 +38,8 @@ def contents(rig: DynamoDbRig, name: str = "news/a") -> Any:  # noqa: ANN401  JS
     """A JSON stream's messages, read by a process of its own."""
 
     async def read() -> bytes:
-        await rig.reopen()
-        return await FanOutRig(rig).read(name)
+        async with own_process(rig) as process:
+            return await process.read(name)
 
     with asyncio.Runner() as runner:
         return json.loads(b"[%s]" % runner.run(read())[:-1])
@@ -140,9 +140,9 @@ def test_many_followers_go_through_the_queue(
     assert INLINE_SUBSCRIBERS_MAX > 5
 
     async def follow() -> None:
-        await rig.reopen()
-        for number in range(48):
-            await FanOutRig(rig).follow(f"news/f{number:02}", FOLLOWED)
+        async with own_process(rig) as process:
+            for number in range(48):
+                await process.follow(f"news/f{number:02}", FOLLOWED)
 
     with asyncio.Runner() as runner:
         runner.run(follow())

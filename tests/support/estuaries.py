@@ -1,6 +1,8 @@
 """Fan-out over a store under test."""
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 from fluvial.core.answer import Refusal
 from fluvial.core.commit import Applied
@@ -12,9 +14,10 @@ from fluvial.fanout.estuaries import Estuaries, Followed, WantedEstuary
 from fluvial.fanout.feed import FeedBacklog
 from fluvial.fanout.publishing import Backlog, FanOutReport, Publisher
 from fluvial.stores.contract import Store
+from fluvial.stores.dynamodb.store import DynamoDbStore
 from fluvial.world import World
 from tests.support.commands import append_commit, create_commit
-from tests.support.rigs import Rig
+from tests.support.rigs import DynamoDbRig, Rig
 
 SOURCE = StreamName("p/source")
 
@@ -96,3 +99,13 @@ def code_of(refusal: object) -> ErrorCode:
     """What was refused."""
     assert isinstance(refusal, Refusal), refusal
     return refusal.code
+
+
+@asynccontextmanager
+async def own_process(rig: DynamoDbRig) -> AsyncIterator[FanOutRig]:
+    """What another process does with the rig's table and bucket, on a loop of its own and without chores."""
+    store = DynamoDbStore(replace(rig.config, does_chores=False), rig.still.own_world())
+    try:
+        yield FanOutRig(replace(rig, store=store))
+    finally:
+        await store.close()

@@ -9,16 +9,26 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
+from fluvial.core.command import ForkPoint
 from fluvial.core.commit import Applied, Commit
 from fluvial.core.errors import StorageDamaged, StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.names import StreamName
-from fluvial.core.plan import plan_delete
+from fluvial.core.plan import Divergence, plan_delete, plan_fork
 from fluvial.stores.dynamodb import aws, rotation, settling
 from fluvial.stores.dynamodb.items import HotSegment, head_of_item, hot_segment_item
+from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.store import DynamoDbStore
-from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
+from tests.support.commands import (
+    NAME,
+    OTHER,
+    append_commit,
+    close_commit,
+    create_command,
+    create_commit,
+    delete_commit,
+)
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig, eventually
 from tests.support.worlds import START_MS
 
@@ -136,8 +146,19 @@ async def test_only_what_cannot_be_used_again_is_given_to_ttl(rig: DynamoDbRig) 
     lifetimes = {"eternal": None, "sliding": SlidingTtl(60), "fixed": ExpiresAt(START_MS + 60_000, "x")}
     for number, (name, lifetime) in enumerate(lifetimes.items(), 1):
         await applied(rig.store, create_commit(incarnation=number, lifetime=lifetime), StreamName(name))
+    fixed = await rig.store.head(StreamName("fixed"))
+    assert fixed is not None
+    fork = create_command(name=OTHER, lifetime=lifetimes["fixed"], fork=ForkPoint(StreamName("fixed"), None, 0))
+    await applied(rig.store, plan_fork(fork, Divergence(fixed, 0, 0), Incarnation(9), START_MS), OTHER)
+    await applied(rig.store, delete_commit(), OTHER)
+    again = plan_fork(fork, Divergence(fixed, 0, 0), Incarnation(10), START_MS)
+    await applied(rig.store, again, StreamName("fork"))
     found = {item["pk"]["S"]: item.get("t") for item in rig.client.scan(TableName=rig.config.table)["Items"]}
-    assert found == {"S#eternal": None, "S#sliding": None, "S#fixed": {"N": str(START_MS // 1_000 + 60 + 86_400)}}
+    tombstone = {"N": str(START_MS // 1_000 + 86_400)}
+    assert found == {"S#eternal": None, "S#sliding": None, "S#fixed": None, "S#fork": None, f"S#{OTHER}": tombstone}
+    await applied(rig.store, delete_commit(), StreamName("fork"))
+    fixed_item = rig.client.get_item(TableName=rig.config.table, Key=head_key(StreamName("fixed")))["Item"]
+    assert fixed_item["t"] == {"N": str(START_MS // 1_000 + 60 + 86_400)}
 
 
 async def test_a_reader_hears_of_another_process(rig: DynamoDbRig) -> None:

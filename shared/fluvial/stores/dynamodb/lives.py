@@ -272,7 +272,7 @@ class Lives:
                 origin = source.origin
                 continue
             sets = [f"{e.name(a.REFERENCES)} = {e.value(source.references - 1)}"]
-            if source.references == 1 and isinstance(source.lifetime, ExpiresAt):
+            if source.references == 1 and source.origin is None and isinstance(source.lifetime, ExpiresAt):
                 sets.append(f"{e.name(a.TTL)} = {e.value(_collectable_at(source.lifetime))}")
             update = f"SET {', '.join(sets)}"
             actions.append({"Update": guarded(origin.source, e, clauses, update)})
@@ -305,11 +305,14 @@ def _beginning_judged(commit: Commit, life: Head, found: Head | None) -> Outcome
 
 
 def first_item(name: StreamName, first: HeadItem) -> Item:
-    """The item of a head as it begins, with what lists and collects it."""
+    """The item of a head as it begins, with what lists and collects it.
+
+    DynamoDB itself must not delete a fork: the end of a fork releases its source.
+    """
     item = head_item(name, first)
     item[a.LISTING] = number(listing_shard(name))
     head = _begun(first)
-    if isinstance(head.lifetime, ExpiresAt):
+    if isinstance(head.lifetime, ExpiresAt) and head.origin is None:
         item[a.TTL] = number(_collectable_at(head.lifetime))
     return item
 
