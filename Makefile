@@ -89,7 +89,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-st
 lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(LOCK) --python-version 3.11 pyproject.toml --all-extras --group dev --group lambda -o requirements/dev.txt
-	$(LOCK) --python-version 3.13 --constraint requirements/dev.txt --group lambda -o shared/requirements.txt
+	$(LOCK) --python-version 3.13 --constraint requirements/dev.txt pyproject.toml --group lambda -o shared/requirements.txt
 	$(LOCK) --python-version 3.11 --group sam -o requirements/sam.txt
 
 clean: ## remove what the targets made, but no data

@@ -15,6 +15,7 @@ from fluvial.fanout.publishing import Publisher
 from fluvial.function_logs import function_logger
 from fluvial.opening import function_store
 from fluvial.settings import settings_from_environment
+from fluvial.triggers.broadcasting import Broadcaster, connections_client
 from fluvial.triggers.changes import ChangeFeed, changes_of
 from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
 from fluvial.world import World
@@ -23,7 +24,8 @@ logger = function_logger("changes")
 world = World()
 store = function_store(settings_from_environment(os.environ), world)
 queue = FanOutQueue(sqs_client(), os.environ["FLUVIAL_FANOUT_QUEUE_URL"])
-feed = ChangeFeed(store, Publisher(store, world, FeedBacklog(store)), queue)
+broadcaster = Broadcaster(store, world, connections_client(os.environ["FLUVIAL_CONNECTIONS_URL"]))
+feed = ChangeFeed(store, Publisher(store, world, FeedBacklog(store)), queue, broadcaster)
 processor = BatchProcessor(event_type=EventType.DynamoDBStreams, raise_on_entire_batch_failure=False)
 runner = asyncio.Runner()  # the store's clients stay with one loop
 

@@ -8,7 +8,7 @@ from fluvial.fanout.estuaries import Estuaries
 from fluvial.fanout.publishing import Backlog, Publisher
 from fluvial.settings import Settings
 from fluvial.stores.contract import Store
-from fluvial.transports.asgi import STREAM_ROOT_BYTES, StreamsApp
+from fluvial.transports.asgi import SAFE_METHODS, STREAM_ROOT_BYTES, StreamsApp, refuse_change
 from fluvial.transports.live import LiveLimits, LiveReads, SseDelivery
 from fluvial.transports.websocket import SocketsApp, no_socket
 from fluvial.world import World
@@ -17,9 +17,9 @@ from fluvial.world import World
 class Application:
     """The whole server as one ASGI application over one open store."""
 
-    def __init__(self, streams: StreamsApp, live: LiveReads) -> None:
+    def __init__(self, streams: StreamsApp, live: LiveReads, *, read_only: bool) -> None:
         """`live` is what `streams` reads live with."""
-        self.streams, self.live = streams, live
+        self.streams, self.live, self._read_only = streams, live, read_only
         self.sockets = SocketsApp(live)
 
     @cached_property
@@ -33,7 +33,9 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams go the short way; all else goes to the framework."""
         is_stream = scope["raw_path"].startswith(STREAM_ROOT_BYTES)
-        if scope["type"] == "websocket":
+        if self._read_only and scope.get("method", "GET") not in SAFE_METHODS:
+            await refuse_change(scope, receive, send)
+        elif scope["type"] == "websocket":
             await (self.sockets if is_stream else no_socket)(scope, receive, send)
         elif is_stream:
             await self.streams(scope, receive, send)
@@ -51,4 +53,5 @@ def build_application(
     limits = LiveLimits(settings.long_poll_timeout, settings.sse_max_age, settings.max_live_reads, sse)
     live = LiveReads(store, world, limits)
     publisher = Publisher(store, world, backlog)
-    return Application(StreamsApp(store, world, live, publisher, settings.max_body), live)
+    streams = StreamsApp(store, world, live, publisher, settings.max_body)
+    return Application(streams, live, read_only=settings.read_only)

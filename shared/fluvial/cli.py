@@ -2,13 +2,13 @@
 
 import asyncio
 import sys
-from importlib.metadata import version
 from typing import get_type_hints
 
 import click
 import msgspec
 import uvloop
 
+from fluvial import __version__
 from fluvial.core.errors import StartupRefused
 from fluvial.logs import configure_logs
 from fluvial.server import serve
@@ -25,6 +25,15 @@ def _option(field: msgspec.structs.FieldInfo) -> click.Option:
     hints = get_type_hints(Settings, include_extras=True)
     description = hints[field.name].__metadata__[0].description
     kind = get_type_hints(Settings)[field.name]
+    if kind is bool:
+        return click.Option(
+            [f"--{field.name.replace('_', '-')}", field.name],
+            is_flag=True,
+            default=field.default,
+            envvar=f"{ENVIRONMENT_PREFIX}{field.name.upper()}",
+            help=description,
+            show_envvar=True,
+        )
     choices = [str(member) for member in kind] if issubclass(kind, str) and kind is not str else None
     return click.Option(
         [f"--{field.name.replace('_', '-')}", field.name],
@@ -38,7 +47,7 @@ def _option(field: msgspec.structs.FieldInfo) -> click.Option:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("fluvial"), prog_name="fluvial")
+@click.version_option(__version__, prog_name="fluvial")
 def main() -> None:
     """A server for Durable Streams: append-only streams at plain URLs."""
 
@@ -56,7 +65,7 @@ def _serve(**values: str) -> None:
 
 def _print_banner(url: str, settings: Settings) -> None:
     kept = _place(settings)
-    click.echo(f"fluvial {version('fluvial')} serves {url}/v1/stream/  (streams are kept {kept}; Ctrl-C stops)")
+    click.echo(f"fluvial {__version__} serves {url}/v1/stream/  (streams are kept {kept}; Ctrl-C stops)")
     sys.stdout.flush()
 
 

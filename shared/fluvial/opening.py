@@ -47,7 +47,7 @@ def _dynamodb_store(settings: Settings, world: World, function_threads: int | No
         table=settings.table,
         bucket=settings.bucket,
         endpoints=endpoints,
-        does_chores=function_threads is None,
+        does_chores=function_threads is None and not settings.read_only,
         threads_max=function_threads or THREADS_MAX,
     )
     return DynamoDbStore(config, world)

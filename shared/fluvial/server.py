@@ -98,7 +98,8 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         worker = DeliveryWorker(store, store.undelivered if isinstance(store, KeepsUndelivered) else None)
         try:
             application = build_application(settings, store, world, worker)
-            worker.start(application.streams.publisher)
+            if not settings.read_only:
+                worker.start(application.streams.publisher)
             assert application.admin is not None, "it is made before the first request waits for it"
             server = _Server(_uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -75,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Long-polls and SSE connections that may be open at once.",
         ),
     ] = 10_000
+    read_only: Annotated[
+        bool, Meta(description="Only read: refuse whatever would change a stream, and leave all upkeep to others.")
+    ] = False
     shutdown_timeout: Annotated[
         float,
         Meta(gt=0, le=300, description="Seconds that requests under way get to finish on SIGTERM."),

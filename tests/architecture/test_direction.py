@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "operations": {"core", "stores", "operations", "world"},
     "fanout": {"core", "stores", "fanout", "world"},
     "transports": {"core", "stores", "operations", "fanout", "transports", "world"},
-    "triggers": {"core", "stores", "fanout", "triggers", "append_client"},
+    "triggers": {"core", "stores", "operations", "fanout", "triggers", "append_client", "world"},
 }
 
 #: And of everybody else's packages.

@@ -1,4 +1,4 @@
-"""API Gateway on one machine: HTTP becomes REST proxy events for the edge function, and its answers become HTTP.
+"""API Gateway on one machine: HTTP becomes REST proxy events for the functions, and their answers become HTTP.
 
 Each worker process is one of Lambda's environments: it imports the handler by itself and has one request at a time.
 The rules are those of a Regional REST API with Lambda proxy integration and `*/*` as a binary type:
@@ -22,6 +22,8 @@ from uuid import uuid4
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
+
+from tests.aws_local.live_function import LiveFunction
 
 STAGE = "live"
 ENVIRONMENTS = 12
@@ -177,11 +179,11 @@ class Environments:
 
 
 class ApiGateway:
-    """The gateway as an ASGI application in front of a function."""
+    """The gateway as an ASGI application in front of the functions: each GET of a stream is streamed."""
 
-    def __init__(self, edge: Environments) -> None:
-        """The function's processes have the settings in their environment variables."""
-        self._edge = edge
+    def __init__(self, edge: Environments, live: LiveFunction) -> None:
+        """The functions' processes have the settings in their environment variables."""
+        self._edge, self._live = edge, live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and its answer back."""
@@ -189,6 +191,9 @@ class ApiGateway:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        if scope["method"] == "GET" and scope["path"].startswith(f"/{STAGE}/v1/stream/"):
+            await self._live.stream(proxy_event(scope, body), send)
+            return
         status, fields, content = await self._answer(scope, body)
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": content})
@@ -220,13 +225,15 @@ def main() -> None:
 
 
 async def _serve() -> None:
-    edge = Environments("edge")
+    edge, live = Environments("edge"), LiveFunction()
+    await live.ready()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(ApiGateway(edge), http="httptools", lifespan="off", log_level="warning")
+        config = uvicorn.Config(ApiGateway(edge, live), http="httptools", lifespan="off", log_level="warning")
         sys.stdout.write(f"serves http://127.0.0.1:{listener.getsockname()[1]}/{STAGE}/v1/stream/\n")
         sys.stdout.flush()
         await uvicorn.Server(config).serve([listener])
     edge.close()
+    await live.close()
 
 
 if __name__ == "__main__":

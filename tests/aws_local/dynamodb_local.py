@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -10,6 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 LIBRARIES = HERE / "lib"
@@ -42,13 +43,6 @@ def is_required() -> bool:
     return bool(os.environ.get("CI"))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _answers(url: str) -> bool:
     try:
         urllib.request.urlopen(url, timeout=1).close()  # noqa: S310  http on this machine
@@ -63,7 +57,7 @@ def _answers(url: str) -> bool:
 def dynamodb_local() -> Iterator[str]:
     """The URL of an empty one that is gone at the end of the block. Raises NotInstallableError."""
     install()
-    url = f"http://127.0.0.1:{(port := _free_port())}"
+    url = f"http://127.0.0.1:{(port := free_port())}"
     command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBRARIES}/*"]
     command += ["software.amazon.dynamodb.services.local.main.ServerRunner"]
     command += ["-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]

@@ -55,7 +55,7 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return layer
 
 
-@pytest.mark.parametrize("function", ["edge", "append", "subscription", "fanout", "changes"])
+@pytest.mark.parametrize("function", ["edge", "append", "sockets", "subscription", "fanout", "changes"])
 def test_a_function_imports_from_its_own_folders(function: str, layer: Path) -> None:
     """The layer, the function, and nothing else."""
     folder = f"{function.capitalize()}Function"
@@ -63,6 +63,7 @@ def test_a_function_imports_from_its_own_folders(function: str, layer: Path) -> 
     program += f"import {function}.handler, fluvial; print(fluvial.__file__); print('fastapi' in sys.modules)"
     environment = {"AWS_DEFAULT_REGION": "eu-central-1", "POWERTOOLS_TRACE_DISABLED": "true", "PATH": "/usr/bin:/bin"}
     environment |= {"FLUVIAL_APPEND_FUNCTION": "append", "FLUVIAL_FANOUT_QUEUE_URL": "https://queue"}
+    environment["FLUVIAL_CONNECTIONS_URL"] = "https://connections"
     ran = subprocess.run(
         [sys.executable, "-I", "-S", "-c", program], env=environment, capture_output=True, text=True, check=False
     )

@@ -4,23 +4,29 @@ import asyncio
 import json
 import random
 from base64 import b64encode
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
+from fluvial.bootstrap import build_application
 from fluvial.core.followers import Follower
 from fluvial.core.head import Head
+from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
+from fluvial.fanout.feed import FeedBacklog
+from fluvial.settings import Settings
 from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.aws_local.api_gateway import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
 from tests.functions.samples import event
-from tests.support.commands import delete_commit
+from tests.support.commands import create_commit, delete_commit
 from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
 from tests.support.network import Network
@@ -59,6 +65,8 @@ def spelt(resource: dict[str, Any]) -> str:
         assert attribute == "Arn"
         return str(name)
     text = str(resource["Fn::Sub"])
+    if "execute-api" in text:
+        return "SocketApi"
     assert text.startswith("${SegmentBucket.Arn}/"), text
     return text.replace("${SegmentBucket.Arn}", "bucket")
 
@@ -66,12 +74,12 @@ def spelt(resource: dict[str, Any]) -> str:
 class Calls:
     """What a function asks of AWS."""
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: ModuleType | SimpleNamespace) -> None:
         """Record every call of the module's store."""
         self.made: set[Grant] = set()
         aws = module.store._aws
-        queues = [module.queue._client] if hasattr(module, "queue") else []
-        for client in (aws.writes, aws.reads, aws.objects, *queues):
+        others = [module.queue._client, module.broadcaster._client] if hasattr(module, "queue") else []
+        for client in (aws.writes, aws.reads, aws.objects, *others):
             client.meta.events.register("provide-client-params.*", self._record)
 
     def _record(self, params: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401  botocore's own
@@ -79,6 +87,8 @@ class Calls:
             self.made.add((f"s3:{model.name}", f"bucket/{params['Key']}"))
         elif model.service_model.service_name == "sqs":
             self.made.add(("sqs:SendMessage", "FanoutQueue"))  # what a batch needs, too
+        elif model.service_model.service_name == "apigatewaymanagementapi":
+            self.made.add(("execute-api:ManageConnections", "SocketApi"))
         elif model.name == "TransactWriteItems":
             for action in params["TransactItems"]:
                 self.made |= {(f"dynamodb:{TRANSACTED[kind]}", "StreamTable") for kind in action}
@@ -204,6 +214,8 @@ def test_the_changes_function_may_do_what_it_does(
     rich_source(rig)
     module = import_handler("changes")
     calls, append = Calls(module), import_handler("append").handler
+    connect = {**event("sockets_connect"), "multiValueQueryStringParameters": {"stream": [RICH], "offset": ["-1"]}}
+    assert import_handler("sockets").handler(connect, Context("sockets", "request"))["statusCode"] == 200
 
     def follow_up(*records: dict[str, Any]) -> None:
         numbered = [{**one, "SequenceNumber": str(number)} for number, one in enumerate(records)]
@@ -233,6 +245,56 @@ def test_the_changes_function_may_do_what_it_does(
     follow_up(last)
     follow_up({"Keys": head_key(RICH), "OldImage": last["NewImage"]})
     calls.assert_are(granted("ChangesFunction"))
+
+
+def test_the_sockets_function_may_do_what_it_does(
+    rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Note connections at any offset, forget them, and renew what they read."""
+    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
+    tail = rich_source(rig).tail
+    with asyncio.Runner() as runner:
+        runner.run(_renewed_later(rig))
+    module = import_handler("sockets")
+    calls = Calls(module)
+    monkeypatch.setattr(module.sockets, "_world", replace(module.world, now_ms=lambda: rig.still.clock.now_ms))
+    for stream, offset in ((RICH, 100), (RICH, tail - 401_000), (RICH, tail - 400_000), ("renewed", 0)):
+        query = {"stream": [stream], "offset": [f"{0:016d}_{offset:016d}"]}
+        for name in ("connect", "disconnect"):
+            asked = {**event(f"sockets_{name}"), "multiValueQueryStringParameters": query}
+            assert module.handler(asked, Context("sockets", "request"))["statusCode"] == 200
+    calls.assert_are(granted("SocketsFunction"))
+
+
+def test_the_live_function_may_do_what_it_does(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read what is anywhere, and renew what is read; nothing else is let through."""
+    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
+    rich_source(rig)
+
+    async def read() -> Calls:
+        await _renewed_later(rig)
+        async with own_process(rig) as process:
+            calls = Calls(SimpleNamespace(store=process.store))
+            settings = Settings(read_only=True)
+            application = build_application(settings, process.store, process.world, FeedBacklog(process.store))
+            transport = httpx.ASGITransport(application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://live/v1/stream/") as client:
+                assert (await client.get(RICH)).status_code == 200
+                assert (await client.get("renewed")).status_code == 200
+                assert (await client.put("new")).status_code == 405
+                assert (await client.post("/v1/estuary/news/a/touch")).status_code == 405
+            return calls
+
+    with asyncio.Runner() as runner:
+        runner.run(read()).assert_are(granted("LiveFunction"))
+
+
+async def _renewed_later(rig: DynamoDbRig) -> None:
+    """A stream whose next read renews it."""
+    async with own_process(rig) as process:
+        commit = create_commit(process.world.new_incarnation(), lifetime=SlidingTtl(100))
+        await process.store.apply(StreamName("renewed"), commit)
+    rig.still.clock.advance(50_000)
 
 
 async def _followers(rig: DynamoDbRig, head: Head) -> list[Follower]:

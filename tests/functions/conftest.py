@@ -53,6 +53,7 @@ def import_handler(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> Iterato
         "FLUVIAL_SSE_MAX_AGE": "0.2",
         "FLUVIAL_MAX_BODY": "4456448",
         "FLUVIAL_APPEND_FUNCTION": "append",
+        "FLUVIAL_CONNECTIONS_URL": "https://connections.invalid/live",
         "POWERTOOLS_METRICS_NAMESPACE": "Fluvial",
         "POWERTOOLS_TRACE_DISABLED": "true",
     }

@@ -49,4 +49,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any] | type[Exception], list[Any]]] = {
 #: The messages that the fan-out function could not deliver.
 FANNED_OUT: dict[str, list[str]] = {"sqs": ["059f36b4-87a3-44ab-83d2-661970000010"]}
 
-CHANGES = ("appended", "ended", "other_items")
+#: What the sockets function answers to API Gateway.
+SOCKETS = {"connect": 200, "connect_missing_stream": 404, "disconnect": 200, "ping": 200}
+
+CHANGES = ("appended", "ended", "other_items", "connected")

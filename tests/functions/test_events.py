@@ -9,7 +9,7 @@ import pytest
 
 from tests.aws_local.api_gateway import Context
 from tests.functions.conftest import ImportHandler, events
-from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, event, offset
+from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event, offset
 
 STREAM = "demo"
 TAIL_4 = "0000000000000000_0000000000000004"
@@ -61,6 +61,7 @@ def test_every_event_is_used() -> None:
         "subscription": PUBLISHED,
         "fanout": FANNED_OUT,
         "changes": CHANGES,
+        "sockets": SOCKETS,
     }
     names = {f"{function}_{case}" for function, cases_of_it in cases.items() for case in cases_of_it}
     assert {path.stem for path in events()} == names

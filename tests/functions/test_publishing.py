@@ -15,7 +15,8 @@ from fluvial.fanout.delivering import Source
 from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
 from tests.aws_local.api_gateway import Context
 from tests.functions.conftest import FOLLOWED, ImportHandler
-from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, event
+from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event
+from tests.support.connections import Client, ConnectionApi
 from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
 from tests.support.rigs import DynamoDbRig
@@ -113,6 +114,25 @@ def test_the_changes_function_follows_up(rig: DynamoDbRig, import_handler: Impor
         assert handled(module, event(f"changes_{case}")) == {"batchItemFailures": []}
     assert contents(rig) == ([1, 2] if case == "appended" else [])
     assert bool(rig.items("PAYLOAD#news/ended")) is (case != "ended")
+
+
+@pytest.mark.parametrize("case", SOCKETS)
+def test_the_sockets_function_answers(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
+    """A status for API Gateway, and who reads what."""
+    module = import_handler("sockets")
+    handled(module, event("sockets_connect"))
+    assert handled(module, event(f"sockets_{case}"))["statusCode"] == SOCKETS[case]
+    noted = [item["sk"]["S"] for item in rig.items("S#demo")]
+    assert noted == (["H"] if case == "disconnect" else ["C#L0SM9cOFvHcCIhw=", "H"])
+
+
+def test_the_changes_function_sends_to_connections(import_handler: ImportHandler) -> None:
+    """What a new one has missed."""
+    handled(import_handler("sockets"), event("sockets_connect"))
+    module, client = import_handler("changes"), Client(is_connected=True)
+    module.broadcaster._client = ConnectionApi({"L0SM9cOFvHcCIhw=": client})
+    assert handled(module, event("changes_connected")) == {"batchItemFailures": []}
+    assert json.loads(client.data) == [1, 2]
 
 
 def test_a_change_that_cannot_be_followed_up_comes_again(

@@ -63,6 +63,9 @@ STREAM_ROOT_BYTES: Final = STREAM_ROOT.encode()
 SLICE_BYTES: Final = 262_144
 
 METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
+
+#: What a server that only reads answers.
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _ALLOWED: Final = (
     b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
     b"Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq"
@@ -114,17 +117,7 @@ class StreamsApp:
             log.exception("request_failed", extra={"method": scope["method"], "path": scope["path"]})
             response = error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
         if response is not None:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": response.status,
-                    "headers": response.headers,
-                }
-            )
-            if response.parts:
-                await _send_body(send, response.parts)
-            else:
-                await send({"type": "http.response.body"})
+            await _send_response(send, response)
 
     async def append(self, scope: Scope, receive: Receive, _send: Send) -> Response:
         """POST: append, close, or both."""
@@ -256,6 +249,21 @@ class StreamsApp:
 
     def _too_large(self) -> RefusedRequest:
         return RefusedRequest(ErrorCode.BODY_TOO_LARGE, f"a body may have up to {self.body_bytes_max} bytes", 413)
+
+
+async def refuse_change(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """The answer of a server that only reads to what is no read."""
+    allow = (b"allow", ", ".join(SAFE_METHODS).encode())
+    message = "this server only reads; send what changes streams to another one"
+    await _send_response(send, error_response(405, ErrorCode.METHOD_NOT_ALLOWED, message, allow))
+
+
+async def _send_response(send: Send, response: Response) -> None:
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    if response.parts:
+        await _send_body(send, response.parts)
+    else:
+        await send({"type": "http.response.body"})
 
 
 async def _send_body(send: Send, parts: Sequence[bytes | memoryview]) -> None:

@@ -23,6 +23,7 @@ from fluvial.stores.dynamodb.lives import DroppedLife
 from fluvial.stores.dynamodb.rotation import rotation_is_due
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from fluvial.stores.waiters import has_news
+from fluvial.triggers.broadcasting import Broadcaster
 from fluvial.triggers.fanout_queue import MESSAGES_PER_REQUEST_MAX, FanOutQueue
 
 log = logging.getLogger(__name__)
@@ -41,17 +42,21 @@ class StreamChange:
     latest: HeadItem = _NOTHING
     ended: list[DroppedLife] = field(default_factory=list)
     has_news: bool = False
+    has_new_reader: bool = False
     sequence_numbers: list[str] = field(default_factory=list)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Take in the stream's next record."""
+        """Take in the next record of the stream's head, or of a connection that reads it."""
         change = record["dynamodb"]
+        self.sequence_numbers.append(change["SequenceNumber"])
+        if change["Keys"][a.SK] != {"S": a.HEAD_SK}:
+            self.has_new_reader = self.has_new_reader or record["eventName"] == "INSERT"
+            return
         old, new = _head_item(change.get("OldImage")), _head_item(change.get("NewImage"))
         if old.head is not None and (new.head is None or new.head.incarnation != old.head.incarnation):
             self.ended.append(DroppedLife(self.name, old.head.incarnation, old.buffer))
         self.has_news = self.has_news or (new.head is not None and (old.head is None or has_news(new.head, old.head)))
         self.latest = new
-        self.sequence_numbers.append(change["SequenceNumber"])
 
 
 def changes_of(event: dict[str, Any]) -> list[StreamChange]:
@@ -59,7 +64,9 @@ def changes_of(event: dict[str, Any]) -> list[StreamChange]:
     changes: dict[StreamName, StreamChange] = {}
     for record in event["Records"]:
         keys = record["dynamodb"]["Keys"]
-        if keys[a.SK] == {"S": a.HEAD_SK} and str(keys[a.PK]["S"]).startswith("S#"):
+        sort = keys[a.SK]["S"]
+        is_of_stream = sort == a.HEAD_SK or sort.startswith(a.CONNECTION_SK_PREFIX)
+        if is_of_stream and keys[a.PK]["S"].startswith("S#"):
             name = name_of(keys)
             changes.setdefault(name, StreamChange(name)).add(record)
     return list(changes.values())
@@ -68,9 +75,11 @@ def changes_of(event: dict[str, Any]) -> list[StreamChange]:
 class ChangeFeed:
     """Does what is due after each stream's changes."""
 
-    def __init__(self, store: DynamoDbStore, publisher: Publisher, queue: FanOutQueue) -> None:
+    def __init__(
+        self, store: DynamoDbStore, publisher: Publisher, queue: FanOutQueue, broadcaster: Broadcaster
+    ) -> None:
         """`queue` is for streams with more followers than one invocation should deliver to."""
-        self._store, self._publisher, self._queue = store, publisher, queue
+        self._store, self._publisher, self._queue, self._broadcaster = store, publisher, queue, broadcaster
 
     async def failed(self, changes: list[StreamChange]) -> set[str]:
         """Do it; the sequence numbers of the records whose streams must be looked at again."""
@@ -92,6 +101,8 @@ class ChangeFeed:
     async def _follow(self, change: StreamChange) -> None:
         for life in change.ended:
             await self._store.collect(life)
+        if change.has_news or change.has_new_reader or change.ended:
+            await self._broadcaster.broadcast(change.name)
         if change.has_news and change.latest.head is not None and change.latest.head.delivered is not None:
             await self._deliver(change.name)
         if rotation_is_due(change.latest):

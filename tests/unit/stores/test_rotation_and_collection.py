@@ -154,7 +154,11 @@ async def test_data_of_every_older_version_is_taken_over(tmp_path: Path, version
     for number, script in migrations()[:version]:
         connection.executescript(f"{script}; PRAGMA user_version = {number};")
     config = b'{"content_type":"text/plain"}'
-    connection.execute("INSERT INTO stream VALUES (?, 1, ?, 5, 0, NULL, 'seq', NULL, 0, 0, 1)", (NAME, config))
+    connection.execute(
+        "INSERT INTO stream (name, incarnation, config, tail, closed, stream_seq, references_, soft_deleted, "
+        "producer_count) VALUES (?, 1, ?, 5, 0, 'seq', 0, 0, 1)",
+        (NAME, config),
+    )
     connection.execute("INSERT INTO hot_run VALUES (1, 5, 0, 1, NULL, ?)", (b"older",))
     connection.execute("INSERT INTO producer VALUES (1, 'p', 3, 4)")
     connection.close()

@@ -3,6 +3,8 @@
 Every item has the keys `pk` and `sk`. By partition key:
 
     S#<name>                  `H`: the stream's head item; without `i` it is the tombstone of a life that has ended
+    S#<name>                  `C#<id>`: a WebSocket connection that reads the stream; `B`: how far they were sent it
+    C#<id>                    `-`: which stream a connection reads
     SEG#<incarnation>         `<end position>`: a segment of the life, hot (with its bytes) or cold (in S3)
     PAYLOAD#<name>            `<commit id>`: the bytes of one batch that was too large for the head
     PRODUCER#<incarnation>    `<producer id>`: a producer that the head has no room for
@@ -81,6 +83,18 @@ EPOCH: Final = "e"
 SEQ: Final = "s"
 #: Which subscription a follower is there by; a later one of the same estuary is another.
 SUBSCRIPTION: Final = "id"
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+#: Present once a connection has been sent what it had missed: what the others get is for it, too, from here on.
+JOINED: Final = "j"
+#: Up to where a broadcast is under way.
+SENDING: Final = "sn"
+#: The stream that a connection reads.
+STREAM: Final = "s"
+
+BROADCAST_SK: Final = "B"
+CONNECTION_SK_PREFIX: Final = "C#"
 
 LISTING_INDEX: Final = "listing"
 HEAD_SK: Final = "H"

@@ -229,7 +229,7 @@ def _head(item: Item) -> Head:
     origin = item.get(a.ORIGIN)
     lifetime, live_until_ms = _lifetime(item)
     return Head(
-        incarnation=_incarnation(item[a.INCARNATION]),
+        incarnation=incarnation_of(item[a.INCARNATION]),
         content_type=media if content_type is None else content_type["S"],
         lifetime=lifetime,
         live_until_ms=live_until_ms,
@@ -248,14 +248,15 @@ def _head(item: Item) -> Head:
         lineage=() if origin is None else _LINEAGE.decode(item[a.LINEAGE]["B"]),
         estuary=EstuaryMode(item[a.ESTUARY]["S"]) if a.ESTUARY in item else None,
         cursors={
-            StreamName(source): SourcePosition(_incarnation(cursor["L"][0]), int(cursor["L"][1]["N"]))
+            StreamName(source): SourcePosition(incarnation_of(cursor["L"][0]), int(cursor["L"][1]["N"]))
             for source, cursor in (item[a.CURSORS]["M"] if a.CURSORS in item else {}).items()
         },
         delivered=_integer(item, a.DELIVERED) if a.DELIVERED in item else None,
     )
 
 
-def _incarnation(value: Value) -> Incarnation:
+def incarnation_of(value: Value) -> Incarnation:
+    """The incarnation that eight bytes spell."""
     return Incarnation(int.from_bytes(value["B"], "big"))
 
 

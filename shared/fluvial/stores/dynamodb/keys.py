@@ -67,6 +67,21 @@ def follower_key(incarnation: Incarnation, estuary: StreamName) -> Key:
     return _key(followers_partition(incarnation), estuary)
 
 
+def broadcast_key(name: StreamName) -> Key:
+    """The key of what is known of a stream's broadcasts."""
+    return _key(f"S#{name}", a.BROADCAST_SK)
+
+
+def connection_key(name: StreamName, connection_id: str) -> Key:
+    """The key of a connection that reads a stream; in the head's partition, so that its feed keeps their order."""
+    return _key(f"S#{name}", f"{a.CONNECTION_SK_PREFIX}{connection_id}")
+
+
+def connection_stream_key(connection_id: str) -> Key:
+    """The key of the stream that a connection reads."""
+    return _key(f"C#{connection_id}", "-")
+
+
 def once_key(digest: str) -> Key:
     """The key of what is remembered of a commit that is to be applied once."""
     return _key(f"ONCE#{digest}", "-")

@@ -15,6 +15,7 @@ from fluvial.stores.dynamodb.chores import Chores
 from fluvial.stores.dynamodb.cold_segments import ColdSegments
 from fluvial.stores.dynamodb.collection import Collector
 from fluvial.stores.dynamodb.commits import CommitWriter
+from fluvial.stores.dynamodb.connections import Connections
 from fluvial.stores.dynamodb.followers import add_follower, listed_followers, one_follower, remove_follower
 from fluvial.stores.dynamodb.listing import listed_names
 from fluvial.stores.dynamodb.lives import Changed, DroppedLife, Lives
@@ -65,6 +66,7 @@ class DynamoDbStore:
         self._poller = Poller(self._table, self._recent, self._waiters)
         self._rotator = Rotator(self._table, cold, payloads, spiller, self._recent)
         self._collector = Collector(self._table, cold, payloads)
+        self.connections = Connections(self._table)
         self._chores = Chores() if config.does_chores else None
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:

@@ -1,0 +1,203 @@
+"""WebSockets on AWS: whatever happens to functions, messages and connections, a client has the stream, once."""
+
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from fluvial.core.names import StreamName
+from fluvial.core.plan import plan_delete
+from fluvial.fanout.feed import FeedBacklog
+from fluvial.fanout.publishing import Publisher
+from fluvial.stores.dynamodb import rotation
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.triggers import broadcasting
+from fluvial.triggers.broadcasting import Broadcaster
+from fluvial.triggers.changes import ChangeFeed, changes_of
+from fluvial.triggers.fanout_queue import FanOutQueue
+from fluvial.triggers.sockets import Sockets
+from tests.aws_local.change_feed import ChangeFeedReader
+from tests.support.commands import NAME, append_commit, close_commit, create_commit
+from tests.support.connections import Client, ConnectionApi, ConnectionDiedError
+from tests.support.estuaries import own_process
+from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
+from tests.support.worlds import START_MS
+
+
+@dataclass
+class SocketRig:
+    """A store, API Gateway's connections, and the functions that the feed and the API wake."""
+
+    rig: DynamoDbRig
+    store: DynamoDbStore
+    feed: ChangeFeedReader
+    api: ConnectionApi = field(default_factory=ConnectionApi)
+    pending: list[dict[str, Any]] = field(default_factory=list)
+    numbers: Any = field(default_factory=lambda: count(1))
+
+    async def connect(self, client: Client, name: str = NAME, offset: str | None = None) -> dict[str, Any]:
+        """Connect a client where it was; the answer to the handshake."""
+        connection_id = f"c{next(self.numbers)}="
+        query = {"stream": [name], "offset": [offset or client.offset]}
+        asked = {
+            "requestContext": {"connectionId": connection_id, "eventType": "CONNECT"},
+            "multiValueQueryStringParameters": query,
+        }
+        answer = await Sockets(self.store, self.rig.still.own_world()).handle(asked)
+        if answer["statusCode"] == 200:
+            client.is_connected = True
+            self.api.clients[connection_id] = client
+        return answer
+
+    async def disconnect(self, client: Client, *, is_told: bool) -> None:
+        """A client goes; API Gateway mostly says so."""
+        [connection_id] = [name for name, one in self.api.clients.items() if one is client]
+        del self.api.clients[connection_id]
+        client.dropped()
+        if is_told:
+            told = {"requestContext": {"connectionId": connection_id, "eventType": "DISCONNECT"}}
+            await Sockets(self.store, self.rig.still.own_world()).handle(told)
+
+    async def follow_up(self) -> bool:
+        """Hand the records that are due to a new environment of the changes function; False when it must come again."""
+        self.pending += self.feed.records()
+        world = self.rig.still.own_world()
+        publisher = Publisher(self.store, world, FeedBacklog(self.store))
+        broadcaster = Broadcaster(self.store, world, self.api)
+        feed = ChangeFeed(
+            self.store, publisher, FanOutQueue(boto3.client("sqs", region_name=REGION), "url"), broadcaster
+        )
+        try:
+            if await feed.failed(changes_of({"Records": self.pending})):
+                return False
+        except ConnectionDiedError:
+            return False
+        self.pending = []
+        return True
+
+
+@pytest.fixture
+async def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SocketRig]:
+    """AWS's own engine with its stream, and no patience."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 10)
+    monkeypatch.setattr(broadcasting, "BUSY_PAUSE_S", 0.001)
+    monkeypatch.setattr(broadcasting, "POSTS_AT_ONCE", 1)
+    async with dynamodb_local_rig(tmp_path) as rig, own_process(rig) as process:
+        endpoint = rig.config.endpoints.dynamodb
+        client = boto3.client("dynamodbstreams", region_name=REGION, endpoint_url=endpoint)
+        assert isinstance(process.store, DynamoDbStore)
+        yield SocketRig(rig, process.store, ChangeFeedReader(client, rig.config.table))
+        client.close()
+
+
+async def test_first_what_was_missed_then_each_commit_then_the_end(sockets: SocketRig) -> None:
+    """Whoever connects late or at the tail gets the same stream."""
+    await sockets.store.apply(NAME, create_commit())
+    await sockets.store.apply(NAME, append_commit(b"one"))
+    early, late = Client(), Client(offset="now")
+    await sockets.connect(early)
+    await sockets.connect(late)
+    assert await sockets.follow_up()
+    assert (early.data, late.data) == (b"one", b"")
+    assert early.offset == late.offset
+    await sockets.store.apply(NAME, append_commit(b"two"))
+    assert await sockets.follow_up()
+    assert (early.data, late.data) == (b"onetwo", b"two")
+    posts = sockets.api.posts
+    assert await sockets.follow_up()
+    assert sockets.api.posts == posts, "an idle stream costs nothing"
+    await sockets.store.apply(NAME, close_commit())
+    assert await sockets.follow_up()
+    assert early.closed
+    assert late.closed
+    assert not early.is_connected
+    assert [item["sk"]["S"] for item in sockets.rig.items(f"S#{NAME}")] == ["H"]
+
+
+async def test_a_stream_that_is_deleted_closes_its_connections(sockets: SocketRig) -> None:
+    """Also when another one has begun at its name before the feed comes to it."""
+    await sockets.store.apply(NAME, create_commit())
+    client = Client()
+    await sockets.connect(client)
+    assert await sockets.follow_up()
+    await sockets.store.apply(NAME, plan_delete(START_MS))
+    await sockets.store.apply(NAME, create_commit(incarnation=2))
+    await sockets.store.apply(NAME, append_commit(b"another"))
+    assert await sockets.follow_up()
+    assert (client.is_connected, client.data) == (False, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "status"),
+    [("nothing", "-1", 404), (NAME, "x", 400), (NAME, "0000000000000000_0000000000000002", 400), ("", "-1", 404)],
+)
+async def test_a_handshake_that_cannot_be_is_refused(sockets: SocketRig, name: str, offset: str, status: int) -> None:
+    """With the status that a GET would have, and nothing noted."""
+    await sockets.store.apply(NAME, create_commit())
+    await sockets.store.apply(NAME, append_commit(b"one"))
+    answer = await sockets.connect(Client(), StreamName(name), offset)
+    assert answer["statusCode"] == status
+    assert json.loads(answer["body"])["error"]["code"]
+    assert await sockets.store.connections.of(NAME) == []
+
+
+async def test_a_message_is_a_ping_or_nothing(sockets: SocketRig) -> None:
+    """And is answered."""
+    handler = Sockets(sockets.store, sockets.rig.still.own_world())
+    context = {"requestContext": {"connectionId": "c", "eventType": "MESSAGE"}}
+    assert (await handler.handle({**context, "body": '{"type":"ping"}'}))["body"] == '{"type":"pong"}'
+    assert (await handler.handle({**context, "body": "x"}))["statusCode"] == 400
+    without = {"requestContext": {"connectionId": "c", "eventType": "CONNECT"}}
+    assert (await handler.handle(without))["statusCode"] == 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+async def test_every_client_has_the_stream_once_whatever_happens(sockets: SocketRig, seed: int) -> None:
+    """Clients come, go and come back; posts are throttled, lost, or the function's last; records come again."""
+    rng = random.Random(seed)
+    sockets.api = ConnectionApi(rng=rng, unknown=0.03, throttled=0.1, death=0.03)
+    await sockets.store.apply(NAME, create_commit())
+    clients, expected = [Client() for _ in range(5)], b""
+    replayed = list[dict[str, Any]]()
+    for step in range(60):
+        match rng.randrange(6):
+            case 0 | 1:
+                batch = b"<%d:%s>" % (step, b"x" * rng.choice([0, 40, 700, 40_000]))
+                await sockets.store.apply(NAME, append_commit(batch))
+                expected += batch
+            case 2:
+                await leave(sockets, rng.choice(clients), is_told=rng.random() < 0.7)
+            case 3:
+                sockets.pending = replayed + sockets.pending
+            case _:
+                sockets.pending += sockets.feed.records()
+                replayed = (replayed + sockets.pending)[-rng.randrange(1, 20) :]
+                await sockets.follow_up()
+        assert all(expected.startswith(client.data) for client in clients)
+        await come_back(sockets, [client for client in clients if rng.random() < 0.5])
+    await sockets.store.apply(NAME, close_commit())
+    sockets.api.unknown = sockets.api.throttled = sockets.api.death = 0
+    for _ in range(4):
+        await come_back(sockets, clients)
+        await sockets.follow_up()
+    assert [client.data for client in clients] == [expected] * 5
+
+
+async def leave(sockets: SocketRig, client: Client, *, is_told: bool) -> None:
+    """A client goes, if it is there."""
+    if client.is_connected:
+        await sockets.disconnect(client, is_told=is_told)
+
+
+async def come_back(sockets: SocketRig, clients: list[Client]) -> None:
+    """Clients connect that are not connected and have not seen the end."""
+    for client in clients:
+        if not client.is_connected and not client.closed:
+            await sockets.connect(client)
