@@ -11,7 +11,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.i
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test test-all conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
+.PHONY: help install serve serve-aws test test-all test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ conformance: install tests/conformance/node_modules/.installed ## run the public
 
 conformance-lambda: install tests/conformance/node_modules/.installed ## run it through the edge function
 	$(BIN)/pytest tests/conformance -k lambda
+
+test-e2e: install ## play the whole scenario, from every publisher's door to every reader
+	$(BIN)/pytest tests/e2e
 
 examples: install $(NODE_PACKAGES) ## run the examples as a test
 	$(BIN)/pytest tests/examples

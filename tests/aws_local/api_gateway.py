@@ -1,6 +1,5 @@
 """API Gateway on one machine: HTTP becomes REST proxy events for the functions, and their answers become HTTP.
 
-Each worker process is one of Lambda's environments: it imports the handler by itself and has one request at a time.
 The rules are those of a Regional REST API with Lambda proxy integration and `*/*` as a binary type:
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
 https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html
@@ -8,28 +7,24 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-i
 
 import asyncio
 import json
-import multiprocessing
 import os
 import socket
 import sys
 from base64 import b64decode, b64encode
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 from uuid import uuid4
 
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from tests.aws_local.environments import Environments, FunctionFailedError
 from tests.aws_local.live_function import LiveFunction
+from tests.aws_local.serving import serve
 
 STAGE = "live"
 ENVIRONMENTS = 12
 REQUEST_BYTES_MAX = 10 * 1_048_576
 LAMBDA_BYTES_MAX = 6 * 1_048_576
-TIMEOUT_S = 29
 
 #: What a client sends to the gateway and not to the function, and what the gateway keeps for itself in answers.
 NOT_FORWARDED = {
@@ -43,41 +38,6 @@ NOT_FORWARDED = {
     "upgrade",
 }
 REMAPPED = {"connection", "content-length", "date", "server", "transfer-encoding", "upgrade", "via", "www-authenticate"}
-
-
-@dataclass
-class Context:
-    """What Lambda tells a function of its invocation."""
-
-    function_name: str
-    aws_request_id: str
-    memory_limit_in_mb: int = 512
-    function_version: str = "$LATEST"
-
-    @property
-    def invoked_function_arn(self) -> str:
-        """The function's ARN."""
-        return f"arn:aws:lambda:eu-central-1:123456789012:function:{self.function_name}"
-
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        """Enough."""
-        return TIMEOUT_S * 1_000
-
-
-def invoke(module: str, event: bytes) -> bytes:
-    """Run a handler in this process; what goes in and out is JSON, as with Lambda."""
-    functions = str(Path(__file__).parents[2] / "functions")
-    if functions not in sys.path:
-        sys.path.insert(0, functions)
-    handler = __import__(f"{module}.handler", fromlist=["handler"]).handler
-    answer = handler(json.loads(event), Context(module, str(uuid4())))
-    return json.dumps(answer).encode()
-
-
-def _print_to_the_log() -> None:
-    """A function's output is its log; nobody reads this process's standard output after its first line."""
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def proxy_event(scope: Scope, body: bytes) -> dict[str, Any]:
@@ -143,41 +103,6 @@ def answer_of(result: dict[str, Any], method: str) -> tuple[int, list[tuple[byte
     return status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields], content
 
 
-class Environments:
-    """Processes that have a function loaded, each for one event at a time; more are started as they are needed."""
-
-    def __init__(self, module: str) -> None:
-        """None is started before the first event."""
-        self._module = module
-        self._idle: list[ProcessPoolExecutor] = []
-        self._all: list[ProcessPoolExecutor] = []
-        self._room = asyncio.Semaphore(ENVIRONMENTS)
-
-    async def invoke(self, event: bytes) -> bytes:
-        """The answer to an event, from whichever environment is free. Raises TimeoutError."""
-        await self._room.acquire()
-        environment = self._idle.pop() if self._idle else self._started()
-        call = asyncio.get_running_loop().run_in_executor(environment, invoke, self._module, event)
-        call.add_done_callback(lambda _: self._freed(environment))
-        return await asyncio.wait_for(asyncio.shield(call), TIMEOUT_S)
-
-    def close(self) -> None:
-        """End them all."""
-        for environment in self._all:
-            for process in environment._processes.values():
-                process.kill()
-            environment.shutdown(wait=False)
-
-    def _started(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        self._all.append(ProcessPoolExecutor(1, mp_context=context, initializer=_print_to_the_log))
-        return self._all[-1]
-
-    def _freed(self, environment: ProcessPoolExecutor) -> None:
-        self._idle.append(environment)
-        self._room.release()
-
-
 class ApiGateway:
     """The gateway as an ASGI application in front of the functions: each GET of a stream is streamed."""
 
@@ -206,6 +131,8 @@ class ApiGateway:
             result = await self._edge.invoke(event)
         except TimeoutError:
             return _own_answer(504, "Endpoint request timed out")
+        except FunctionFailedError:
+            return _own_answer(502, "Internal server error")
         if len(result) > LAMBDA_BYTES_MAX:
             return _own_answer(502, "Internal server error")
         return answer_of(json.loads(result), scope["method"])
@@ -225,13 +152,12 @@ def main() -> None:
 
 
 async def _serve() -> None:
-    edge, live = Environments("edge"), LiveFunction()
+    edge, live = Environments("edge", ENVIRONMENTS), LiveFunction()
     await live.ready()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(ApiGateway(edge, live), http="httptools", lifespan="off", log_level="warning")
         sys.stdout.write(f"serves http://127.0.0.1:{listener.getsockname()[1]}/{STAGE}/v1/stream/\n")
         sys.stdout.flush()
-        await uvicorn.Server(config).serve([listener])
+        await serve(ApiGateway(edge, live), listener)
     edge.close()
     await live.close()
 

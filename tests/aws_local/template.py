@@ -1,5 +1,6 @@
 """What template.yaml says, and its table and bucket made on this machine."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
 _Loader.add_multi_constructor("!", _function)
 
 
+@cache
 def load_template() -> dict[str, Any]:
     """The template, with functions in their long form."""
     template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506  a SafeLoader

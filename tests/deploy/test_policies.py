@@ -22,7 +22,7 @@ from fluvial.fanout.feed import FeedBacklog
 from fluvial.settings import Settings
 from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.store import DynamoDbStore
-from tests.aws_local.api_gateway import Context
+from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
 from tests.functions.samples import event

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.aws_local.api_gateway import Context
+from tests.aws_local.environments import Context
 from tests.functions.conftest import ImportHandler, events
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event, offset
 

@@ -13,7 +13,7 @@ from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
 from fluvial.core.names import StreamName
 from fluvial.fanout.delivering import Source
 from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
-from tests.aws_local.api_gateway import Context
+from tests.aws_local.environments import Context
 from tests.functions.conftest import FOLLOWED, ImportHandler
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event
 from tests.support.connections import Client, ConnectionApi

@@ -7,7 +7,7 @@ from threading import Lock
 from types import ModuleType
 from typing import Any
 
-from tests.aws_local.api_gateway import Context
+from tests.aws_local.environments import Context
 
 
 @dataclass

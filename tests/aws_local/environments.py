@@ -1,0 +1,114 @@
+"""Lambda's environments on one machine: processes that have a function loaded, each for one event at a time."""
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import random
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 29
+
+#: A killed function's process dies somewhere within this time of its event.
+DEATH_S_MAX = 0.3
+
+
+class FunctionFailedError(Exception):
+    """The function raised, or its process died; Lambda tells its invoker no more than that."""
+
+
+@dataclass
+class Context:
+    """What Lambda tells a function of its invocation."""
+
+    function_name: str
+    aws_request_id: str
+    memory_limit_in_mb: int = 512
+    function_version: str = "$LATEST"
+
+    @property
+    def invoked_function_arn(self) -> str:
+        """The function's ARN."""
+        return f"arn:aws:lambda:eu-central-1:123456789012:function:{self.function_name}"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        """Enough."""
+        return TIMEOUT_S * 1_000
+
+
+def invoke(module: str, event: bytes) -> bytes:
+    """Run a handler in this process; what goes in and out is JSON, as with Lambda."""
+    functions = str(Path(__file__).parents[2] / "functions")
+    if functions not in sys.path:
+        sys.path.insert(0, functions)
+    handler = __import__(f"{module}.handler", fromlist=["handler"]).handler
+    answer = handler(json.loads(event), Context(module, str(uuid4())))
+    return json.dumps(answer).encode()
+
+
+def _print_to_the_log() -> None:
+    """A function's output is its log; nobody reads this process's standard output after its first line."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+class Environments:
+    """One function's processes; more are started as they are needed, and some are killed at their work."""
+
+    def __init__(self, module: str, count_max: int, deaths: float = 0.0) -> None:
+        """None is started before the first event. `deaths` is the share of events that kill their process."""
+        self._module, self._deaths = module, deaths
+        self._idle: list[ProcessPoolExecutor] = []
+        self._all: set[ProcessPoolExecutor] = set()
+        self._room = asyncio.Semaphore(count_max)
+
+    async def invoke(self, event: bytes) -> bytes:
+        """The answer to an event, from whichever environment is free. Raises TimeoutError, FunctionFailedError."""
+        await self._room.acquire()
+        environment = self._idle.pop() if self._idle else self._started()
+        loop = asyncio.get_running_loop()
+        call = loop.run_in_executor(environment, invoke, self._module, event)
+        if random.random() < self._deaths:
+            loop.call_later(random.uniform(0, DEATH_S_MAX), _kill, environment)
+        call.add_done_callback(lambda done: self._freed(environment, done))
+        try:
+            return await asyncio.wait_for(asyncio.shield(call), TIMEOUT_S)
+        except TimeoutError:
+            log.warning("%s timed out", self._module)
+            raise
+        except Exception as exc:
+            log.warning("%s failed: %s: %s", self._module, type(exc).__name__, exc)
+            raise FunctionFailedError(type(exc).__name__) from exc
+
+    def close(self) -> None:
+        """End them all."""
+        for environment in self._all:
+            _kill(environment)
+            environment.shutdown(wait=False)
+
+    def _started(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        environment = ProcessPoolExecutor(1, mp_context=context, initializer=_print_to_the_log)
+        self._all.add(environment)
+        return environment
+
+    def _freed(self, environment: ProcessPoolExecutor, call: asyncio.Future[bytes]) -> None:
+        if not call.cancelled() and isinstance(call.exception(), BrokenProcessPool):
+            self._all.discard(environment)
+            environment.shutdown(wait=False)
+        else:
+            self._idle.append(environment)
+        self._room.release()
+
+
+def _kill(environment: ProcessPoolExecutor) -> None:
+    for process in list((environment._processes or {}).values()):
+        process.kill()

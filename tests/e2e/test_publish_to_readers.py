@@ -1,0 +1,135 @@
+"""From every publisher's door to every reader: on all that is deployed, and on one machine, killed again and again."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import boto3
+import httpx
+import pytest
+
+from tests.aws_local.__main__ import local_aws
+from tests.e2e.scenario import JSON, Place, Publish, play, until
+from tests.support.ports import free_port
+from tests.support.rigs import dynamodb_local_url
+from tests.support.servers import RunningServer, start_server
+
+pytestmark = pytest.mark.slow
+
+
+def http_door(root: Callable[[], str]) -> Publish:
+    """POST with a producer's numbers, again until it is answered."""
+    numbers: dict[str, Iterator[int]] = {}
+
+    async def publish(name: str, message: dict[str, Any]) -> None:
+        seq, door = next(numbers.setdefault(name, count())), message["door"]
+        headers = {**JSON, "Producer-Id": door, "Producer-Epoch": "0", "Producer-Seq": str(seq)}
+        url, body = f"{root()}/v1/stream/{name}", json.dumps(message)
+        async with httpx.AsyncClient(timeout=60) as client:
+            await until(lambda: client.post(url, content=body, headers=headers), 200, 204)
+
+    return publish
+
+
+def aws_doors(url: str, publications: str, environment: dict[str, str]) -> dict[str, Publish]:
+    """Direct invocation, EventBridge and SQS."""
+    functions = boto3.client("lambda", endpoint_url=url)
+    queue = boto3.client("sqs", endpoint_url=environment["FLUVIAL_S3_ENDPOINT_URL"])
+    ids = count()
+
+    async def direct(name: str, message: dict[str, Any]) -> None:
+        asked = {"stream": name, "payload": message, "idempotencyKey": f"direct-{next(ids)}"}
+        while True:
+            answer = await asyncio.to_thread(
+                functions.invoke, FunctionName="subscription", Payload=json.dumps(asked).encode()
+            )
+            if "FunctionError" not in answer:
+                assert "tailOffset" in json.loads(answer["Payload"].read())
+                return
+
+    async def event_bridge(name: str, message: dict[str, Any]) -> None:
+        detail = {"stream": name, "payload": message}
+        event = {"detail-type": "fluvial.publish", "id": f"event-{next(ids)}", "detail": detail}
+        await asyncio.to_thread(
+            functions.invoke,
+            FunctionName="subscription",
+            InvocationType="Event",
+            Payload=json.dumps(event).encode(),
+        )
+
+    async def sqs(name: str, message: dict[str, Any]) -> None:
+        body = json.dumps({"stream": name, "payload": message})
+        await asyncio.to_thread(queue.send_message, QueueUrl=publications, MessageBody=body)
+
+    return {"direct": direct, "event_bridge": event_bridge, "sqs": sqs}
+
+
+@contextmanager
+def cloud(log_file: Path) -> Iterator[Place]:
+    """All that is deployed, on AWS's own engine."""
+    with local_aws(dynamodb_local_url()) as environment, log_file.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.aws_local.cloud"],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"serves ((http://[^/]+)/live)/v1/stream/ publications (\S+)", line)
+        assert found is not None, log_file.read_text()
+        root, url, publications = found.groups()
+
+        def socket_url(name: str, offset: str) -> str:
+            return f"{root.replace('http', 'ws')}?stream={quote(name, safe='')}&offset={offset}"
+
+        doors = {"http": http_door(lambda: root), **aws_doors(url, publications, environment)}
+        try:
+            yield Place(lambda: root, socket_url, doors)
+        finally:
+            process.terminate()
+            process.wait(30)
+            process.stdout.close()
+
+
+async def test_every_reader_has_every_message_once_on_aws(tmp_path: Path) -> None:
+    """Every function in processes of its own, woken by what wakes it on AWS."""
+    with cloud(tmp_path / "cloud.log") as place:
+        await play(place)
+
+
+@pytest.mark.parametrize("kills", [0, 4])
+async def test_every_reader_has_every_message_once_on_one_machine(tmp_path: Path, kills: int) -> None:
+    """With kills: the server dies by SIGKILL at any moment and is started again on the same data."""
+    folder, port = tmp_path / "data", str(free_port())
+    running: list[RunningServer] = [start_server(folder, "--port", port)]
+
+    async def kill_now_and_then() -> None:
+        for _ in range(kills):
+            await asyncio.sleep(1.5)
+            running[0].kill()
+            running[0] = await asyncio.to_thread(start_server, folder, "--port", port)
+
+    def root() -> str:
+        return f"http://127.0.0.1:{port}"
+
+    def socket_url(name: str, offset: str) -> str:
+        return f"ws://127.0.0.1:{port}/v1/stream/{name}?live=websocket&offset={offset}"
+
+    killer = asyncio.create_task(kill_now_and_then())
+    try:
+        await play(Place(root, socket_url, {"http": http_door(root), "other": http_door(root)}))
+    finally:
+        await killer
+        assert running[0].terminate() == 0
+        running[0].kill()
