@@ -73,9 +73,8 @@ class Environments:
     async def invoke(self, event: bytes) -> bytes:
         """The answer to an event, from whichever environment is free. Raises TimeoutError, FunctionFailedError."""
         await self._room.acquire()
-        environment = self._idle.pop() if self._idle else self._started()
         loop = asyncio.get_running_loop()
-        call = loop.run_in_executor(environment, invoke, self._module, event)
+        environment, call = self._begun(event)
         if random.random() < self._deaths:
             loop.call_later(random.uniform(0, DEATH_S_MAX), _kill, environment)
         call.add_done_callback(lambda done: self._freed(environment, done))
@@ -87,6 +86,18 @@ class Environments:
         except Exception as exc:
             log.warning("%s failed: %s: %s", self._module, type(exc).__name__, exc)
             raise FunctionFailedError(type(exc).__name__) from exc
+
+    def _begun(self, event: bytes) -> tuple[ProcessPoolExecutor, asyncio.Future[bytes]]:
+        """An environment that is alive, at work on an event."""
+        loop = asyncio.get_running_loop()
+        while self._idle:
+            environment = self._idle.pop()
+            try:
+                return environment, loop.run_in_executor(environment, invoke, self._module, event)
+            except BrokenProcessPool:  # it was killed when its work was done already
+                self._all.discard(environment)
+        environment = self._started()
+        return environment, loop.run_in_executor(environment, invoke, self._module, event)
 
     def close(self) -> None:
         """End them all."""
