@@ -22,7 +22,7 @@ from tests.aws_local.live_function import LiveFunction
 from tests.aws_local.serving import serve
 
 STAGE = "live"
-ENVIRONMENTS = 12
+ENVIRONMENTS = 2
 REQUEST_BYTES_MAX = 10 * 1_048_576
 LAMBDA_BYTES_MAX = 6 * 1_048_576
 
@@ -154,6 +154,7 @@ def main() -> None:
 async def _serve() -> None:
     edge, live = Environments("edge", ENVIRONMENTS), LiveFunction()
     await live.ready()
+    await edge.provision()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sys.stdout.write(f"serves http://127.0.0.1:{listener.getsockname()[1]}/{STAGE}/v1/stream/\n")
         sys.stdout.flush()

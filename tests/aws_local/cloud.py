@@ -114,6 +114,8 @@ async def _serve(chaos: float) -> None:
         functions = {name: Environments(name, count, chaos) for name, count in names.items()}
         live = LiveFunction()
         await live.ready()
+        for function in functions.values():
+            await function.provision()
         feed = boto3.client("dynamodbstreams", endpoint_url=os.environ["FLUVIAL_ENDPOINT_URL"])
         sources: list[FeedSource | QueueSource] = [
             FeedSource(ChangeFeedReader(feed, table), functions["changes"], chaos),

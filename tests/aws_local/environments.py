@@ -7,10 +7,13 @@ import multiprocessing
 import os
 import random
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 log = logging.getLogger(__name__)
@@ -39,36 +42,48 @@ class Context:
         """The function's ARN."""
         return f"arn:aws:lambda:eu-central-1:123456789012:function:{self.function_name}"
 
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        """Enough."""
-        return TIMEOUT_S * 1_000
+    def get_remaining_time_in_millis(self) -> int:
+        """As much as the longest-running function begins with."""
+        return 900_000
+
+
+def load(module: str) -> Callable[[Any, Context], Any]:
+    """A function's handler, loaded into this process."""
+    functions = str(Path(__file__).parents[2] / "functions")
+    if functions not in sys.path:
+        sys.path.insert(0, functions)
+    handler: Callable[[Any, Context], Any] = import_module(f"{module}.handler").handler
+    return handler
 
 
 def invoke(module: str, event: bytes) -> bytes:
     """Run a handler in this process; what goes in and out is JSON, as with Lambda."""
-    functions = str(Path(__file__).parents[2] / "functions")
-    if functions not in sys.path:
-        sys.path.insert(0, functions)
-    handler = __import__(f"{module}.handler", fromlist=["handler"]).handler
-    answer = handler(json.loads(event), Context(module, str(uuid4())))
+    answer = load(module)(json.loads(event), Context(module, str(uuid4())))
     return json.dumps(answer).encode()
 
 
-def _print_to_the_log() -> None:
-    """A function's output is its log; nobody reads this process's standard output after its first line."""
+def _begin(module: str) -> None:
+    """What an environment does before its first event: its output is its log, for nobody reads the other pipe."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    load(module)
 
 
 class Environments:
     """One function's processes; more are started as they are needed, and some are killed at their work."""
 
     def __init__(self, module: str, count_max: int, deaths: float = 0.0) -> None:
-        """None is started before the first event. `deaths` is the share of events that kill their process."""
-        self._module, self._deaths = module, deaths
+        """`deaths` is the share of events that kill their process."""
+        self._module, self._count_max, self._deaths = module, count_max, deaths
         self._idle: list[ProcessPoolExecutor] = []
         self._all: set[ProcessPoolExecutor] = set()
         self._room = asyncio.Semaphore(count_max)
+
+    async def provision(self) -> None:
+        """Start them all before the first event, one after the other, as provisioned concurrency does."""
+        for _ in range(self._count_max):
+            environment = self._started()
+            await asyncio.get_running_loop().run_in_executor(environment, os.getpid)
+            self._idle.append(environment)
 
     async def invoke(self, event: bytes) -> bytes:
         """The answer to an event, from whichever environment is free. Raises TimeoutError, FunctionFailedError."""
@@ -107,7 +122,7 @@ class Environments:
 
     def _started(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        environment = ProcessPoolExecutor(1, mp_context=context, initializer=_print_to_the_log)
+        environment = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._module,))
         self._all.add(environment)
         return environment
 
