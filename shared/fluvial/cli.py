@@ -1,18 +1,23 @@
-"""The command line: `fluvial serve`. Each setting is an option and an environment variable."""
+"""The command line: `fluvial serve` and `fluvial sweep`. Each setting is an option and an environment variable."""
 
 import asyncio
 import sys
-from typing import get_type_hints
+from typing import Final, get_type_hints
 
 import click
 import msgspec
 import uvloop
 
 from fluvial import __version__
-from fluvial.core.errors import StartupRefused
+from fluvial.core.errors import StartupRefused, StoreError
 from fluvial.logs import configure_logs
+from fluvial.opening import dynamodb_store
 from fluvial.server import serve
 from fluvial.settings import ENVIRONMENT_PREFIX, Settings, StoreKind, settings_from
+from fluvial.world import World
+
+#: The settings that a sweep needs.
+_OF_SWEEP: Final = {"table", "bucket", "region", "endpoint_url", "s3_endpoint_url", "log_level", "log_format"}
 
 
 class _Refused(click.ClickException):
@@ -79,11 +84,61 @@ def _place(settings: Settings) -> str:
             return "in memory: they go with this process"
 
 
+def _sweep(*, dry_run: bool, **values: str) -> None:
+    """Sweep a table and a bucket once, from beginning to end.
+
+    Ends streams that have expired, and deletes what nothing leads to any more: what is left of processes that died. On
+    AWS the sweep function does so every day. Prints what was found, as JSON.
+    """
+    try:
+        settings = settings_from(values)
+        configure_logs(settings)
+        with asyncio.Runner() as runner:
+            report = runner.run(_swept(settings, dry_run=dry_run))
+    except StartupRefused as exc:
+        raise _Refused(str(exc)) from exc
+    except StoreError as exc:
+        raise click.ClickException(f"{exc.public_message}: {exc.__cause__ or exc}") from exc
+    if sys.stderr.isatty():
+        click.echo(err=True)
+    click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+
+
+async def _swept(settings: Settings, *, dry_run: bool) -> dict[str, object]:
+    # Only this command and what chooses the store need boto3.
+    from fluvial.triggers.sweeping import sweep_all  # noqa: PLC0415
+
+    store = await dynamodb_store(settings, World())
+    try:
+        return await sweep_all(store, _print_progress if sys.stderr.isatty() else _print_nothing, dry_run=dry_run)
+    finally:
+        await store.close()
+
+
+def _print_progress(items: int, objects: int) -> None:
+    click.echo(f"\r{items:,} items and {objects:,} objects looked at", nl=False, err=True)
+
+
+def _print_nothing(_items: int, _objects: int) -> None:
+    """Nobody watches."""
+
+
 main.add_command(
     click.Command(
         "serve",
         callback=_serve,
         help=_serve.__doc__,
         params=[_option(f) for f in msgspec.structs.fields(Settings)],
+    )
+)
+main.add_command(
+    click.Command(
+        "sweep",
+        callback=_sweep,
+        help=_sweep.__doc__,
+        params=[
+            click.Option(["--dry-run"], is_flag=True, help="Only report what there is to do."),
+            *(_option(f) for f in msgspec.structs.fields(Settings) if f.name in _OF_SWEEP),
+        ],
     )
 )

@@ -28,7 +28,19 @@ async def open_store(settings: Settings, world: World) -> Store:
 
             return await open_sqlite_store(Path(settings.data_dir), world)
         case StoreKind.DYNAMODB:
-            return await _checked(_dynamodb_store(settings, world, None), settings)
+            return await dynamodb_store(settings, world)
+
+
+async def dynamodb_store(settings: Settings, world: World) -> "DynamoDbStore":
+    """The store on the settings' table, which is there. Raises StartupRefused."""
+    store = _dynamodb_store(settings, world, None)
+    try:
+        await store.head(StreamName("fluvial"))
+    except StoreUnavailable as exc:
+        await store.close()
+        message = f"the table {settings.table} cannot be read: {exc.__cause__ or exc}"
+        raise StartupRefused(message) from exc
+    return store
 
 
 def function_store(settings: Settings, world: World) -> "DynamoDbStore":
@@ -51,13 +63,3 @@ def _dynamodb_store(settings: Settings, world: World, function_threads: int | No
         threads_max=function_threads or THREADS_MAX,
     )
     return DynamoDbStore(config, world)
-
-
-async def _checked(store: "DynamoDbStore", settings: Settings) -> Store:
-    try:
-        await store.head(StreamName("fluvial"))
-    except StoreUnavailable as exc:
-        await store.close()
-        message = f"the table {settings.table} cannot be read: {exc.__cause__ or exc}"
-        raise StartupRefused(message) from exc
-    return store

@@ -98,7 +98,6 @@ def test_a_head_item_comes_back_as_it_was(
 
 @given(start=st.integers(0, 10**15), batches=batches.filter(bool))
 def test_a_hot_segment_comes_back_as_it_was(start: int, batches: tuple[StoredBatch, ...]) -> None:
-    """With the stream whose payloads it points to."""
-    has_payloads = any(batch.placement is not Placement.INLINE for batch in batches)
-    segment = HotSegment(start, batches, NAME if has_payloads else StreamName(""), 7)
+    """With the stream that it is of."""
+    segment = HotSegment(start, batches, NAME, 7)
     assert segment_of_item(hot_segment_item(Incarnation(1), segment)) == segment

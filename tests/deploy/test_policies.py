@@ -39,6 +39,13 @@ Grant = tuple[str, str]
 #: What Lambda itself does in a function's name, so that no call of the function's tells of it.
 OF_LAMBDA = {"TakePublications", "TakeDeliveries", "ReadTheFeed", "PutAsideWhatFails"}
 
+#: What S3 looks at before it says that an object is not there; no call asks for it.
+OF_S3 = {"TellWhatIsMissing"}
+
+#: Operations whose permission has another name.
+#: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
+S3_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+
 TRANSACTED = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 
 
@@ -49,13 +56,18 @@ def granted(function: str) -> set[Grant]:
     for policy in properties["Policies"]:
         for statement in policy["Statement"]:
             assert statement["Effect"] == "Allow"
-            if statement["Sid"] in OF_LAMBDA:
+            if statement["Sid"] in OF_LAMBDA | OF_S3:
                 continue
             actions, resources = statement["Action"], statement["Resource"]
-            for action in [actions] if isinstance(actions, str) else actions:
+            for action in listed(actions):
                 for resource in resources if isinstance(resources, list) else [resources]:
                     found.add((action, spelt(resource)))
     return found
+
+
+def listed(actions: str | list[str]) -> list[str]:
+    """A statement's actions, of which there may be one."""
+    return [actions] if isinstance(actions, str) else actions
 
 
 def spelt(resource: dict[str, Any]) -> str:
@@ -84,7 +96,8 @@ class Calls:
 
     def _record(self, params: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401  botocore's own
         if model.service_model.service_name == "s3":
-            self.made.add((f"s3:{model.name}", f"bucket/{params['Key']}"))
+            resource = f"bucket/{params['Key']}" if "Key" in params else "SegmentBucket"
+            self.made.add((f"s3:{S3_ACTIONS.get(model.name, model.name)}", resource))
         elif model.service_model.service_name == "sqs":
             self.made.add(("sqs:SendMessage", "FanoutQueue"))  # what a batch needs, too
         elif model.service_model.service_name == "apigatewaymanagementapi":
@@ -334,6 +347,55 @@ def test_the_append_function_may_do_what_it_does(
     append(payload=["found out"])
     assert network.seen["request lost"] == 1
     calls.assert_are(granted("AppendFunction"))
+
+
+def test_the_sweep_function_may_do_what_it_does(
+    rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """End what has expired, and delete what is left of a stream that nobody collected."""
+    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
+
+    async def leave_behind() -> None:
+        await _rich_source(rig)
+        async with own_process(rig) as process:
+            await process.store.apply(RICH, delete_commit())
+            await process.store.apply(StreamName("short"), create_commit(incarnation=77, lifetime=SlidingTtl(1)))
+            await process.make_source(StreamName("kept"))
+            await process.append(b"x" * 1_000, StreamName("kept"))
+
+    with asyncio.Runner() as runner:
+        runner.run(leave_behind())
+    module = import_handler("sweep")
+    rig.still.clock.advance(2 * 86_400_000)
+    monkeypatch.setattr(module.store, "_world", rig.still.own_world())
+    calls = Calls(module)
+    report = module.handler({}, Context("sweep", "request"))
+    assert report["isComplete"] is True
+    assert module.handler({}, BusyContext("sweep", "request"))["isComplete"] is False
+    calls.assert_are(granted("SweepFunction"))
+
+
+class BusyContext(Context):
+    """Has no time left after a look at it."""
+
+    def __init__(self, *arguments: str) -> None:
+        """Time for one page."""
+        super().__init__(*arguments)
+        self._remaining = iter([900_000])
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Enough, and then nothing."""
+        return next(self._remaining, 0)
+
+
+def test_functions_that_read_objects_are_told_when_one_is_missing() -> None:
+    """Without s3:ListBucket they would take what rotation has moved for a denial."""
+    for name, resource in load_template()["Resources"].items():
+        if resource["Type"] != "AWS::Serverless::Function":
+            continue
+        [policy] = resource["Properties"]["Policies"]
+        actions = {action for one in policy["Statement"] for action in listed(one["Action"])}
+        assert "s3:GetObject" not in actions or "s3:ListBucket" in actions, name
 
 
 def test_the_bucket_takes_no_plain_http() -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from fluvial.stores.dynamodb import aws, rotation, settling
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.faults.test_concurrent_appends import read_all
 from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
-from tests.support.network import CrashError, Network
+from tests.support.network import Network, crashing
 from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
@@ -148,21 +148,6 @@ async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbR
     assert sorted(data.split(b">")[:-1]) == sorted(message[:-1] for message in messages)
     for message, [end] in ends.items():
         assert data[end - len(message) : end] == message
-
-
-async def crashing(rig: DynamoDbRig, step: Callable[[DynamoDbStore], Awaitable[object]], at: int) -> bool:
-    """Let a process die at its `at`-th call while it takes a step; False when the step needs no more calls."""
-    store = DynamoDbStore(replace(rig.config, does_chores=False), rig.still.own_world())
-    network = Network(random.Random(at), crash_at=at)
-    network.attach(store)
-    try:
-        await step(store)
-    except CrashError:
-        return True
-    else:
-        return False
-    finally:
-        await store.close()
 
 
 async def append_some(store: DynamoDbStore, count: int = 14) -> bytes:

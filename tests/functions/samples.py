@@ -52,4 +52,7 @@ FANNED_OUT: dict[str, list[str]] = {"sqs": ["059f36b4-87a3-44ab-83d2-66197000001
 #: What the sockets function answers to API Gateway.
 SOCKETS = {"connect": 200, "connect_missing_stream": 404, "disconnect": 200, "ping": 200}
 
+#: Whether what the sweep function is asked for is a dry run.
+SWEPT = {"scheduled": False, "dry_run": True}
+
 CHANGES = ("appended", "ended", "other_items", "connected")

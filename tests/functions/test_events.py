@@ -9,7 +9,7 @@ import pytest
 
 from tests.aws_local.environments import Context
 from tests.functions.conftest import ImportHandler, events
-from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event, offset
+from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, SWEPT, event, offset
 
 STREAM = "demo"
 TAIL_4 = "0000000000000000_0000000000000004"
@@ -62,6 +62,7 @@ def test_every_event_is_used() -> None:
         "fanout": FANNED_OUT,
         "changes": CHANGES,
         "sockets": SOCKETS,
+        "sweep": SWEPT,
     }
     names = {f"{function}_{case}" for function, cases_of_it in cases.items() for case in cases_of_it}
     assert {path.stem for path in events()} == names
@@ -90,6 +91,17 @@ def test_the_append_function_answers(import_handler: ImportHandler, case: str) -
         assert answer["error"]["message"]
     else:
         assert answer == expected
+
+
+@pytest.mark.parametrize(("case", "dry_run"), SWEPT.items())
+def test_the_sweep_function_reports(import_handler: ImportHandler, case: str, dry_run: bool) -> None:  # noqa: FBT001
+    """What it looked at and found; here everything is needed."""
+    report = import_handler("sweep").handler(event(f"sweep_{case}"), Context("sweep", "request-1"))
+    assert report.pop("items") > 0
+    assert {name: found for name, found in report.items() if found} == {
+        "isComplete": True,
+        **({"dryRun": True} if dry_run else {}),
+    }
 
 
 def test_a_producers_second_try_is_a_duplicate(import_handler: ImportHandler) -> None:

@@ -44,6 +44,8 @@ def test_help_tells_every_option_and_its_variable() -> None:
         assert f"--{field.name.replace('_', '-')}" in ran.stdout
         assert f"{ENVIRONMENT_PREFIX}{field.name.upper()}" in ran.stdout
     assert ran.stdout.strip() in (ROOT / "docs" / "cli.md").read_text()
+    swept = fluvial("sweep", "--help", COLUMNS="100", PATH="")
+    assert swept.stdout.strip() in (ROOT / "docs" / "cli.md").read_text()
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:

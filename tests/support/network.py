@@ -3,8 +3,8 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -13,6 +13,7 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.support.rigs import DynamoDbRig
 
 
 class CrashError(BaseException):
@@ -84,3 +85,18 @@ class Network:
             self.session.send(request)
             raise ReadTimeoutError(endpoint_url=request.url)
         return None
+
+
+async def crashing(rig: DynamoDbRig, step: Callable[[DynamoDbStore], Awaitable[object]], at: int) -> bool:
+    """Let a process die at its `at`-th call while it takes a step; False when the step needs no more calls."""
+    store = DynamoDbStore(replace(rig.config, does_chores=False), rig.still.own_world())
+    network = Network(random.Random(at), crash_at=at)
+    network.attach(store)
+    try:
+        await step(store)
+    except CrashError:
+        return True
+    else:
+        return False
+    finally:
+        await store.close()

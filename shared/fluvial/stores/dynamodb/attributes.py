@@ -10,6 +10,7 @@ Every item has the keys `pk` and `sk`. By partition key:
     PRODUCER#<incarnation>    `<producer id>`: a producer that the head has no room for
     FOLLOWER#<incarnation>    `<estuary>`: an estuary that follows this life of a stream
     ONCE#<hash>               `-`: the commit id of an append that its sender gave a key
+    SWEEP                     `-`: where the last sweep had no time left
 """
 
 from typing import Final
@@ -73,14 +74,14 @@ DATA: Final = "d"
 #: Hot: 32 bits a batch, its length and in the two highest bits where its bytes are. Cold: the lengths alone.
 LENGTHS: Final = "e"
 COMMIT_IDS: Final = "i"
-#: The stream whose payloads a hot segment points to.
+#: The stream that a segment or producer is of: by its head a sweep finds out whether their life goes on.
 OWNER: Final = "s"
 #: Milliseconds: when the segment was written, by its writer's clock.
 WRITTEN_AT: Final = "at"
 #: The S3 object with a cold segment's bytes.
 OBJECT_KEY: Final = "o"
 EPOCH: Final = "e"
-SEQ: Final = "s"
+SEQ: Final = "n"
 #: Which subscription a follower is there by; a later one of the same estuary is another.
 SUBSCRIPTION: Final = "id"
 
@@ -92,6 +93,9 @@ JOINED: Final = "j"
 SENDING: Final = "sn"
 #: The stream that a connection reads.
 STREAM: Final = "s"
+
+#: The place that a sweep goes on from.
+PLACE: Final = "p"
 
 BROADCAST_SK: Final = "B"
 CONNECTION_SK_PREFIX: Final = "C#"

@@ -6,8 +6,9 @@ from typing import Final
 from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
 from fluvial.core.errors import StorageDamaged
 from fluvial.core.head import Incarnation
-from fluvial.stores.dynamodb.aws import Aws, NotFound
+from fluvial.stores.dynamodb.aws import NotFound
 from fluvial.stores.dynamodb.items import ColdSegment
+from fluvial.stores.dynamodb.objects import Objects
 
 SEGMENT_PREFIX: Final = "segments"
 
@@ -15,14 +16,13 @@ SEGMENT_PREFIX: Final = "segments"
 class ColdSegments:
     """The segments in one bucket."""
 
-    def __init__(self, aws: Aws, bucket: str) -> None:
+    def __init__(self, objects: Objects) -> None:
         """Nothing is asked before the first segment."""
-        self._aws, self._bucket = aws, bucket
+        self._objects = objects
 
     async def put(self, key: str, data: bytes, commit_ids: Sequence[CommitId]) -> None:
         """Store a segment under a key that is its own. Raises StoreUnavailable: it may be there all the same."""
-        body = data + b"".join(commit_ids)
-        await self._aws.read(self._aws.objects.put_object, Bucket=self._bucket, Key=key, Body=body)
+        await self._objects.put(key, data + b"".join(commit_ids), {})
 
     async def read(self, segment: ColdSegment, start: int, end: int) -> bytes:
         """The stream's bytes [start, end) of a segment. Raises StorageDamaged, StoreUnavailable."""
@@ -36,16 +36,11 @@ class ColdSegments:
 
     async def remove(self, key: str) -> None:
         """Delete an object that nothing points to."""
-        await self._aws.read(self._aws.objects.delete_object, Bucket=self._bucket, Key=key)
+        await self._objects.delete(key)
 
     async def _range(self, segment: ColdSegment, first: int, end: int) -> bytes:
         try:
-            body = await self._aws.read_body(
-                self._aws.objects.get_object,
-                Bucket=self._bucket,
-                Key=segment.object_key,
-                Range=f"bytes={first}-{end - 1}",
-            )
+            body = await self._objects.get_range(segment.object_key, first, end)
         except NotFound as exc:
             raise StorageDamaged("a segment's object is missing") from exc
         if len(body) != end - first:

@@ -3,12 +3,10 @@
 from typing import Final
 
 from fluvial.stores.dynamodb import attributes as a
-from fluvial.stores.dynamodb.cold_segments import ColdSegments
 from fluvial.stores.dynamodb.items import ColdSegment, segment_of_item
 from fluvial.stores.dynamodb.keys import Item, followers_partition, life_partition, producers_partition
 from fluvial.stores.dynamodb.lives import DroppedLife
-from fluvial.stores.dynamodb.payloads import Payloads
-from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.dynamodb.places import Places
 
 ITEMS_PER_STEP: Final = 100
 
@@ -16,9 +14,9 @@ ITEMS_PER_STEP: Final = 100
 class Collector:
     """Deletes what dropped lives leave behind; it may be done again from the start at any time."""
 
-    def __init__(self, table: Table, cold: ColdSegments, payloads: Payloads) -> None:
+    def __init__(self, places: Places) -> None:
         """Nothing is deleted yet."""
-        self._table, self._cold, self._payloads = table, cold, payloads
+        self._table, self._cold, self._payloads = places.table, places.cold, places.payloads
 
     async def collect(self, life: DroppedLife) -> None:
         """Delete a life's payloads, objects, segments, producers and followers. Raises StoreUnavailable."""

@@ -69,7 +69,7 @@ class HeadItem:
 
 @dataclass(frozen=True, slots=True)
 class HotSegment:
-    """Bytes [start, end) of a life in one item; `owner` is the stream under whose name its payloads are."""
+    """Bytes [start, end) of a life in one item; `owner` is the stream, under whose name its payloads are."""
 
     start: int
     batches: tuple[StoredBatch, ...]
@@ -89,6 +89,7 @@ class ColdSegment:
     start: int
     ends: tuple[int, ...]
     object_key: str
+    owner: StreamName
     written_at_ms: int
 
     @property
@@ -282,17 +283,15 @@ def _lifetime(item: Item) -> tuple[Lifetime, int | None]:
 def hot_segment_item(incarnation: Incarnation, segment: HotSegment) -> Item:
     """The item of a hot segment."""
     lengths = [batch.byte_count | batch.placement << _PLACEMENT_SHIFT for batch in segment.batches]
-    item: Item = {
+    return {
         **segment_key(incarnation, segment.end),
         a.START: number(segment.start),
         a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
         a.COMMIT_IDS: {"B": b"".join(batch.commit_id for batch in segment.batches)},
         a.DATA: {"B": b"".join(batch.data for batch in segment.batches)},
+        a.OWNER: {"S": segment.owner},
         a.WRITTEN_AT: number(segment.written_at_ms),
     }
-    if any(batch.placement is not Placement.INLINE for batch in segment.batches):
-        item[a.OWNER] = {"S": segment.owner}
-    return item
 
 
 def cold_segment_item(incarnation: Incarnation, segment: ColdSegment) -> Item:
@@ -304,20 +303,21 @@ def cold_segment_item(incarnation: Incarnation, segment: ColdSegment) -> Item:
         a.START: number(segment.start),
         a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
         a.OBJECT_KEY: {"S": segment.object_key},
+        a.OWNER: {"S": segment.owner},
         a.WRITTEN_AT: number(segment.written_at_ms),
     }
 
 
 def segment_of_item(item: Item) -> Segment:
     """The segment that an item spells or points to."""
-    packed, start = item[a.LENGTHS]["B"], _integer(item, a.START)
+    packed, start, owner = item[a.LENGTHS]["B"], _integer(item, a.START), StreamName(item[a.OWNER]["S"])
     lengths = struct.unpack(f"<{len(packed) // 4}I", packed)
     if a.OBJECT_KEY in item:
         ends, position = list[int](), start
         for length in lengths:
             position += length
             ends.append(position)
-        return ColdSegment(start, tuple(ends), item[a.OBJECT_KEY]["S"], _integer(item, a.WRITTEN_AT))
+        return ColdSegment(start, tuple(ends), item[a.OBJECT_KEY]["S"], owner, _integer(item, a.WRITTEN_AT))
     ids, data, at = item[a.COMMIT_IDS]["B"], item[a.DATA]["B"], 0
     batches = list[StoredBatch]()
     for index, packed_length in enumerate(lengths):
@@ -326,7 +326,6 @@ def segment_of_item(item: Item) -> Segment:
         inline_bytes = length if placement is Placement.INLINE else 0
         batches.append(StoredBatch(commit_id, length, placement, data[at : at + inline_bytes]))
         at += inline_bytes
-    owner = StreamName(item[a.OWNER]["S"]) if a.OWNER in item else StreamName("")
     return HotSegment(start, tuple(batches), owner, _integer(item, a.WRITTEN_AT))
 
 

@@ -82,6 +82,11 @@ def connection_stream_key(connection_id: str) -> Key:
     return _key(f"C#{connection_id}", "-")
 
 
+def sweep_key() -> Key:
+    """The key of what the last sweep left to the next one."""
+    return _key("SWEEP", "-")
+
+
 def once_key(digest: str) -> Key:
     """The key of what is remembered of a commit that is to be applied once."""
     return _key(f"ONCE#{digest}", "-")

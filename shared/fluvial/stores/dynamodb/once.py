@@ -1,7 +1,9 @@
 """Once: a commit with a key of its sender's is applied once, however often and by whomever it is sent.
 
 The key's item remembers the commit id, and it is put after the head's fence was read. Whoever finds it there raises
-the fence first: from then on no earlier attempt can land, and the batch is either found or may be written.
+the fence first: from then on no earlier attempt can land, and the batch is either found or may be written. Then it is
+written under a new commit id, which first takes the place of the old one: what an earlier attempt has stored for that
+one may be swept at any moment.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from fluvial.stores.contract import Once
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
 from fluvial.stores.dynamodb.commits import CommitWriter
+from fluvial.stores.dynamodb.expression import Expression
 from fluvial.stores.dynamodb.items import number
 from fluvial.stores.dynamodb.keys import Item, head_key, once_key
 from fluvial.stores.dynamodb.payloads import Payloads
@@ -57,22 +60,36 @@ class OnceWriter:
             end = await self._settler.find(stored, intent.commit_id, None, intent.began_ms)
             if end is not None and stored.head is not None:
                 return Once(Applied(replace(stored.head, tail=end)), is_repeat=True)
+            await self._replaced(name, key, intent, mine)
+            intent = mine
         batch = await self._payloads.laid_out(name, intent.commit_id, data, intent.began_ms)
         return Once(await self._writer.write_exclusively(name, commit, batch, stored, world), is_repeat=False)
 
     async def _remembered(self, name: StreamName, key: str, mine: _Intent) -> _Intent:
         """The intent that is remembered by the key: this one, or that of an earlier attempt."""
-        item: Item = {
-            **once_key(sha256(f"{name}\0{key}".encode()).hexdigest()),
-            a.COMMIT_IDS: {"B": mine.commit_id},
-            a.WRITTEN_AT: number(mine.began_ms),
-            a.TTL: number(mine.began_ms // 1_000 + REMEMBERED_S),
-        }
         try:
-            await self._table.put(item, ConditionExpression=f"attribute_not_exists({a.PK})")
+            await self._table.put(_item(name, key, mine), ConditionExpression=f"attribute_not_exists({a.PK})")
         except Refused as exc:
             earlier: Item = exc.item or {}
             return _Intent(CommitId(earlier[a.COMMIT_IDS]["B"]), int(earlier[a.WRITTEN_AT]["N"]))
         except Unknown as exc:
             raise StoreUncertain from exc
         return mine
+
+    async def _replaced(self, name: StreamName, key: str, old: _Intent, new: _Intent) -> None:
+        """Let another intent take an old one's place, which can land no more. Raises StoreUncertain."""
+        e = Expression()
+        condition = f"{e.name(a.COMMIT_IDS)} = {e.value({'B': old.commit_id})}"
+        try:
+            await self._table.put(_item(name, key, new), ConditionExpression=condition, **e.parameters())
+        except (Refused, Unknown) as exc:  # somebody else is at it, or nobody knows
+            raise StoreUncertain from exc
+
+
+def _item(name: StreamName, key: str, intent: _Intent) -> Item:
+    return {
+        **once_key(sha256(f"{name}\0{key}".encode()).hexdigest()),
+        a.COMMIT_IDS: {"B": intent.commit_id},
+        a.WRITTEN_AT: number(intent.began_ms),
+        a.TTL: number(intent.began_ms // 1_000 + REMEMBERED_S),
+    }

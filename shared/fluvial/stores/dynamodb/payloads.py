@@ -4,6 +4,7 @@ What no head or segment points to, because its writer died in between, is swept 
 """
 
 import asyncio
+import base64
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
@@ -12,9 +13,10 @@ from fluvial.core.commit import CommitId
 from fluvial.core.errors import StorageDamaged, StoreUnavailable
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
-from fluvial.stores.dynamodb.aws import Aws, NotFound, Unknown
+from fluvial.stores.dynamodb.aws import NotFound, Unknown
 from fluvial.stores.dynamodb.items import Placement, StoredBatch, number
 from fluvial.stores.dynamodb.keys import payload_key
+from fluvial.stores.dynamodb.objects import Objects
 from fluvial.stores.dynamodb.table import Table
 
 #: A larger batch in the head would make every append after it pay for it again until the next spill; measured with
@@ -26,6 +28,9 @@ ITEM_BYTES_MAX: Final = 300_000
 
 STAGED_PREFIX: Final = "staged"
 
+#: The name of the stream that a staged object is for, in base64, for its key has only a hash of it.
+OWNER_METADATA: Final = "owner"
+
 #: Payloads of one page that are fetched at the same time.
 OBJECTS_AT_ONCE: Final = 8
 
@@ -33,17 +38,17 @@ OBJECTS_AT_ONCE: Final = 8
 class Payloads:
     """Where large batches are."""
 
-    def __init__(self, aws: Aws, table: Table, bucket: str) -> None:
+    def __init__(self, table: Table, objects: Objects) -> None:
         """Nothing is asked before the first payload."""
-        self._aws, self._table, self._bucket = aws, table, bucket
+        self._table, self._objects = table, objects
 
     async def laid_out(self, owner: StreamName, commit_id: CommitId, data: bytes, now_ms: int) -> StoredBatch:
         """The batch to commit; a large one's bytes are stored by then. Raises StoreUnavailable."""
         if len(data) <= INLINE_BYTES_MAX:
             return StoredBatch(commit_id, len(data), Placement.INLINE, data)
         if len(data) > ITEM_BYTES_MAX:
-            key = object_key(owner, commit_id)
-            await self._aws.read(self._aws.objects.put_object, Bucket=self._bucket, Key=key, Body=data)
+            metadata = {OWNER_METADATA: base64.urlsafe_b64encode(owner.encode()).decode()}
+            await self._objects.put(object_key(owner, commit_id), data, metadata)
             return StoredBatch(commit_id, len(data), Placement.OBJECT)
         item = {**payload_key(owner, commit_id), a.DATA: {"B": data}, a.WRITTEN_AT: number(now_ms)}
         try:
@@ -74,13 +79,11 @@ class Payloads:
             if batch.placement is Placement.ITEM:
                 await self._table.delete(payload_key(owner, batch.commit_id))
             elif batch.placement is Placement.OBJECT:
-                key = object_key(owner, batch.commit_id)
-                await self._aws.read(self._aws.objects.delete_object, Bucket=self._bucket, Key=key)
+                await self._objects.delete(object_key(owner, batch.commit_id))
 
     async def _object(self, owner: StreamName, batch: StoredBatch) -> bytes:
-        key = object_key(owner, batch.commit_id)
         try:
-            return await self._aws.read_body(self._aws.objects.get_object, Bucket=self._bucket, Key=key)
+            return await self._objects.get(object_key(owner, batch.commit_id))
         except NotFound as exc:
             raise StorageDamaged("a payload's object is missing") from exc
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from fluvial.core.errors import StoreUnavailable
-from fluvial.core.head import Head, Incarnation, ProducerState
+from fluvial.core.head import Incarnation, ProducerState
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
@@ -34,7 +34,7 @@ async def evict_producers(table: Table, recent: Recent, name: StreamName, stored
     assert head is not None, "only a head has producers"
     leaving = dict(list(head.producers.items())[:EVICTED_AT_ONCE])
     for producer_id, state in leaving.items():
-        await _keep(table, head, producer_id, state)
+        await _keep(table, name, (head.incarnation, producer_id), state)
     e = Expression()
     moved, paths = e.name(a.EVICTIONS), {one: producer_path(one, e) for one in leaving}
     clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
@@ -50,12 +50,12 @@ async def evict_producers(table: Table, recent: Recent, name: StreamName, stored
         raise StoreUnavailable from exc
 
 
-async def _keep(table: Table, head: Head, producer_id: str, state: ProducerState) -> None:
+async def _keep(table: Table, owner: StreamName, key: tuple[Incarnation, str], state: ProducerState) -> None:
     e = Expression()
     epoch, seq = e.name(a.EPOCH), e.name(a.SEQ)
     same_epoch = f"{epoch} = {e.value(state.epoch)} AND {seq} <= {e.value(state.seq)}"
     is_behind = f"{epoch} < {e.value(state.epoch)} OR ({same_epoch})"
-    item = {**producer_key(head.incarnation, producer_id), a.EPOCH: number(state.epoch), a.SEQ: number(state.seq)}
+    item = {**producer_key(*key), a.EPOCH: number(state.epoch), a.SEQ: number(state.seq), a.OWNER: {"S": owner}}
     try:
         await table.put(
             item, ConditionExpression=f"attribute_not_exists({e.name(a.PK)}) OR {is_behind}", **e.parameters()

@@ -11,12 +11,10 @@ from fluvial.core.errors import StorageDamaged, StreamVanished
 from fluvial.core.head import Head, Incarnation, Span
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
-from fluvial.stores.dynamodb.cold_segments import ColdSegments
 from fluvial.stores.dynamodb.items import ColdSegment, HeadItem, HotSegment, Segment, StoredBatch, segment_of_item
 from fluvial.stores.dynamodb.keys import head_key, life_partition, segment_sort
-from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.places import Places
 from fluvial.stores.dynamodb.recent import Recent
-from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.runs import Run, fitting_ends, gathered, joined
 
 log = logging.getLogger(__name__)
@@ -33,9 +31,10 @@ TRIES_MAX: Final = 3
 class Reader:
     """Reads what is committed, wherever it is by now."""
 
-    def __init__(self, table: Table, payloads: Payloads, cold: ColdSegments, recent: Recent) -> None:
+    def __init__(self, places: Places, recent: Recent) -> None:
         """Nothing is read yet."""
-        self._table, self._payloads, self._cold, self._recent = table, payloads, cold, recent
+        self._table, self._payloads, self._cold = places.table, places.payloads, places.cold
+        self._recent = recent
 
     async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:
         """See Store.read."""

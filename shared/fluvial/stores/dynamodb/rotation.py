@@ -14,7 +14,7 @@ from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
-from fluvial.stores.dynamodb.cold_segments import ColdSegments, segment_object_key
+from fluvial.stores.dynamodb.cold_segments import segment_object_key
 from fluvial.stores.dynamodb.expression import Expression
 from fluvial.stores.dynamodb.items import (
     ColdSegment,
@@ -26,10 +26,9 @@ from fluvial.stores.dynamodb.items import (
     segment_of_item,
 )
 from fluvial.stores.dynamodb.keys import head_key, life_partition, segment_key, segment_sort
-from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.places import Places
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.spilling import Spiller
-from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.dynamodb.updates import guarded
 from fluvial.world import World
 
@@ -60,12 +59,12 @@ def rotation_is_due(stored: HeadItem) -> bool:
 class Rotator:
     """Moves the bytes of one stream at a time."""
 
-    def __init__(self, table: Table, cold: ColdSegments, payloads: Payloads, spiller: Spiller, recent: Recent) -> None:
+    def __init__(self, places: Places, spiller: Spiller, recent: Recent, world: World) -> None:
         """Nothing is moved yet."""
-        self._table, self._cold, self._payloads = table, cold, payloads
-        self._spiller, self._recent = spiller, recent
+        self._table, self._cold, self._payloads = places.table, places.cold, places.payloads
+        self._spiller, self._recent, self._world = spiller, recent, world
 
-    async def rotate(self, name: StreamName, world: World) -> bool:
+    async def rotate(self, name: StreamName) -> bool:
         """Write one cold segment if one is due; whether another one may be. Raises StoreUnavailable, StorageDamaged."""
         stored = self._recent.note(name, await self._table.get(head_key(name)))
         head = stored.head
@@ -78,7 +77,7 @@ class Rotator:
         start, pieces = await self._pieces(head, stored)
         if not pieces:
             return False
-        segment = await self._written(head.incarnation, start, pieces, world)
+        segment = await self._written(name, head.incarnation, start, pieces)
         if not await self._pointed(head.incarnation, segment):
             return False
         await self._noted(name, head, segment)
@@ -113,7 +112,9 @@ class Rotator:
                     return start, pieces
         return start, pieces
 
-    async def _written(self, incarnation: Incarnation, start: int, pieces: list[_Piece], world: World) -> ColdSegment:
+    async def _written(
+        self, name: StreamName, incarnation: Incarnation, start: int, pieces: list[_Piece]
+    ) -> ColdSegment:
         parts, ids, ends, position = list[bytes](), list[CommitId](), list[int](), start
         for piece in pieces:
             parts += await self._payloads.loaded(piece.segment.owner, piece.batches)
@@ -121,9 +122,9 @@ class Rotator:
                 position += batch.byte_count
                 ends.append(position)
                 ids.append(batch.commit_id)
-        key = segment_object_key(incarnation, start, position, world.new_commit_id())
+        key = segment_object_key(incarnation, start, position, self._world.new_commit_id())
         await self._cold.put(key, b"".join(parts), ids)
-        return ColdSegment(start, tuple(ends), key, world.now_ms())
+        return ColdSegment(start, tuple(ends), key, name, self._world.now_ms())
 
     async def _pointed(self, incarnation: Incarnation, segment: ColdSegment) -> bool:
         """Put the pointer; False when somebody else did, or when nobody knows: then the next rotation will."""

@@ -12,21 +12,22 @@ from fluvial.core.page import Page
 from fluvial.stores.contract import Once
 from fluvial.stores.dynamodb.aws import Aws, Endpoints
 from fluvial.stores.dynamodb.chores import Chores
-from fluvial.stores.dynamodb.cold_segments import ColdSegments
 from fluvial.stores.dynamodb.collection import Collector
 from fluvial.stores.dynamodb.commits import CommitWriter
 from fluvial.stores.dynamodb.connections import Connections
 from fluvial.stores.dynamodb.followers import add_follower, listed_followers, one_follower, remove_follower
 from fluvial.stores.dynamodb.listing import listed_names
 from fluvial.stores.dynamodb.lives import Changed, DroppedLife, Lives
+from fluvial.stores.dynamodb.objects import Objects
 from fluvial.stores.dynamodb.once import OnceWriter
-from fluvial.stores.dynamodb.payloads import Payloads
+from fluvial.stores.dynamodb.places import places
 from fluvial.stores.dynamodb.polling import Poller
 from fluvial.stores.dynamodb.reading import Reader
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.rotation import Rotator, rotation_is_due
 from fluvial.stores.dynamodb.settling import Settler
 from fluvial.stores.dynamodb.spilling import Spiller
+from fluvial.stores.dynamodb.sweeping import Sweeper
 from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.turns import Turns
 from fluvial.stores.waiters import Waiters
@@ -55,17 +56,18 @@ class DynamoDbStore:
         self.config, self._world = config, world
         self._aws = Aws(config.endpoints, world.jitter, config.threads_max)
         self._table = Table(self._aws, config.table)
-        payloads, cold = Payloads(self._aws, self._table, config.bucket), ColdSegments(self._aws, config.bucket)
+        self._places = places(self._table, Objects(self._aws, config.bucket))
+        payloads, cold = self._places.payloads, self._places.cold
         self._recent, self._waiters, self._turns = Recent(), Waiters(), Turns()
         spiller = Spiller(self._table, self._recent, world)
         settler = Settler(self._table, cold, self._recent, world)
         self._writer = CommitWriter(self._table, payloads, spiller, settler, self._recent)
         self._once = OnceWriter(self._table, payloads, settler, self._writer, self._recent)
         self._lives = Lives(self._table, payloads, spiller, self._recent, world)
-        self._reader = Reader(self._table, payloads, cold, self._recent)
+        self._reader = Reader(self._places, self._recent)
         self._poller = Poller(self._table, self._recent, self._waiters)
-        self._rotator = Rotator(self._table, cold, payloads, spiller, self._recent)
-        self._collector = Collector(self._table, cold, payloads)
+        self._rotator = Rotator(self._places, spiller, self._recent, world)
+        self._collector = Collector(self._places)
         self.connections = Connections(self._table)
         self._chores = Chores() if config.does_chores else None
 
@@ -124,12 +126,16 @@ class DynamoDbStore:
 
     async def rotate(self, name: StreamName) -> None:
         """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""
-        while await self._rotator.rotate(name, self._world):
+        while await self._rotator.rotate(name):
             pass
 
     async def collect(self, life: DroppedLife) -> None:
         """Delete what an ended life left behind; it may be done again. Raises StoreUnavailable."""
         await self._collector.collect(life)
+
+    def sweeper(self, *, dry_run: bool) -> Sweeper:
+        """One that looks for what nothing leads to any more."""
+        return Sweeper(self._places, self.apply, self._world, dry_run=dry_run)
 
     async def close(self) -> None:
         """See Store.close."""

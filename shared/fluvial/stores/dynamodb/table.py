@@ -96,6 +96,15 @@ class Table:
         items: list[Item] = answer["Items"]
         return items
 
+    async def scan(self, start: Key | None) -> tuple[list[Item], Key | None]:
+        """Items of the whole table after a key, about a megabyte of them, and the last one's key if there are more.
+
+        They are as they were a moment ago. What is done about one must look again.
+        """
+        from_there = {} if start is None else {"ExclusiveStartKey": start}
+        answer = await self._aws.read(self._aws.reads.scan, TableName=self.name, **from_there)
+        return answer["Items"], answer.get("LastEvaluatedKey")
+
     async def list_heads(self, shard: int, low: str, high: str, limit: int) -> list[Item]:
         """Keys of the heads in one partition of the listing index, with partition keys from `low` to `high`."""
         answer = await self._aws.read(

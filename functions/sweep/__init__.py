@@ -1,0 +1,1 @@
+"""On a schedule: end what has expired, and delete what nothing leads to."""

@@ -1,0 +1,264 @@
+"""What expired streams and dying processes leave behind is found, and nothing else is touched."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from fluvial.core.command import ForkPoint
+from fluvial.core.head import Incarnation, ProducerStamp
+from fluvial.core.lifetime import SlidingTtl
+from fluvial.core.names import StreamName
+from fluvial.core.plan import Divergence, plan_delete, plan_fork
+from fluvial.stores.dynamodb import rotation
+from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.triggers.sweeping import PAGE_MS_MAX, Report, sweep, sweep_all
+from tests.faults.test_concurrent_appends import read_all
+from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
+from tests.support.estuaries import SOURCE, FanOutRig, own_process
+from tests.support.network import crashing
+from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
+from tests.support.worlds import START_MS
+
+TWO_DAYS_MS = 2 * 86_400_000
+
+NOTHING = {
+    "expiredStreams": 0,
+    "segments": 0,
+    "payloads": 0,
+    "producers": 0,
+    "followers": 0,
+    "coldObjects": 0,
+    "stagedObjects": 0,
+    "failures": 0,
+}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbRig]:
+    """AWS's own engine, and rotation after a few batches."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 12)
+    async with dynamodb_local_rig(tmp_path) as opened:
+        yield opened
+
+
+async def swept(rig: DynamoDbRig, *, dry_run: bool = False) -> Report:
+    """One sweep, without what it looked at; by a process that does no chores."""
+    async with own_process(rig) as process:
+        assert isinstance(process.store, DynamoDbStore)
+        report = await sweep_all(process.store, lambda _items, _objects: None, dry_run=dry_run)
+    assert report.pop("dryRun") is dry_run
+    assert report.pop("isComplete") is True
+    return {name: count for name, count in report.items() if name not in {"items", "objects"}}
+
+
+def items_but_tombstones(rig: DynamoDbRig) -> list[dict[str, Any]]:
+    """What is in the table, seen behind the store's back."""
+    found: list[dict[str, Any]] = rig.client.scan(TableName=rig.config.table, ConsistentRead=True)["Items"]
+    return [item for item in found if not (item["sk"]["S"] == "H" and "i" not in item)]
+
+
+def objects(rig: DynamoDbRig) -> list[str]:
+    """What is in the bucket."""
+    listed = boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=rig.config.bucket)
+    return [one["Key"] for one in listed.get("Contents", [])]
+
+
+async def fill(store: DynamoDbStore, acknowledged: list[bytes]) -> None:
+    """Bytes in every place: buffer, hot and cold segments, payloads in an item and in S3."""
+    for number in range(22):
+        size = {3: 700, 5: 301_000, 20: 700, 21: 301_000}.get(number, 190)
+        payload = b"<%d:%s>" % (number, b"y" * size)
+        await store.apply(NAME, append_commit(payload))
+        acknowledged.append(payload)
+        if number == 17:
+            await store.rotate(NAME)
+
+
+async def fork_and_end(store: DynamoDbStore, incarnation: int) -> None:
+    """Fork the stream, end it, and end its fork."""
+    source = await store.head(NAME)
+    assert source is not None
+    command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
+    divergence = Divergence(source, source.tail, source.tail)
+    await store.apply(OTHER, plan_fork(command, divergence, Incarnation(incarnation), START_MS))
+    await store.apply(OTHER, append_commit(b"own" * 300, name=OTHER))
+    await store.apply(NAME, plan_delete(START_MS))
+    await store.apply(OTHER, plan_delete(START_MS))
+
+
+@pytest.mark.slow
+async def test_what_a_crash_leaves_is_found_and_what_is_acknowledged_stays(rig: DynamoDbRig) -> None:
+    """A process dies between any two calls of appends, spills, rotations, forks and ends; then a sweep comes."""
+    for at in range(0, 400, 3):
+        async with own_process(rig) as process:
+            await process.store.apply(NAME, create_commit(incarnation=2 * at + 1))
+        acknowledged = list[bytes]()
+
+        async def step(store: DynamoDbStore, at: int = at, acknowledged: list[bytes] = acknowledged) -> None:
+            await fill(store, acknowledged)
+            await fork_and_end(store, 2 * at + 2)
+
+        crashed = await crashing(rig, step, at)
+        rig.still.clock.advance(TWO_DAYS_MS)
+        await swept(rig)
+        assert await swept(rig) == NOTHING
+        async with own_process(rig) as process:
+            assert isinstance(process.store, DynamoDbStore)
+            head = await process.store.head(NAME)
+            if head is not None:
+                assert (await read_all(process.store)).startswith(b"".join(acknowledged))
+            for name in (OTHER, NAME):
+                await process.store.apply(name, plan_delete(START_MS))
+            assert await process.store.head(NAME) is None
+        rig.still.clock.advance(TWO_DAYS_MS)
+        await swept(rig)
+        assert items_but_tombstones(rig) == []
+        assert objects(rig) == []
+        if not crashed:
+            assert at > 30
+            return
+    raise AssertionError("the step never came to its end")
+
+
+async def test_a_dry_run_reports_what_a_sweep_then_removes(rig: DynamoDbRig) -> None:
+    """And leaves everything as it is."""
+    async with own_process(rig) as process:
+        assert isinstance(process.store, DynamoDbStore)
+        await process.store.apply(NAME, create_commit())
+        await fill(process.store, [])
+        await process.store.apply(NAME, plan_delete(START_MS))
+    rig.still.clock.advance(TWO_DAYS_MS)
+    before = items_but_tombstones(rig), objects(rig)
+    planned = await swept(rig, dry_run=True)
+    assert (items_but_tombstones(rig), objects(rig)) == before
+    assert {name for name, count in planned.items() if count} == {
+        "segments",
+        "payloads",
+        "coldObjects",
+        "stagedObjects",
+    }
+    assert await swept(rig) == planned
+    assert (items_but_tombstones(rig), objects(rig)) == ([], [])
+
+
+async def test_what_is_young_is_left_alone(rig: DynamoDbRig) -> None:
+    """A request that points to it may still be under way."""
+    rig.still.clock.now_ms = time.time_ns() // 1_000_000
+    async with own_process(rig) as process:
+        await process.store.apply(NAME, create_commit())
+
+    async def step(store: DynamoDbStore) -> None:
+        await store.apply(NAME, append_commit(b"y" * 700))
+
+    async def large_step(store: DynamoDbStore) -> None:
+        await store.apply(NAME, append_commit(b"y" * 301_000))
+
+    for one in (step, large_step):
+        assert await crashing(rig, one, 1)
+    assert await swept(rig) == NOTHING
+    rig.still.clock.advance(TWO_DAYS_MS)
+    assert await swept(rig) == {**NOTHING, "payloads": 1, "stagedObjects": 1}
+
+
+async def test_expired_streams_and_lapsed_estuaries_end(rig: DynamoDbRig) -> None:
+    """With nobody asking for them; others live on."""
+    fan_out = FanOutRig(rig)
+    await fan_out.make_source()
+    await fan_out.follow("p/lapses", ttl_seconds=60)
+    await fan_out.follow("p/stays", ttl_seconds=86_400 * 30)
+    commit = create_commit(fan_out.world.new_incarnation(), lifetime=SlidingTtl(60))
+    await rig.store.apply(StreamName("short"), commit)
+    rig.still.clock.advance(TWO_DAYS_MS)
+    reports = [await swept(rig) for _ in range(2)]  # the follower's item may be looked at before its estuary ends
+    assert sum(report["expiredStreams"] for report in reports) == 2
+    assert sum(report["followers"] for report in reports) == 1
+    assert await rig.store.head(StreamName("short")) is None
+    assert await rig.store.head(StreamName("p/lapses")) is None
+    assert await rig.store.head(StreamName("p/stays")) is not None
+    source = await rig.store.head(SOURCE)
+    assert source is not None
+    assert [one.estuary for one in await rig.store.followers(source.incarnation, "", 9)] == ["p/stays"]
+    assert await swept(rig) == NOTHING
+
+
+async def test_producers_and_followers_of_an_ended_life_go(rig: DynamoDbRig) -> None:
+    """Those that the head had no room for, and those that nobody unsubscribed."""
+    async with own_process(rig) as process:
+        await process.make_source()
+        await process.follow("p/one")
+        for number in range(20):
+            producer = ProducerStamp(f"p{number}", 0, 0)
+            await process.store.apply(SOURCE, append_commit(b"x", name=SOURCE, producer=producer))
+        assert await swept(rig) == NOTHING
+        await process.store.apply(SOURCE, plan_delete(START_MS))
+    report = await swept(rig)
+    assert report["producers"] > 0
+    assert report["followers"] == 1
+    assert {item["pk"]["S"].partition("#")[0] for item in items_but_tombstones(rig)} <= {"S", "SEG"}
+
+
+async def test_a_sweep_that_has_no_time_left_is_gone_on_with(rig: DynamoDbRig) -> None:
+    """By the next one, from there; a dry run begins at the beginning and does not note where it was."""
+    async with own_process(rig) as process:
+        store = process.store
+        assert isinstance(store, DynamoDbStore)
+        await store.apply(NAME, create_commit())
+
+        async def one_page(**event: bool) -> Report:
+            times = iter([PAGE_MS_MAX + 1])
+            return await sweep(store, event, lambda: next(times, 0))
+
+        first = await one_page()
+        assert (first["isComplete"], first["items"]) == (False, 1)
+        assert (await one_page(dryRun=True))["items"] == 2  # the note of the place is an item, too
+        assert (await one_page())["items"] == 0
+        last = await sweep(store, {}, lambda: PAGE_MS_MAX + 1)
+        assert (last["isComplete"], last["items"]) == (True, 0)
+        assert (await one_page())["items"] == 1
+
+
+@pytest.mark.slow
+async def test_readers_see_every_byte_while_a_stream_spills_rotates_and_is_swept(rig: DynamoDbRig) -> None:
+    """The whole stream in a loop, by processes of their own."""
+    rig.still.clock.now_ms = time.time_ns() // 1_000_000
+    await rig.store.apply(NAME, create_commit(now_ms=rig.still.clock.now_ms))
+    landed, is_writing, rounds = bytearray(), True, {"read": 0, "swept": 0}
+
+    async def write() -> None:
+        nonlocal is_writing
+        for number in range(240):
+            payload = b"<%d:%s>" % (number, b"z" * {0: 700, 9: 301_000}.get(number % 40, number % 90))
+            landed.extend(payload)
+            await rig.store.apply(NAME, append_commit(payload, now_ms=rig.still.clock.now_ms))
+        is_writing = False
+
+    async def read() -> None:
+        async with own_process(rig) as process:
+            assert isinstance(process.store, DynamoDbStore)
+            while is_writing:
+                data = await read_all(process.store)
+                assert data == bytes(landed[: len(data)])
+                rounds["read"] += 1
+
+    async def rotate() -> None:
+        async with own_process(rig) as process:
+            assert isinstance(process.store, DynamoDbStore)
+            while is_writing:
+                await process.store.rotate(NAME)
+
+    async def sweep_in_a_loop() -> None:
+        while is_writing:
+            report = await swept(rig)
+            assert report["failures"] == 0
+            rounds["swept"] += 1
+
+    await asyncio.gather(write(), read(), read(), rotate(), sweep_in_a_loop())
+    assert await read_all(rig.store) == bytes(landed)
+    assert rounds["read"] > 3
+    assert rounds["swept"] > 3
+    assert any(key.startswith("segments/") for key in objects(rig))
