@@ -11,17 +11,18 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.i
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test test-all test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
+.PHONY: help install serve serve-aws test test-all contract test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
 
 help: ## list every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv from the lock
 
 $(INSTALLED): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "fluvial needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3" >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || \
+		{ echo "Python has no ensurepip; on Debian: apt-get install python3-venv" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -48,6 +49,9 @@ test: install ## run the fast tests
 
 test-all: install $(NODE_PACKAGES) ## run every test but the conformance suite, the long ones too
 	$(BIN)/pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+contract: install ## run the one suite that every store passes
+	$(BIN)/pytest tests/contract
 
 conformance: install tests/conformance/node_modules/.installed ## run the public server suite over every store
 	$(BIN)/pytest tests/conformance -k "not lambda"

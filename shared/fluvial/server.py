@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -79,6 +80,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _take_all_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one: at its usual 1,024 a thousand live reads would use it up."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a limit of its own below an unlimited hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _collect_garbage_seldom() -> None:
     """Run the cycle collector less often, and never over what the imports left.
 
@@ -92,6 +100,7 @@ def _collect_garbage_seldom() -> None:
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until a signal; `announce` is told the URL once connections are taken. Raises StartupRefused."""
     _collect_garbage_seldom()
+    _take_all_descriptors()
     world = World()
     with contextlib.closing(listening_socket(settings.host, settings.port)) as listener:
         store = await open_store(settings, world)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from fluvial.core.errors import StartupRefused
-from fluvial.core.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT
+from fluvial.core.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, LIVE_READS_MAX, LIVE_READS_MAX_DEFAULT
 
 ENVIRONMENT_PREFIX: Final = "FLUVIAL_"
 
@@ -71,12 +71,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         Meta(
             ge=0,
-            le=1_000_000,
+            le=LIVE_READS_MAX,
             description="Long-polls and SSE connections that may be open at once.",
         ),
-    ] = 10_000
+    ] = LIVE_READS_MAX_DEFAULT
     read_only: Annotated[
-        bool, Meta(description="Only read: refuse whatever would change a stream, and leave all upkeep to others.")
+        bool,
+        Meta(description="Only read, of --store dynamodb: refuse what would change a stream; others do the upkeep."),
     ] = False
     shutdown_timeout: Annotated[
         float,
@@ -89,12 +90,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def settings_from(values: Mapping[str, Any]) -> Settings:
     """Settings from text values by field name. Raises StartupRefused, naming the field, for one that cannot be."""
     try:
-        return msgspec.convert(dict(values), Settings, strict=False)
+        settings = msgspec.convert(dict(values), Settings, strict=False)
     except msgspec.ValidationError as exc:
         reason, _, place = str(exc).partition(" - at `$.")
         option = place.rstrip("`").replace("_", "-")
         message = f"--{option} ({ENVIRONMENT_PREFIX}{option.replace('-', '_').upper()}): {reason}"
         raise StartupRefused(message) from exc
+    if settings.read_only and settings.store is not StoreKind.DYNAMODB:
+        raise StartupRefused("--read-only needs --store dynamodb: nobody else can write to any other store")
+    return settings
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:

@@ -1,5 +1,6 @@
 """What a writer is told when SQLite itself fails, through a connection that fails on demand."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from tests.support.rigs import SqliteRig, sqlite_rig
 
 @dataclass
 class FailingConnection:
-    """A connection whose next statements of some kinds fail, once each, with an I/O error."""
+    """A connection whose next statements of some kinds fail, once each, with an I/O error unless told otherwise."""
 
     inner: sqlite3.Connection
     failing: list[str] = field(default_factory=list)
+    error: sqlite3.Error = field(default_factory=lambda: coded(sqlite3.OperationalError("disk I/O error")))
 
     def execute(self, statement: str, *parameters: object) -> sqlite3.Cursor:
         """Run it, or fail."""
@@ -41,9 +43,13 @@ class FailingConnection:
         for prefix in tuple(self.failing):
             if prefix in statement:
                 self.failing.remove(prefix)
-                error = sqlite3.OperationalError("disk I/O error")
-                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-                raise error
+                raise self.error
+
+
+def coded(error: sqlite3.Error) -> sqlite3.Error:
+    """With the code of an I/O error."""
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
 
 
 @pytest.fixture
@@ -80,6 +86,39 @@ async def test_a_failed_statement_writes_nothing_and_the_next_commit_lands(
     assert store_error_response(failed.value).status == 503
     assert isinstance(await rig.store.apply(NAME, append_commit(b"next")), Applied)
     assert await bytes_after_restart(rig) == b"keptnext"
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO hot_run", "COMMIT"])
+async def test_a_damaged_database_keeps_nobody_waiting(rig: SqliteRig, statement: str) -> None:
+    """SQLite tells of it by an error of another kind, and Python's own ones have no code."""
+    commits = rig.store._group_commit
+    damaged = FailingConnection(commits._connection, [statement], sqlite3.DatabaseError("malformed"))
+    commits._connection = damaged  # type: ignore[assignment]
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wait_for(rig.store.apply(NAME, append_commit(b"lost")), 10)
+    assert isinstance(await rig.store.apply(NAME, append_commit(b"next")), Applied)
+    assert await bytes_after_restart(rig) == b"keptnext"
+
+
+async def test_what_is_durable_is_answered_whatever_fails_after_it(
+    rig: SqliteRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next commit has its turn."""
+
+    def failing_to_remember(_group: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(rig.store._group_commit, "_landed", failing_to_remember)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    first = rig.store._group_commit.submit(NAME, append_commit(b"1"), 1)
+    assert isinstance(await asyncio.wait_for(first, 10), Applied)
+
+
+async def test_the_background_has_a_bound(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past it whoever asks is refused at once."""
+    monkeypatch.setattr(group_commit, "PENDING_WORK_MAX", 0)
+    with pytest.raises(StoreUnavailable):
+        rig.store._group_commit.submit_work(lambda _connection: None)
 
 
 async def test_a_commit_that_cannot_be_overwritten_is_uncertain(rig: SqliteRig) -> None:

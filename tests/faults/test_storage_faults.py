@@ -8,8 +8,12 @@ import pytest
 
 from fluvial.core.commit import Applied
 from fluvial.core.errors import StorageDamaged, StoreUnavailable
+from fluvial.core.head import Head
+from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.response import store_error_response
+from fluvial.operations.reading import used_head
+from tests.faults.test_failing_commits import FailingConnection
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
 from tests.support.rigs import SqliteRig, eventually
 
@@ -38,6 +42,20 @@ async def test_a_full_disk_is_a_503_and_loses_nothing(rig: SqliteRig, caplog: py
     head = await rig.store.head(NAME)
     assert head is not None
     assert (await rig.store.read(NAME, head, 0, 100)).data == b"keptmore"
+
+
+async def test_a_stream_is_read_though_its_deadline_cannot_be_moved(
+    rig: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk is a matter of writers; the next read moves it."""
+    await rig.store.apply(NAME, create_commit(body=b"kept", lifetime=SlidingTtl(100)))
+    rig.still.clock.advance(50_000)
+    connection = rig.store._group_commit._connection
+    rig.store._group_commit._connection = FailingConnection(connection, ["UPDATE"])  # type: ignore[assignment]
+    head = await used_head(rig.store, rig.still.world(), NAME)
+    assert isinstance(head, Head)
+    assert (await rig.store.read(NAME, head, 0, 100)).data == b"kept"
+    assert "not_renewed" in caplog.text
 
 
 async def segment_file(rig: SqliteRig) -> Path:

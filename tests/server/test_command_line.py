@@ -72,6 +72,28 @@ def test_a_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     assert_refused(fluvial("serve", "--port", "0", "--data-dir", str(tmp_path / "file")), "data folder")
 
 
+def test_a_folder_whose_data_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
+    """Whatever stands in the way, and without keeping the folder's lock."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "segments").write_text("")
+    for _ in range(2):
+        ran = fluvial("serve", "--port", "0", "--data-dir", str(tmp_path / "data"))
+        assert_refused(ran, "segments")
+
+
+def test_only_a_shared_store_can_be_served_for_reads_alone(tmp_path: Path) -> None:
+    """Nobody else could write to a folder that this process has locked."""
+    assert_refused(fluvial("serve", "--read-only", "--data-dir", str(tmp_path)), "--read-only", "dynamodb")
+
+
+def test_a_sweep_of_what_is_not_there_is_one_clear_line() -> None:
+    """Before anything is looked at."""
+    endpoint = ("--endpoint-url", "http://127.0.0.1:1", "--region", "eu-central-1")
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    ran = fluvial("sweep", *endpoint, PATH="", **keys)
+    assert_refused(ran, "table fluvial cannot be read")
+
+
 def test_data_of_a_newer_version_is_one_clear_line(tmp_path: Path) -> None:
     """Nothing is written to what is not understood."""
     with running_server(tmp_path / "data") as server:

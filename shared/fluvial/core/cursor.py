@@ -11,6 +11,9 @@ from fluvial.core.limits import (
     CURSOR_JITTER_S_MAX,
 )
 
+#: Only a client that makes up its cursors comes here, and it gets what it may echo.
+CURSOR_MAX: Final = 10**CURSOR_DIGITS_MAX - 1
+
 _CURSOR: Final = re.compile(rf"[0-9]{{1,{CURSOR_DIGITS_MAX}}}")
 
 
@@ -32,4 +35,4 @@ def next_cursor(echoed: int | None, now_ms: int, jitter: float) -> int:
     if echoed is None or echoed < interval:
         return interval
     jitter_s = 1 + int(jitter * CURSOR_JITTER_S_MAX)
-    return echoed + max(1, jitter_s * 1_000 // CURSOR_INTERVAL_MS)
+    return min(echoed + max(1, jitter_s * 1_000 // CURSOR_INTERVAL_MS), CURSOR_MAX)

@@ -14,7 +14,9 @@ from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.limits import MESSAGES_PER_REQUEST_MAX
 
 _ONE: Final = msgspec.json.Decoder(msgspec.Raw)
+_STORED: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MANY: Final = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MESSAGES_PER_REQUEST_MAX)])
+_Decoder = msgspec.json.Decoder[list[msgspec.Raw]]
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _WHITESPACE: Final = b" \t\n\r"
 
@@ -38,7 +40,7 @@ def stored_messages(body: bytes, empty_array: EmptyArray) -> bytes:
     """
     try:
         body.decode("utf-8")
-        messages = _messages(body)
+        messages = _messages(body, _MANY)
     except UnicodeDecodeError as exc:
         raise _invalid("it is not UTF-8") from exc
     except RecursionError as exc:
@@ -55,9 +57,9 @@ def stored_messages(body: bytes, empty_array: EmptyArray) -> bytes:
     return b""
 
 
-def _messages(body: bytes) -> Sequence[bytes | msgspec.Raw]:
+def _messages(body: bytes, many: _Decoder) -> Sequence[bytes | msgspec.Raw]:
     try:
-        return _decoded(body)
+        return _decoded(body, many)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -66,13 +68,12 @@ def _messages(body: bytes) -> Sequence[bytes | msgspec.Raw]:
         masked = _SURROGATE.sub(rb"\\u0000", body)
         if masked == body:
             raise
-        return _same_ranges(_decoded(masked), masked, body)
+        return _same_ranges(_decoded(masked, many), masked, body)
 
 
-def _decoded(body: bytes) -> list[msgspec.Raw]:
+def _decoded(body: bytes, many: _Decoder) -> list[msgspec.Raw]:
     if body.lstrip(_WHITESPACE).startswith(b"["):
-        messages: list[msgspec.Raw] = _MANY.decode(body)
-        return messages
+        return many.decode(body)
     return [_ONE.decode(body)]
 
 
@@ -100,7 +101,7 @@ def as_array(stored: bytes) -> bytes:
 def message_ends(stored: bytes) -> list[int]:
     """Where each message of a stored range ends, in bytes from the range's start."""
     ends, end = [], 0
-    for message in _messages(as_array(stored)):
+    for message in _messages(as_array(stored), _STORED):
         end += len(bytes(message)) + 1
         ends.append(end)
     return ends

@@ -8,8 +8,8 @@ SAFE_INTEGER_MAX: Final = 2**53 - 1
 #: Positions fill the 16 digits of an offset token; a stream may hold just under 10 PB.
 POSITION_MAX: Final = 10**16 - 1
 
-#: A name is part of a key: DynamoDB takes 2,048 bytes of partition key, and a project comes before it.
-STREAM_NAME_BYTES_MAX: Final = 1_024
+#: A name, with a prefix, is a key: DynamoDB takes 1,024 bytes of the sort key that it is in the listing's index.
+STREAM_NAME_BYTES_MAX: Final = 1_000
 
 #: Identifiers that are kept with the stream's head, so each must stay small.
 PRODUCER_ID_BYTES_MAX: Final = 256
@@ -27,6 +27,11 @@ HEADER_BYTES_MAX: Final = 32_768
 #: One append. The largest body that is still sensible to keep in memory for each connection.
 BODY_BYTES_MAX_DEFAULT: Final = 16 * 1_048_576
 BODY_BYTES_MAX: Final = 256 * 1_048_576
+
+#: Long-polls, SSE connections and sockets that may be open at once, unless an operator says otherwise: each holds a
+#: connection and some ten kilobytes. The most is more than one machine has ports for one address.
+LIVE_READS_MAX_DEFAULT: Final = 10_000
+LIVE_READS_MAX: Final = 1_000_000
 
 #: One append in JSON mode; splitting so many messages takes some ten milliseconds, in which nothing else runs.
 MESSAGES_PER_REQUEST_MAX: Final = 100_000

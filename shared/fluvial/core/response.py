@@ -91,13 +91,16 @@ def error_response(status: int, code: ErrorCode, message: str, *headers: Header)
 
 def refused_response(refused: RefusedRequest) -> Response:
     """The answer to a request that is wrong in itself."""
-    return error_response(refused.status, refused.code, refused.message)
+    return error_response(refused.status, refused.code, refused.message, *_retry_fields(refused.status))
 
 
 def store_error_response(error: StoreError) -> Response:
     """The answer when the store could not do its part; its cause stays in the log."""
-    retry = (_RETRY_AFTER,) if error.status_hint == 503 else ()  # noqa: PLR2004  an HTTP status
-    return error_response(error.status_hint, error.code, error.public_message, *retry)
+    return error_response(error.status_hint, error.code, error.public_message, *_retry_fields(error.status_hint))
+
+
+def _retry_fields(status: int) -> tuple[Header, ...]:
+    return (_RETRY_AFTER,) if status == 503 else ()  # noqa: PLR2004  an HTTP status
 
 
 def not_live_response(head: Head | None, now_ms: int) -> Response:

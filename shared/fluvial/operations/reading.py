@@ -1,7 +1,9 @@
 """Reading: where a read begins, the page it gets, and the deadline that it moves."""
 
+import logging
+
 from fluvial.core.commit import Live, Unmet
-from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest
+from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest, StoreError
 from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
@@ -10,6 +12,8 @@ from fluvial.core.page import Page
 from fluvial.core.plan import plan_renewal
 from fluvial.stores.contract import Store
 from fluvial.world import World
+
+log = logging.getLogger(__name__)
 
 
 async def used_head(store: Store, world: World, name: StreamName) -> Head | Unmet:
@@ -26,7 +30,10 @@ async def used_head(store: Store, world: World, name: StreamName) -> Head | Unme
         and head.live_until_ms is not None
         and head.lifetime.is_due(head.live_until_ms, live.now_ms)
     ):
-        await store.apply(name, plan_renewal(live.now_ms))
+        try:
+            await store.apply(name, plan_renewal(live.now_ms))
+        except StoreError as exc:  # a full disk, say, keeps nobody from reading; the next read renews
+            log.warning("not_renewed", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
     return head
 
 

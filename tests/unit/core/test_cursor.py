@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from fluvial.core.cursor import next_cursor, parse_cursor
 from fluvial.core.errors import RefusedRequest
-from fluvial.core.limits import CURSOR_EPOCH_MS, CURSOR_INTERVAL_MS
+from fluvial.core.limits import CURSOR_DIGITS_MAX, CURSOR_EPOCH_MS, CURSOR_INTERVAL_MS
 
 NOW_MS = CURSOR_EPOCH_MS + 1_000 * CURSOR_INTERVAL_MS
 
@@ -37,3 +37,9 @@ def test_a_blank_cursor_is_none() -> None:
     """As a client sends it that has none yet."""
     assert parse_cursor("") is None
     assert parse_cursor("17") == 17
+
+
+def test_a_cursor_that_was_made_up_is_answered_with_one_that_may_be_echoed() -> None:
+    """However large it is."""
+    largest = parse_cursor("9" * CURSOR_DIGITS_MAX)
+    assert parse_cursor(str(next_cursor(largest, NOW_MS, 0.9))) == largest

@@ -108,6 +108,11 @@ def test_nothing_stored_is_an_empty_array() -> None:
     assert as_array(b"") == b"[]"
 
 
+def test_what_is_stored_may_have_more_messages_than_a_request() -> None:
+    """An estuary's batch is made of many."""
+    assert len(message_ends(b"1," * (MESSAGES_PER_REQUEST_MAX + 1))) == MESSAGES_PER_REQUEST_MAX + 1
+
+
 def test_a_request_has_a_bounded_number_of_messages() -> None:
     """Splitting millions of them would hold up everybody else."""
     body = b"[" + b"0," * MESSAGES_PER_REQUEST_MAX

@@ -1,5 +1,7 @@
 """What happens in the background of the embedded store, seen in its folder."""
 
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,11 +12,12 @@ from fluvial.core.head import Incarnation
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.stores.runs import Run
-from fluvial.stores.sqlite.database import connect, migrate, migrations
+from fluvial.stores.sqlite.database import connect, migrate, migrations, preallocate_log
+from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.segment_files import SegmentFiles
 from fluvial.stores.sqlite.store import open_sqlite_store
 from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
-from tests.support.rigs import SqliteRig, eventually
+from tests.support.rigs import SqliteRig, eventually, sqlite_rig
 from tests.support.worlds import StillWorld
 
 LIFE = Incarnation(1)
@@ -190,4 +193,53 @@ def test_a_segment_file_is_read_in_part(tmp_path: Path) -> None:
     assert files.read(key, 3, 13, 3) == Run(13, (15,), b"bb")
     assert files.read(key, 3, 10, 100) == Run(10, (13, 15, 20), b"aaabbccccc")
     assert files.read(key, 3, 15, 1) == Run(15, (20,), b"ccccc")
-    assert files.all_keys() == [key]
+    assert [files.keys_in(folder) for folder in files.folders()] == [[key]]
+
+
+def test_a_segment_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may be full: it is left no fuller than it was."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    files = SegmentFiles(tmp_path / "segments")
+    key = files.write(LIFE, Run(0, (1,), b"a"))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        files.write(LIFE, Run(1, (2,), b"b"))
+    assert [path.name for path in files.path_of(key).parent.iterdir()] == [files.path_of(key).name]
+
+
+async def test_a_file_that_cannot_be_removed_does_not_stop_the_upkeep(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged; rotation and collection go on."""
+    stray = tmp_path / "data" / "segments" / "01" / f"{1:016x}-{0:016d}-{9:016d}.segment"
+    for folder in (stray, stray.with_suffix(".partial")):
+        folder.mkdir(parents=True)
+    async with sqlite_rig(tmp_path / "data") as rig:
+        await rig.store.apply(NAME, create_commit(body=b"x", incarnation=2))
+        await rig.store.apply(NAME, close_commit())
+        await eventually(lambda: segments(rig) != [], rig.let_pass)
+    assert caplog.text.count("file_left") == 2
+
+
+def test_what_has_expired_is_found_by_its_deadline(tmp_path: Path) -> None:
+    """However many streams there are that have none."""
+    connection = connect(tmp_path / "fluvial.db")
+    migrate(connection)
+    [*_, plan] = connection.execute("EXPLAIN QUERY PLAN " + SQL.expired_names, (9, 0, "", 5)).fetchall()
+    assert "stream_by_deadline ((live_until_ms,name)>(?,?) AND live_until_ms<?)" in plan[-1]
+    connection.close()
+
+
+def test_a_full_disk_does_not_keep_a_server_from_starting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It has no room for the whole log, but readers need none."""
+    connection = connect(tmp_path / "fluvial.db")
+    migrate(connection)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    preallocate_log(connection)
+    assert not connection.in_transaction
+    assert "log_not_preallocated" in caplog.text
+    connection.close()

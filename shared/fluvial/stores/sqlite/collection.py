@@ -87,27 +87,29 @@ class Collector:
 
         No segment may be written meanwhile: it has a file before anything mentions it.
         """
-        keys = await asyncio.to_thread(self._files.all_keys)
-        for start in range(0, len(keys), ROWS_PER_STEP):
-            orphans = [key for key in keys[start : start + ROWS_PER_STEP] if not self._is_used(key)]
-            await asyncio.to_thread(self._files.remove_all, orphans)
+        for folder in await asyncio.to_thread(self._files.folders):
+            if self._stopping:
+                return
+            keys = await asyncio.to_thread(self._files.keys_in, folder)
+            orphans = [key for key in keys if not self._is_used(key)]
+            await asyncio.to_thread(self._files.remove_orphans, orphans)
 
     def _is_used(self, key: SegmentKey) -> bool:
         return self._reader.execute(SQL.has_segment, (key.incarnation, key.end, key.start)).fetchone() is not None
 
     async def _end_expired(self) -> None:
         """End what has run out; what cannot be ended is left for the next round."""
-        last_name, now_ms = "", self._now_ms()
+        last, now_ms = (-1, ""), self._now_ms()
         while not self._stopping:
-            found = self._reader.execute(SQL.expired_names, (now_ms, last_name, EXPIRED_PER_STEP))
-            names = [StreamName(row[0]) for row in found]
+            found = self._reader.execute(SQL.expired_names, (now_ms, *last, EXPIRED_PER_STEP)).fetchall()
+            names = [StreamName(row[1]) for row in found]
             ends = (self._apply(name, plan_expiry(now_ms)) for name in names)
             for outcome in await asyncio.gather(*ends, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     log.error("expiry_failed", extra={"reason": str(outcome.__cause__ or outcome)})
             if len(names) < EXPIRED_PER_STEP:
                 return
-            last_name = names[-1]
+            last = found[-1]
 
     async def _collect_ended(self) -> None:
         """Delete what is left of ended lives; what cannot be deleted is left for the next round."""

@@ -1,6 +1,8 @@
 """The data folder: its lock, its database file, and the schema's versions."""
 
+import errno
 import fcntl
+import logging
 import os
 import re
 import sqlite3
@@ -9,6 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from fluvial.core.errors import StartupRefused
+from fluvial.stores.sqlite.segment_files import fsync_folder
+
+log = logging.getLogger(__name__)
 
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _CACHE_KIB: Final = 16_384
@@ -53,18 +58,26 @@ def connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache, too
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     return connection
 
 
 def preallocate_log(connection: sqlite3.Connection) -> None:
-    """Give the write-ahead log its full size now: an fsync of a file that grows takes half as long again."""
+    """Give the write-ahead log its full size now: an fsync of a file that grows takes half as long again.
+
+    A disk that is full has no room for that, and is no reason not to serve readers.
+    """
     connection.execute("PRAGMA cache_size = 10")
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("CREATE TABLE filler (data BLOB)")
-    connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (_CHECKPOINT_PAGES * _PAGE_BYTES,))
-    connection.execute("ROLLBACK")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE filler (data BLOB)")
+        connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (_CHECKPOINT_PAGES * _PAGE_BYTES,))
+    except sqlite3.OperationalError as exc:
+        log.warning("log_not_preallocated", extra={"reason": str(exc)})
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
@@ -84,11 +97,22 @@ def migrate(connection: sqlite3.Connection) -> None:
 def open_folder(folder: Path) -> FolderLock:
     """Make the data folder if need be and take its lock. Raises StartupRefused."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_durably(folder.absolute())
         return FolderLock(folder)
     except OSError as exc:
         message = f"cannot use {folder} as the data folder: {exc.strerror or exc}"
         raise StartupRefused(message) from exc
+
+
+def _make_durably(folder: Path) -> None:
+    """Make a folder and those above it that are missing, such that a power cut does not take them back."""
+    if not folder.parent.exists():
+        _make_durably(folder.parent)
+    if not folder.exists():
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+    elif not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 def open_database(file: Path) -> sqlite3.Connection:

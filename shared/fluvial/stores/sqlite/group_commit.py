@@ -30,6 +30,7 @@ GROUP_BYTES_MAX: Final = 16 * 1_048_576
 #: What may wait for its group; past it the answer is a 503 at once.
 PENDING_COMMITS_MAX: Final = 65_536
 PENDING_BYTES_MAX: Final = 256 * 1_048_576
+PENDING_WORK_MAX: Final = 4_096
 
 #: Up to here a group's rows are written on the loop: for a few rows a thread's turns at the interpreter lock
 #: would cost more than the rows. Larger ones are left to the thread.
@@ -99,7 +100,12 @@ class GroupCommit:
         return answer
 
     def submit_work(self, work: Work) -> asyncio.Future[None]:
-        """Queue a background job's statements: a transaction of their own, between two groups."""
+        """Queue a background job's statements: a transaction of their own, between two groups.
+
+        Raises StoreUnavailable when too many wait.
+        """
+        if len(self._work) >= PENDING_WORK_MAX:
+            raise StoreUnavailable
         answer: asyncio.Future[None] = self._loop.create_future()
         self._work.append((work, answer))
         self._wake()
@@ -159,10 +165,12 @@ class GroupCommit:
         outcomes = [self._judged(group, pending) for pending in taken]
 
         def done(error: Exception | None) -> None:
-            if error is None:
-                self._landed(group)
-            for pending, outcome in zip(taken, outcomes, strict=True):
-                _answer(pending.answer, error or outcome)
+            try:
+                if error is None:
+                    self._landed(group)
+            finally:  # whatever becomes of the caches, what is durable is answered
+                for pending, outcome in zip(taken, outcomes, strict=True):
+                    _answer(pending.answer, error or outcome)
 
         if not group.heads:
             done(None)
@@ -190,8 +198,8 @@ class GroupCommit:
         """Write a small group's rows on the loop; False when that failed and everybody will be told."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+        except sqlite3.Error as exc:
+            if getattr(exc, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
                 self._loop.call_soon(self._finished, transaction, _unavailable(exc))
             else:  # somebody else writes to the file, e.g. a backup: the thread may wait for that, the loop may not
                 self._jobs.put(replace(transaction, is_written=False))
@@ -223,7 +231,8 @@ class GroupCommit:
         except sqlite3.Error as exc:
             # A full disk is found out before the transaction's last page is in the log; any other failure of
             # COMMIT may have come after it.
-            is_undone = exc.sqlite_errorcode == sqlite3.SQLITE_FULL or self._overwritten()
+            is_full = getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            is_undone = is_full or self._overwritten()
             error = StoreUnavailable() if is_undone else StoreUncertain()
             error.__cause__ = exc
             return error

@@ -106,8 +106,10 @@ SELECT 1 FROM segment WHERE incarnation = ? AND end_offset = ? AND start_offset 
 SELECT 1 FROM stream WHERE incarnation = ?;
 
 -- name: expired_names
--- Names after a name whose deadline has passed and that are not hidden already; uses stream_by_deadline.
-SELECT name FROM stream WHERE live_until_ms <= ? AND NOT soft_deleted AND name > ? ORDER BY name LIMIT ?;
+-- Deadlines that have passed, after a deadline and a name, of streams that are not hidden already.
+SELECT live_until_ms, name FROM stream INDEXED BY stream_by_deadline
+ WHERE live_until_ms <= ? AND (live_until_ms, name) > (?, ?) AND NOT soft_deleted
+ ORDER BY live_until_ms, name LIMIT ?;
 
 -- name: ended_lives
 -- Lives after a life that wait for their collection.

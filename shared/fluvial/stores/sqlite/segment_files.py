@@ -4,6 +4,8 @@ Layout: the run's bytes, then its batch ends as 64-bit little-endian integers. T
 both positions, the database the number of batches, so nothing else needs storing.
 """
 
+import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -14,6 +16,8 @@ from typing import Final
 from fluvial.core.errors import StorageDamaged
 from fluvial.core.head import Incarnation
 from fluvial.stores.runs import Run, packed_ends, unpacked_ends
+
+log = logging.getLogger(__name__)
 
 _END_BYTES: Final = 8
 _PARTIAL: Final = ".partial"
@@ -37,7 +41,7 @@ class SegmentFiles:
         self._folder = folder
         self._durable_folders: set[Path] = set()
         folder.mkdir(exist_ok=True)
-        _fsync_folder(folder.parent)
+        fsync_folder(folder.parent)
 
     def path_of(self, key: SegmentKey) -> Path:
         """Where a segment is: spread over 256 folders."""
@@ -50,16 +54,21 @@ class SegmentFiles:
         path = self.path_of(key)
         if path.parent not in self._durable_folders:
             path.parent.mkdir(exist_ok=True)
-            _fsync_folder(self._folder)
+            fsync_folder(self._folder)
             self._durable_folders.add(path.parent)
         partial = path.with_suffix(_PARTIAL)
-        with partial.open("wb") as file:
-            file.write(run.data)
-            file.write(packed_ends(run.ends))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-        _fsync_folder(path.parent)
+        try:
+            with partial.open("wb") as file:
+                file.write(run.data)
+                file.write(packed_ends(run.ends))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(path)
+        except OSError:
+            with contextlib.suppress(OSError):  # the disk may be full: leave it no fuller than it was
+                partial.unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
         return key
 
     def read(self, key: SegmentKey, batch_count: int, position: int, byte_count_max: int) -> Run:
@@ -89,18 +98,35 @@ class SegmentFiles:
         for key in keys:
             self.path_of(key).unlink(missing_ok=True)
 
-    def all_keys(self) -> list[SegmentKey]:
-        """The segments that have a file, in use or not; unfinished files are deleted on the way. Raises OSError."""
+    def folders(self) -> list[Path]:
+        """The folders that segments are spread over. Raises OSError."""
+        return sorted(self._folder.glob("??"))
+
+    def keys_in(self, folder: Path) -> list[SegmentKey]:
+        """A folder's segments, in use or not; unfinished files are deleted on the way. Raises OSError."""
         keys = []
-        for path in self._folder.glob("??/*"):
+        for path in folder.iterdir():
             if path.suffix == _PARTIAL:
-                path.unlink(missing_ok=True)
+                _remove_if_possible(path)
             elif found := _NAME.fullmatch(path.name):
                 keys.append(SegmentKey(Incarnation(int(found[1], 16)), int(found[2]), int(found[3])))
         return keys
 
+    def remove_orphans(self, keys: Iterable[SegmentKey]) -> None:
+        """Delete files that nothing mentions; one that cannot be deleted does no harm and is logged."""
+        for key in keys:
+            _remove_if_possible(self.path_of(key))
 
-def _fsync_folder(folder: Path) -> None:
+
+def _remove_if_possible(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        log.warning("file_left", extra={"file": path.name, "reason": str(exc)})
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

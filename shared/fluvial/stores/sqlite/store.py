@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from msgspec.structs import replace
 
 from fluvial.core.commit import AddBatch, Commit, Outcome
-from fluvial.core.errors import StorageDamaged, StoreUnavailable, StreamVanished
+from fluvial.core.errors import StartupRefused, StorageDamaged, StoreUnavailable, StreamVanished
 from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation, ProducerState, Span
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
@@ -52,14 +52,19 @@ class SqliteStore:
 
     def __init__(self, folder: Path, world: World) -> None:
         """Open the folder. Raises StartupRefused when that cannot be done, e.g. because another process has it."""
-        self._lock = open_folder(folder)
-        try:
+        with contextlib.ExitStack() as opened:
+            self._lock = open_folder(folder)
+            opened.callback(self._lock.release)
             self._writer = open_database(folder / "fluvial.db")
-        except BaseException:
-            self._lock.release()
-            raise
-        self._reader = connect(folder / "fluvial.db")
-        self._files = SegmentFiles(folder / "segments")
+            opened.callback(self._writer.close)
+            try:
+                self._reader = connect(folder / "fluvial.db")
+                opened.callback(self._reader.close)
+                self._files = SegmentFiles(folder / "segments")
+                overfull = overfull_lives(self._reader)
+            except (OSError, sqlite3.Error) as exc:
+                raise StartupRefused(f"cannot open the data in {folder}: {exc}") from exc
+            opened.pop_all()
         self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX, getsizeof=_shares)
         self._runs: LRUCache[_RunKey, Run] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
         self._waiters = Waiters()
@@ -67,7 +72,7 @@ class SqliteStore:
         self._rotator = Rotator(self._reader, self._files, self._group_commit)
         self._collector = Collector(self.apply, world.now_ms, self._reader, self._files, self._group_commit)
         self._collector.start()
-        self._rotator.start(overfull_lives(self._reader), self._collector.orphans_removed)
+        self._rotator.start(overfull, self._collector.orphans_removed)
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply."""
