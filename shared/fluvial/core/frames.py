@@ -25,6 +25,24 @@ _AROUND_BYTES: Final = 64
 _BINARY_PIECE_BYTES: Final = (FRAME_BYTES_MAX - _AROUND_BYTES) // 4 * 3
 
 
+PONG: Final = '{"type":"pong"}'
+
+
+class _FromClient(msgspec.Struct, tag_field="type", tag="ping"):
+    """All that a client has to say: that it is there."""
+
+
+_FROM_CLIENT: Final = msgspec.json.Decoder(_FromClient)
+
+
+def is_ping(message: str | None) -> bool:
+    """Whether a client's message is a ping, however its JSON is spelt."""
+    try:
+        return message is not None and _FROM_CLIENT.decode(message) is not None
+    except msgspec.DecodeError:
+        return False
+
+
 def page_frames(head: Head, page: Page) -> tuple[str, ...]:
     """A page's data messages, then the control message that says where it ends."""
     up_to_date = page.end == head.tail

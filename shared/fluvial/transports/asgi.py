@@ -5,7 +5,7 @@ A framework's routing and dependency injection cost more than all the work of an
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -52,15 +52,13 @@ from fluvial.fanout.publishing import FanOutReport, Publisher
 from fluvial.operations.creating import create
 from fluvial.operations.reading import page_at, position_in, used_head
 from fluvial.stores.contract import Store
+from fluvial.transports.bodies import send_parts
 from fluvial.transports.live import LiveReads, Subscription
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
 
 STREAM_ROOT_BYTES: Final = STREAM_ROOT.encode()
-
-#: What is handed to the connection at once.
-SLICE_BYTES: Final = 262_144
 
 METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 
@@ -138,7 +136,7 @@ class StreamsApp:
         assert head is not None, "what is followed has a head"
         before = None
         if isinstance(outcome, Applied):
-            before = head.tail - (len(command.data) if isinstance(command, Append) else 0)
+            before = head.tail - len(command.data) if isinstance(command, Append) else None
         elif head.delivered == head.tail or life_of(head, self.world.now_ms()) is not Life.LIVE:
             return []
         report = await self.publisher.publish(Source(command.name, head), before)
@@ -260,18 +258,7 @@ async def refuse_change(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 async def _send_response(send: Send, response: Response) -> None:
     await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-    if response.parts:
-        await _send_body(send, response.parts)
-    else:
-        await send({"type": "http.response.body"})
-
-
-async def _send_body(send: Send, parts: Sequence[bytes | memoryview]) -> None:
-    """Send a body in slices, so that a client that does not read is waited for, not buffered for."""
-    slices = [part[at : at + SLICE_BYTES] for part in parts for at in range(0, len(part), SLICE_BYTES)]
-    for slice_ in slices[:-1]:
-        await send({"type": "http.response.body", "body": slice_, "more_body": True})
-    await send({"type": "http.response.body", "body": slices[-1] if slices else b""})
+    await send_parts(send, response.parts, is_last=True)
 
 
 def name_and_headers(scope: Scope) -> tuple[StreamName, Headers]:

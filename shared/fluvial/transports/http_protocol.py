@@ -3,15 +3,17 @@
 import asyncio
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGISendEvent, ASGIVersions, HTTPScope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from fluvial.core.errors import ErrorCode
 from fluvial.core.limits import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX, REFUSED_BODY_BYTES_MAX
 from fluvial.core.response import error_response
+from fluvial.transports.http_cycle import HttpCycle
 
 #: How long a connection may stay without a request; longer than the usual 60 s of proxies, so that they close first.
 IDLE_S: Final = 75
@@ -22,6 +24,7 @@ ARRIVAL_S: Final = 30
 #: What may come in without getting any further: a head and its line, or the trailers of a chunked body.
 STALLED_BYTES_MAX: Final = HEADER_BYTES_MAX + PATH_BYTES_MAX + QUERY_BYTES_MAX
 
+_ASGI: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.3"}
 _FRAMING_FIELDS: Final = (b"content-length", b"transfer-encoding")
 
 
@@ -37,7 +40,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _stalled_bytes = 0
     _refused_bytes = 0
     _running: RequestResponseCycle | None = None
-    _deadline: asyncio.TimerHandle | None = None
+    _ends_at: float | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection must bring a request in time."""
@@ -47,6 +51,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request of the connection, not the last one alone."""
         self._disarm()
+        if self._timer is not None:
+            self._timer.cancel()
         for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -57,7 +63,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Parse what came, and see to it that what is missing comes in time."""
         if self._is_refused:
             return
-        self._unset_keepalive_if_required()
         was_in_head = self._is_in_head
         self._stalled_bytes += len(data)
         try:
@@ -83,7 +88,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._is_arriving = self._is_in_head = True
         self._field_bytes = 0
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_url(self, url: bytes) -> None:
         """A part of the request's target."""
@@ -106,7 +111,46 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._is_in_head = False
         self._refused_bytes = 0
-        super().on_headers_complete()
+        self.scope = self._new_scope()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
+        before: RequestResponseCycle | None = self.cycle
+        self.cycle = HttpCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _new_scope(self) -> HTTPScope:
+        raw_path, query = _target(self.url)
+        path = raw_path.decode("latin-1")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": self.parser.get_http_version(),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": "",
+            "headers": self.headers,
+            "method": self.parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+        }
 
     def on_body(self, body: bytes) -> None:
         """A part of a body; what nobody waits for any more is dropped, up to a bound."""
@@ -160,14 +204,39 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    def on_response_complete(self) -> None:
+        """An answer was sent: the next request has its turn, or the connection may rest."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._is_arriving:
+            self._arm(IDLE_S)
+
     def _arm(self, seconds: float) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(seconds, self._ran_out)
+        """Have a deadline. Its timer is kept from one request to the next, for most deadlines never come."""
+        self._ends_at = self.loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._ends_at:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self.loop.call_at(self._ends_at, self._look)
 
     def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._ends_at = None
+
+    def _look(self) -> None:
+        """Whether the deadline has come, or has been moved since the timer was set."""
+        self._timer = None
+        if self._ends_at is None:
+            return
+        if self.loop.time() >= self._ends_at:
+            self._ends_at = None
+            self._ran_out()
+        else:
+            self._timer = self.loop.call_at(self._ends_at, self._look)
 
     def _ran_out(self) -> None:
         """What was waited for did not come."""
@@ -197,6 +266,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         phrase = HTTPStatus(status).phrase.encode()
         self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, response.body))
         self.transport.close()
+
+
+def _target(url: bytes) -> tuple[bytes, bytes]:
+    """The path and the query of a request's target; nearly every one begins with its path."""
+    if url.startswith(b"/") and b"#" not in url:
+        path, _, query = url.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path or b"/", parsed.query or b""
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):

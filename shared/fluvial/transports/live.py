@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Final
+from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 from starlette.types import Message, Receive, Send
@@ -22,6 +23,7 @@ from fluvial.core.page import Page
 from fluvial.core.sse import control_event, data_event
 from fluvial.operations.reading import page_at, used_head
 from fluvial.stores.contract import Store
+from fluvial.transports.bodies import send_parts
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
@@ -29,16 +31,29 @@ log = logging.getLogger(__name__)
 #: An SSE reader that hears nothing else hears this often that it is up to date; proxies cut what is silent.
 KEEP_ALIVE_S: Final = 15.0
 
-#: Encoded events that readers may be about to share.
+#: Encoded events that other readers may be about to share.
 EVENT_CACHE_BYTES: Final = 16 * 1_048_576
 
-#: An event larger than this is rare, and would push many others out.
-SHARED_EVENT_BYTES_MAX: Final = 1_048_576
+#: An event larger than this is rare, and would push many others out; it is shared as long as somebody is being sent it.
+KEPT_EVENT_BYTES_MAX: Final = 1_048_576
 
 #: A rotation is put off or brought forward by up to a tenth, so that readers do not all come back at once.
 ROTATION_SPREAD: Final = 0.1
 
-_EventKey = tuple[Incarnation, int, int, bool, int | None]
+_EventKey = tuple[Incarnation, int, int]
+
+
+class _DataEvent:
+    """A page's data event; whoever sends it holds it."""
+
+    __slots__ = ("__weakref__", "encoded")
+
+    def __init__(self, encoded: bytes) -> None:
+        self.encoded = encoded
+
+
+def _event_bytes(event: _DataEvent) -> int:
+    return len(event.encoded)
 
 
 class SseDelivery(Enum):
@@ -91,7 +106,10 @@ class LiveReads:
     world: World
     limits: LiveLimits
     _open: set[OpenRead] = field(default_factory=set)
-    _events: LRUCache[_EventKey, bytes] = field(default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=len))
+    _kept: LRUCache[_EventKey, _DataEvent] = field(
+        default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=_event_bytes)
+    )
+    _shared: WeakValueDictionary[_EventKey, _DataEvent] = field(default_factory=WeakValueDictionary)
     is_stopping: bool = False
 
     @property
@@ -159,8 +177,8 @@ class LiveReads:
         spread = 1 + ROTATION_SPREAD * (2 * self.world.jitter() - 1)
         cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
         async for head, found in self.pages(subscription, page, self.limits.sse_max_age_s * spread):
-            event = self._event(head, found, cursor_min)
-            await send({"type": "http.response.body", "body": event, "more_body": True})
+            data, control = self._data_event(head, found), self._control_event(head, found, cursor_min)
+            await send_parts(send, (control,) if data is None else (data.encoded, control))
             if self._is_complete(found.end - subscription.position, is_at_tail=found.end == head.tail):
                 return
 
@@ -176,9 +194,11 @@ class LiveReads:
         incarnation = head.incarnation
         while True:
             yield head, page
+            rest_s = ends_at - loop.time()
+            if rest_s <= 0 or self.is_stopping:
+                return
             if page.end == head.tail:
-                rest_s = ends_at - loop.time()
-                if head.closed or rest_s <= 0 or self.is_stopping:
+                if head.closed:
                     return
                 news = await self._wait(name, head, min(KEEP_ALIVE_S, rest_s))
                 is_same = news is not None and news.incarnation == incarnation
@@ -212,20 +232,24 @@ class LiveReads:
                 return news
             await used_head(self.store, self.world, name)
 
-    def _event(self, head: Head, page: Page, cursor_min: int) -> bytes:
-        """The events of a page, shared by all who read it now."""
+    def _data_event(self, head: Head, page: Page) -> _DataEvent | None:
+        """A page's data event, encoded once for all who read it now; None when there is no data."""
+        if not page.data:
+            return None
+        key = (head.incarnation, page.start, page.end)
+        event = self._kept.get(key) or self._shared.get(key)
+        if event is None:
+            event = self._shared[key] = _DataEvent(data_event(head.content_type, page.data))
+            if _event_bytes(event) <= KEPT_EVENT_BYTES_MAX:
+                self._kept[key] = event
+        return event
+
+    def _control_event(self, head: Head, page: Page, cursor_min: int) -> bytes:
+        """What tells one reader where it is; its cursor is its own."""
         up_to_date = page.end == head.tail
         closed = up_to_date and head.closed
         cursor = None if closed else max(cursor_min, next_cursor(None, self.world.now_ms(), 0))
-        key = (head.incarnation, page.start, page.end, up_to_date, cursor)
-        event = self._events.get(key)
-        if event is None:
-            event = control_event(page.end, cursor, up_to_date=up_to_date, closed=closed)
-            if page.data:
-                event = data_event(head.content_type, page.data) + event
-            if len(event) <= SHARED_EVENT_BYTES_MAX:
-                self._events[key] = event
-        return event
+        return control_event(page.end, cursor, up_to_date=up_to_date, closed=closed)
 
 
 async def _watch_disconnect(receive: Receive, read: OpenRead) -> None:

@@ -4,13 +4,12 @@ import logging
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 from cachetools import LRUCache
 from starlette.types import Receive, Scope, Send
 
 from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
-from fluvial.core.frames import page_frames
+from fluvial.core.frames import PONG, is_ping, page_frames
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.page import Page
 from fluvial.core.request import LiveMode, parse_read
@@ -23,7 +22,7 @@ from fluvial.core.response import (
 )
 from fluvial.operations.reading import position_in, used_head
 from fluvial.transports.asgi import name_and_headers
-from fluvial.transports.live import SHARED_EVENT_BYTES_MAX, LiveReads, OpenRead, Subscription
+from fluvial.transports.live import KEPT_EVENT_BYTES_MAX, LiveReads, OpenRead, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +39,6 @@ UNSUPPORTED: Final = 1003
 ABNORMAL: Final = 1006
 INTERNAL: Final = 1011
 
-_PONG: Final = '{"type":"pong"}'
-
-
-class _FromClient(msgspec.Struct, tag_field="type", tag="ping"):
-    """All that a client has to say: that it is there."""
-
-
-_FROM_CLIENT = msgspec.json.Decoder(_FromClient)
 _FrameKey = tuple[Incarnation, int, int, bool, bool]
 
 
@@ -102,10 +93,10 @@ class SocketsApp:
             while (message := await receive())["type"] != "websocket.disconnect":
                 if message["type"] != "websocket.receive":
                     continue  # the handshake
-                if not _is_ping(message.get("text")):
+                if not is_ping(message.get("text")):
                     code = UNSUPPORTED
                     break
-                await send({"type": "websocket.send", "text": _PONG})
+                await send({"type": "websocket.send", "text": PONG})
             else:
                 code = ABNORMAL
             read.interrupt()
@@ -129,16 +120,9 @@ class SocketsApp:
         frames = self._frames.get(key)
         if frames is None:
             frames = page_frames(head, page)
-            if len(page.data) <= SHARED_EVENT_BYTES_MAX:
+            if len(page.data) <= KEPT_EVENT_BYTES_MAX:
                 self._frames[key] = frames
         return frames
-
-
-def _is_ping(text: str | None) -> bool:
-    try:
-        return text is not None and _FROM_CLIENT.decode(text) is not None
-    except msgspec.DecodeError:
-        return False
 
 
 async def _refuse(send: Send, response: Response) -> None:
