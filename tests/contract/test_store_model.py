@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fluvial.core.command import Append, Close, Create, Delete, ForkPoint
-from fluvial.core.commit import Commit, Outcome
-from fluvial.core.errors import RefusedRequest, StoreUnavailable
+from fluvial.core.commit import Commit, Outcome, Renew
+from fluvial.core.errors import RefusedRequest, StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, life_of
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
@@ -378,6 +378,8 @@ class PersistentStore:
                 return await self.inner.apply(name, commit)
             except StoreUnavailable:
                 self.network.deliver_late(1)
+            except StoreUncertain:  # a renewal in doubt may be sent again as it is
+                assert all(isinstance(effect, Renew) for effect in commit.effects)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  all else is the store's
         return getattr(self.inner, name)

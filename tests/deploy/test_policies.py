@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 
 from fluvial.bootstrap import build_application
 from fluvial.core.followers import Follower
@@ -26,10 +28,10 @@ from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
 from tests.functions.samples import event
-from tests.support.commands import create_commit, delete_commit
+from tests.support.commands import close_commit, create_commit, delete_commit
 from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
-from tests.support.network import Network
+from tests.support.network import Body, Network
 from tests.support.rigs import DynamoDbRig
 
 RICH = StreamName("news/rich")
@@ -122,13 +124,15 @@ def matches(grant: Grant, call: Grant) -> bool:
     return grant[0] == call[0] and fnmatchcase(call[1], grant[1])
 
 
-def http(module: ModuleType, method: str, path: str, body: bytes = b"", **headers: str) -> dict[str, Any]:
+def http(
+    module: ModuleType, method: str, path: str, body: bytes = b"", *, refused: bool = False, **headers: str
+) -> dict[str, Any]:
     """One request to the edge function."""
     asked = {**event("edge_head"), "httpMethod": method, "path": path if path[0] == "/" else f"/v1/stream/{path}"}
     asked["multiValueHeaders"] = {name.replace("_", "-"): [value] for name, value in headers.items()}
     asked |= {"body": b64encode(body).decode(), "isBase64Encoded": bool(body)}
     answer: dict[str, Any] = module.handler(asked, Context("edge", "request"))
-    assert answer["statusCode"] < 300, answer
+    assert (answer["statusCode"] >= 300) is refused, answer
     return answer
 
 
@@ -146,6 +150,7 @@ def test_the_edge_function_may_do_what_it_does(
     http(module, "POST", "new", b"x" * 1_000, content_type=octets)
     http(module, "POST", "new", b"x" * 400_000, content_type=octets)
     http(module, "GET", "new")
+    http(module, "POST", "nothing", b"x" * 400_000, refused=True, content_type=octets)
     http(module, "PUT", "fork", content_type=octets, stream_forked_from="/v1/stream/new")
     http(module, "DELETE", "fork")
     session, as_json = json.dumps({"estuaryId": "session"}).encode(), "application/json"
@@ -155,13 +160,14 @@ def test_the_edge_function_may_do_what_it_does(
 
 
 async def _rich_source(rig: DynamoDbRig) -> Head:
-    """A stream with bytes in every place, none of them delivered to two followers, one of whom is gone."""
+    """A stream with bytes in every place, and nothing delivered to its followers: one is gone, one takes no more."""
     octets = "application/octet-stream"
     async with own_process(rig) as process:
         await process.make_source(RICH, octets)
-        for name in ("news/kept", "news/gone"):
+        for name in ("news/kept", "news/gone", "news/closed"):
             await process.follow(name, RICH)
         await process.store.apply(StreamName("news/gone"), delete_commit())
+        await process.store.apply(StreamName("news/closed"), close_commit())
         for _ in range(12):
             await process.append(b"x" * 100, RICH, octets)
         assert isinstance(process.store, DynamoDbStore)
@@ -219,13 +225,20 @@ def test_the_fan_out_function_may_do_what_it_does(
     calls.assert_are(granted("FanoutFunction"))
 
 
+def gone(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+    """API Gateway's answer for a connection that is not there."""
+    return AWSResponse(request.url, 410, HTTPHeaders(), Body(b"{}"))
+
+
 def test_the_changes_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deliver, queue deliveries, rotate, and collect what has ended."""
     monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
+    monkeypatch.setattr("fluvial.triggers.broadcasting.BUSY_PAUSE_S", 0.001)
     rich_source(rig)
     module = import_handler("changes")
+    module.broadcaster._client.meta.events.register("before-send.*", gone)
     calls, append = Calls(module), import_handler("append").handler
     connect = {**event("sockets_connect"), "multiValueQueryStringParameters": {"stream": [RICH], "offset": ["-1"]}}
     assert import_handler("sockets").handler(connect, Context("sockets", "request"))["statusCode"] == 200
@@ -338,6 +351,9 @@ def test_the_append_function_may_do_what_it_does(
         append(payload=[number] * 60, producer={"id": f"writer-{number}", "epoch": 0, "seq": 0})
     append(payload=[7], producer={"id": "writer-0", "epoch": 0, "seq": 1})
     append(payload=["x" * 400_000])
+    for size in (1_000, 400_000):
+        refused = module.handler({"stream": "nothing", "payload": ["x" * size]}, Context("append", "request"))
+        assert refused["error"]["code"] == "STREAM_NOT_FOUND"
     module.runner.run(_rotated(rig, "demo"))
     network = Network(random.Random(1), request_lost=1.0)
     network.attach(module.store)
@@ -378,9 +394,9 @@ def test_the_sweep_function_may_do_what_it_does(
 class BusyContext(Context):
     """Has no time left after a look at it."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, function_name: str, request_id: str) -> None:
         """Time for one page."""
-        super().__init__(*arguments)
+        super().__init__(function_name, request_id)
         self._remaining = iter([900_000])
 
     def get_remaining_time_in_millis(self) -> int:

@@ -21,7 +21,7 @@ class CrashError(BaseException):
 
 
 @dataclass
-class _Body:
+class Body:
     """A response's body as botocore reads it."""
 
     content: bytes
@@ -69,7 +69,7 @@ class Network:
         if fate < self.throttled:
             self.seen["throttled"] += 1
             body = b'{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"too many"}'
-            return AWSResponse(request.url, 400, HTTPHeaders(), _Body(body))
+            return AWSResponse(request.url, 400, HTTPHeaders(), Body(body))
         fate -= self.throttled
         if fate < self.request_lost:
             self.seen["request lost"] += 1

@@ -1,5 +1,6 @@
 """A world that stands still until a test moves it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -23,10 +24,14 @@ class ManualClock:
 
 @dataclass
 class StillWorld:
-    """A manual clock, incarnations that count up from 1, and a die that always shows the same."""
+    """A manual clock, incarnations that count up from 1, and a die that always shows the same.
+
+    No two commits have the same id, whichever process they are of.
+    """
 
     clock: ManualClock = field(default_factory=ManualClock)
     jitter: float = 0.5
+    commits: Iterator[int] = field(default_factory=lambda: count(1))
 
     def own_world(self) -> World:
         """A world for one of several processes: none of them makes an id that another one makes."""
@@ -34,10 +39,10 @@ class StillWorld:
 
     def world(self) -> World:
         """The world to hand to what is tested."""
-        numbers, commits = count(1), count(1)
+        numbers = count(1)
         return World(
             now_ms=lambda: self.clock.now_ms,
             new_incarnation=lambda: Incarnation(next(numbers)),
-            new_commit_id=lambda: CommitId(next(commits).to_bytes(COMMIT_ID_BYTES, "big")),
+            new_commit_id=lambda: CommitId(next(self.commits).to_bytes(COMMIT_ID_BYTES, "big")),
             jitter=lambda: self.jitter,
         )

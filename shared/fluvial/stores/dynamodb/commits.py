@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from fluvial.core.commit import AddBatch, Applied, Commit, Outcome, Unmet, first_unmet
+from fluvial.core.commit import AddBatch, Applied, Commit, Outcome, Renew, Unmet, first_unmet
 from fluvial.core.errors import StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head
 from fluvial.core.names import StreamName
@@ -57,7 +57,8 @@ class CommitWriter:
         if data is not None:
             batch = await self._payloads.laid_out(name, world.new_commit_id(), data, now_ms)
         since = self._recent.get(name)
-        return await self._written(_Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms))
+        attempt = _Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms)
+        return await self._written(attempt)
 
     async def write_exclusively(
         self, name: StreamName, commit: Commit, batch: StoredBatch, stored: HeadItem, world: World
@@ -70,6 +71,12 @@ class CommitWriter:
         return await self._written(attempt)
 
     async def _written(self, attempt: _Attempt) -> Outcome:
+        outcome = await self._applied(attempt)
+        if isinstance(outcome, Unmet) and attempt.batch is not None:
+            await self._payloads.discard(attempt.name, [attempt.batch])
+        return outcome
+
+    async def _applied(self, attempt: _Attempt) -> Outcome:
         outcome = await self._tried(attempt)
         if outcome is not None:
             return outcome
@@ -88,9 +95,12 @@ class CommitWriter:
             stored = self._recent.note(attempt.name, await self._table.update(request))
         except Refused as exc:
             return await self._refused(attempt, self._recent.note(attempt.name, exc.item))
-        except Unknown:
+        except Unknown as exc:
+            if all(isinstance(effect, Renew) for effect in attempt.commit.effects):
+                raise StoreUncertain from exc  # not worth a fence: the next read renews, too
             return await self._settled(attempt)
-        await self._spiller.spill_if_due(attempt.name, stored)
+        if attempt.batch is not None:
+            await self._spiller.spill_if_due(attempt.name, stored)
         return Applied(stored.head)
 
     async def _refused(self, attempt: _Attempt, stored: HeadItem) -> Unmet | None:
@@ -123,16 +133,24 @@ class CommitWriter:
             attempt.producer = LookedUp(now.evictions, looked_up.state)
 
     async def _settled(self, attempt: _Attempt) -> Outcome | None:
-        """The outcome of a request whose answer was lost, or None when it was not and will not be carried out."""
+        """The outcome of a request whose answer was lost, or None when it was not and will not be carried out.
+
+        Raises StoreUncertain when the life that it was meant for is over, or when others may write it, too.
+        """
         stored = await self._settler.raise_fence(attempt.name)
-        attempt.fence = stored.fence
-        head = stored.head
+        if attempt.fence < stored.began:  # it may have landed in a life before this one
+            raise StoreUncertain
+        attempt.fence, head = stored.fence, stored.head
         if head is None or attempt.batch is None:
             return None  # to apply the rest again changes nothing
         since = attempt.since.head if attempt.since is not None else None
         known = since.tail if since is not None and since.incarnation == head.incarnation else None
         end = await self._settler.find(stored, attempt.batch.commit_id, known, attempt.began_ms)
-        return None if end is None else Applied(_as_of(head, end))
+        if end is not None:
+            return Applied(_as_of(head, end))
+        if attempt.is_exclusive:
+            raise StoreUncertain  # under the fence that is raised now, another one may be writing the same commit
+        return None
 
 
 def _as_of(head: Head, end: int) -> Head:

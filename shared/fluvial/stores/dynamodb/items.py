@@ -53,7 +53,9 @@ class HeadItem:
     """What is stored at a name: a head, or the tombstone of a life that has ended (`head` is None).
 
     The buffer's batches are the stream's bytes [base, head.tail). `cold_end` is where the segments in S3 end,
-    `spilled` counts the batches in hot segments, `evictions` how often producers were moved out.
+    `spilled` counts the batches in hot segments, `evictions` how often producers were moved out. `began` is the fence
+    that the life, or the tombstone, began with: what was sent under a lower one was meant for a life before. A
+    tombstone names the commit and the life that ended.
     """
 
     head: Head | None
@@ -65,6 +67,8 @@ class HeadItem:
     evictions: int = 0
     item_bytes: int = 0
     ended_by: CommitId | None = None
+    ended_life: Incarnation | None = None
+    began: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,7 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
     if head.delivered is not None:
         item[a.DELIVERED] = number(head.delivered)
     counts = {a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
-    counts |= {a.SPILLED: stored.spilled, a.EVICTIONS: stored.evictions}
+    counts |= {a.SPILLED: stored.spilled, a.EVICTIONS: stored.evictions, a.BEGAN: stored.began}
     item |= {attribute: number(count) for attribute, count in counts.items() if count}
     return item
 
@@ -221,6 +225,8 @@ def head_of_item(item: Item) -> HeadItem:
         evictions=_integer(item, a.EVICTIONS),
         item_bytes=item_bytes(item),
         ended_by=None if ended_by is None else CommitId(ended_by["B"]),
+        ended_life=incarnation_of(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
+        began=_integer(item, a.BEGAN),
     )
 
 

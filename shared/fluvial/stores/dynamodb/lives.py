@@ -70,6 +70,7 @@ _CONFIGURATION: Final = (
     a.ESTUARY,
     a.CURSORS,
     a.DELIVERED,
+    a.SHOWN_AT,
 )
 
 
@@ -113,20 +114,34 @@ class Lives:
                 await self._put_first(name, first, fence, commit.source)
                 return Changed(Applied(life), dropped)
             except _Unmet as exc:
-                return Changed(exc.outcome, dropped)
+                if in_doubt and await self._has_begun(name, life):
+                    return Changed(Applied(life), dropped)
+                return await self._refused(name, first, Changed(exc.outcome, dropped))
             except (_Again, Unknown) as exc:
                 in_doubt = in_doubt or isinstance(exc, Unknown)
             except StoreUnavailable as exc:
                 raise _as_it_is(in_doubt=in_doubt) from exc
             except Refused as exc:
                 stored = self._recent.note(name, exc.item)
-                outcome = _beginning_judged(commit, life, stored.head)
-                if outcome is not None:
+                outcome = _beginning_judged(commit, life, stored)
+                if isinstance(outcome, Applied):
                     return Changed(outcome, dropped)
+                if outcome is not None:
+                    return await self._refused(name, first, Changed(outcome, dropped))
                 if stored.head is not None:
                     dropped += (await self.end(name, plan_expiry(_now_of(commit)))).dropped
                 fence = stored.fence
         raise _as_it_is(in_doubt=in_doubt)
+
+    async def _has_begun(self, name: StreamName, life: Head) -> bool:
+        """Whether a beginning whose answer was lost was carried out, though its life may be over by now."""
+        stored = self._recent.note(name, await self._table.get(head_key(name)))
+        return life.incarnation in {stored.ended_life, None if stored.head is None else stored.head.incarnation}
+
+    async def _refused(self, name: StreamName, first: HeadItem, changed: Changed) -> Changed:
+        """A refusal, with nothing left of the first batch."""
+        await self._payloads.discard(name, first.buffer)
+        return changed
 
     async def _first_item(self, name: StreamName, commit: Commit) -> HeadItem:
         result = transition(name, Commit(commit.requires, commit.effects), lambda _: None)
@@ -147,7 +162,7 @@ class Lives:
         if fence is not None:
             is_tombstone = f"attribute_not_exists({e.name(a.INCARNATION)}) AND {fence_is(fence, e)}"
             condition = f"{condition} OR ({is_tombstone})"
-            first = replace(first, fence=fence + 1)
+            first = replace(first, fence=fence + 1, began=fence + 1)
         put = {"Item": first_item(name, first), "ConditionExpression": condition, **e.parameters()}
         if source is None:
             item = put.pop("Item")
@@ -200,11 +215,16 @@ class Lives:
         The request raises the fence and leaves its id, so it may be sent again until one of them has landed.
         """
         commit_id, in_doubt = self._world.new_commit_id(), False
+        tried: Incarnation | None = None
         for _ in range(TRIES_MAX):
             try:
                 stored = self._recent.note(name, await self._table.get(head_key(name)))
                 if in_doubt and stored.ended_by == commit_id:
                     return Changed(Applied(stored.head))  # what it left is swept
+                found = None if stored.head is None else stored.head.incarnation
+                if in_doubt and found != tried:
+                    return Changed(Applied(None))  # the life is over, and what has begun since is another one
+                tried = found
                 unmet = first_unmet(commit.requires, stored.head)
                 if unmet is not None:
                     return Changed(Unmet(unmet, stored.head))
@@ -245,6 +265,7 @@ class Lives:
             a.TTL: number(tombstone_until(self._world.now_ms())),
             a.ENDED_BY: {"B": commit_id},
             a.ENDED_LIFE: incarnation_value(head.incarnation),
+            a.BEGAN: number(fence + 1),
         }
         marks = ", ".join(f"{e.name(attribute)} = {e.value(value)}" for attribute, value in sets.items())
         removed = ", ".join(e.name(attribute) for attribute in _CONFIGURATION)
@@ -296,9 +317,10 @@ def _as_it_is(*, in_doubt: bool) -> StoreError:
     return StoreUncertain() if in_doubt else StoreUnavailable()
 
 
-def _beginning_judged(commit: Commit, life: Head, found: Head | None) -> Outcome | None:
+def _beginning_judged(commit: Commit, life: Head, stored: HeadItem) -> Outcome | None:
     """What it means that something is at the name already; None when it makes way."""
-    if found is not None and found.incarnation == life.incarnation:
+    found = stored.head
+    if stored.ended_life == life.incarnation or (found is not None and found.incarnation == life.incarnation):
         return Applied(life)
     unmet = first_unmet(commit.requires, found)
     return None if unmet is None else Unmet(unmet, found)

@@ -5,6 +5,7 @@ What no head or segment points to, because its writer died in between, is swept 
 
 import asyncio
 import base64
+import logging
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
@@ -18,6 +19,8 @@ from fluvial.stores.dynamodb.items import Placement, StoredBatch, number
 from fluvial.stores.dynamodb.keys import payload_key
 from fluvial.stores.dynamodb.objects import Objects
 from fluvial.stores.dynamodb.table import Table
+
+log = logging.getLogger(__name__)
 
 #: A larger batch in the head would make every append after it pay for it again until the next spill; measured with
 #: `make cost`, an item of its own is cheaper from here on.
@@ -80,6 +83,13 @@ class Payloads:
                 await self._table.delete(payload_key(owner, batch.commit_id))
             elif batch.placement is Placement.OBJECT:
                 await self._objects.delete(object_key(owner, batch.commit_id))
+
+    async def discard(self, owner: StreamName, batches: Sequence[StoredBatch]) -> None:
+        """Delete what was stored for a commit that was refused; what that fails for is left to a sweep."""
+        try:
+            await self.remove(owner, batches)
+        except (StoreUnavailable, Unknown) as exc:
+            log.warning("payload_left", extra={"stream": owner, "reason": str(exc.__cause__ or exc)})
 
     async def _object(self, owner: StreamName, batch: StoredBatch) -> bytes:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from typing import Final
 
 from fluvial.core.errors import StoreError
@@ -21,13 +22,21 @@ INTERVAL_S_MAX: Final = 0.5
 INTERVAL_GROWTH: Final = 1.3
 
 
+@dataclass(slots=True)
+class _Watch:
+    """One stream that is watched; whoever waits for it has seen `last`, or has been woken since."""
+
+    last: Head
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
 class Poller:
     """Watches every stream that somebody waits for."""
 
     def __init__(self, table: Table, recent: Recent, waiters: Waiters) -> None:
         """Nothing is watched."""
         self._table, self._recent, self._waiters = table, recent, waiters
-        self._tasks: dict[StreamName, asyncio.Task[None]] = {}
+        self._watches: dict[StreamName, _Watch] = {}
 
     async def head(self, name: StreamName) -> Head | None:
         """The head as it is now. Raises StoreUnavailable."""
@@ -39,7 +48,11 @@ class Poller:
         ends_at = loop.time() + timeout_s
         head = await self.head(name)
         while not has_news(head, seen) and (rest_s := ends_at - loop.time()) > 0:
-            self._watch(name, seen)
+            watch = self._watch(name, head or seen)
+            if has_news(watch.last, seen):  # one of two reads has overtaken the other: which one?
+                head = await self.head(name)
+                self._tell(name, watch, head)
+                continue
             try:
                 head = await self._waiters.wait(name, rest_s)
             except TimeoutError:
@@ -48,32 +61,45 @@ class Poller:
 
     async def close(self) -> None:
         """Watch nothing any more."""
-        for task in self._tasks.values():
+        tasks = [watch.task for watch in self._watches.values() if watch.task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _watch(self, name: StreamName, seen: Head) -> None:
-        if name not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._poll(name, seen), name=f"poll {name}")
-            self._tasks[name] = task
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+    def _watch(self, name: StreamName, seen: Head) -> _Watch:
+        watch = self._watches.get(name)
+        if watch is None or watch.task is None or watch.task.done():
+            watch = self._watches[name] = _Watch(seen)
+            watch.task = asyncio.get_running_loop().create_task(self._poll(name, watch), name=f"poll {name}")
+            watch.task.add_done_callback(lambda _: self._forget(name, watch))
+        return watch
 
-    async def _poll(self, name: StreamName, last: Head) -> None:
+    def _forget(self, name: StreamName, watch: _Watch) -> None:
+        if self._watches.get(name) is watch:
+            del self._watches[name]
+
+    def _tell(self, name: StreamName, watch: _Watch, head: Head | None) -> bool:
+        """Wake everybody when the head is news to them; whether it was."""
+        if not has_news(head, watch.last):
+            return False
+        self._waiters.wake(name, head)
+        if head is not None:
+            watch.last = head
+        return True
+
+    async def _poll(self, name: StreamName, watch: _Watch) -> None:
         interval_s = INTERVAL_S_MIN
         await asyncio.sleep(interval_s)
         while self._waiters.waits_for(name):
             try:
-                head = await self._news(name, last)
+                head = await self._news(name, watch.last)
             except StoreError as exc:
                 log.warning("poll_failed", extra={"stream": name, "reason": str(exc.__cause__)})
-                interval_s = INTERVAL_S_MAX
-                head = last
-            if has_news(head, last):
-                self._waiters.wake(name, head)
+                interval_s, head = INTERVAL_S_MAX, watch.last
+            if self._tell(name, watch, head):
                 interval_s = INTERVAL_S_MIN
                 if head is None:
                     return
-                last = head
             else:
                 interval_s = min(INTERVAL_S_MAX, interval_s * INTERVAL_GROWTH)
             await asyncio.sleep(interval_s)

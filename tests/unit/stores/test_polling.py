@@ -1,0 +1,116 @@
+"""One poller for all who wait: nobody misses news, however reads overtake each other."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from fluvial.core.head import Head
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb.items import HeadItem, head_item
+from fluvial.stores.dynamodb.polling import Poller
+from fluvial.stores.dynamodb.recent import Recent
+from fluvial.stores.waiters import Waiters
+from tests.support.commands import NAME, head
+
+NINE, TEN = head(tail=9), head(tail=10)
+LONG_S = 60
+
+
+class HeadTable:
+    """A table with one head, of which a consistent read may be slow."""
+
+    def __init__(self) -> None:
+        """At position 9."""
+        self.now = NINE
+        self.slow: asyncio.Event | None = None
+
+    async def get(self, _key: object, *, consistent: bool = True) -> dict[str, Any]:
+        """The head as it was when the read began."""
+        seen, slow = self.now, self.slow
+        if consistent and slow is not None:
+            self.slow = None
+            await slow.wait()
+        return head_item(NAME, HeadItem(seen, 0, base=seen.tail))
+
+
+class WatchfulWaiters(Waiters):
+    """Tells when a poller has found that nobody waits."""
+
+    def __init__(self) -> None:
+        """Nobody waits yet."""
+        super().__init__()
+        self.found_none = asyncio.Event()
+
+    def waits_for(self, name: StreamName) -> bool:
+        """Whether anybody waits."""
+        waits = super().waits_for(name)
+        if not waits:
+            self.found_none.set()
+        return waits
+
+
+async def test_a_waiter_whose_read_was_overtaken_is_told() -> None:
+    """The poller has told the others already, and looks no more for what it knows."""
+    table, waiters = HeadTable(), Waiters()
+    poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
+    first = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
+    await _until_waiting(waiters, 1)
+    table.slow = overtaken = asyncio.Event()
+    second = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
+    while table.slow is not None:  # noqa: ASYNC110  a turn of the loop at a time
+        await asyncio.sleep(0)
+    table.now = TEN
+    assert await first == TEN
+    third = asyncio.create_task(poller.wait(NAME, TEN, LONG_S))
+    await _until_waiting(waiters, 1)
+    overtaken.set()
+    assert await asyncio.wait_for(second, 5) == TEN
+    third.cancel()
+    await poller.close()
+
+
+async def test_a_poller_that_is_behind_a_waiter_catches_up() -> None:
+    """And then tells it what is new to it."""
+    table, waiters = HeadTable(), Waiters()
+    poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
+    first = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
+    await _until_waiting(waiters, 1)
+    table.now = TEN
+    second = asyncio.create_task(poller.wait(NAME, TEN, LONG_S))
+    assert await asyncio.wait_for(first, 5) == TEN
+    eleven: Head = replace(TEN, tail=11)
+    table.now = eleven
+    assert await asyncio.wait_for(second, 5) == eleven
+    await poller.close()
+
+
+async def test_a_waiter_that_comes_as_the_poller_ends_gets_another_one() -> None:
+    """In the very turn of the loop."""
+    table, waiters = HeadTable(), WatchfulWaiters()
+    poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
+    assert await poller.wait(NAME, NINE, 0.001) == NINE
+    await waiters.found_none.wait()
+    waiting = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
+    await _until_waiting(waiters, 1)
+    table.now = TEN
+    assert await asyncio.wait_for(waiting, 5) == TEN
+    await poller.close()
+
+
+async def test_nothing_is_watched_when_nobody_waits() -> None:
+    """Neither the task nor its place stays."""
+    table, waiters = HeadTable(), WatchfulWaiters()
+    poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(poller.wait(NAME, NINE, LONG_S), 0.001)
+    await waiters.found_none.wait()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert poller._watches == {}
+
+
+async def _until_waiting(waiters: Waiters, count: int) -> None:
+    while waiters.count < count:  # noqa: ASYNC110  a turn of the loop at a time
+        await asyncio.sleep(0)
