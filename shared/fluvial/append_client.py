@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final, Protocol
 
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 
 from fluvial.core.errors import FluvialError
 from fluvial.core.head import ProducerStamp
@@ -62,7 +63,7 @@ class AppendClient:
         close: bool = False,
         idempotency_key: str | None = None,
     ) -> DirectlyAppended | DirectlyRefused:
-        """Append a payload, close the stream, or both. Raises AppendFailedError, and botocore's errors."""
+        """Append a payload, close the stream, or both. Raises AppendFailedError."""
         event: dict[str, Any] = {"stream": stream, "close": close}
         if isinstance(payload, bytes) and payload:
             event["payloadBase64"] = b64encode(payload).decode()
@@ -75,7 +76,11 @@ class AppendClient:
 
     def ask(self, event: Mapping[str, Any]) -> DirectlyAppended | DirectlyRefused:
         """Invoke the function with an event as it is. Raises as `append` does."""
-        answer = self._client.invoke(FunctionName=self._function_name, Payload=msgspec.json.encode(event))
+        payload = msgspec.json.encode(event)
+        try:
+            answer = self._client.invoke(FunctionName=self._function_name, Payload=payload)
+        except (BotoCoreError, ClientError) as exc:
+            raise AppendFailedError(f"{self._function_name} could not be invoked: {exc}") from exc
         body: IO[bytes] = answer["Payload"]
         if "FunctionError" in answer:
             raise AppendFailedError(f"{self._function_name} failed: {answer['FunctionError']}")

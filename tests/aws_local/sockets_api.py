@@ -26,14 +26,13 @@ class SocketsApi:
         query: dict[str, list[str]] = {}
         for key, value in parse_qsl(scope["query_string"].decode(), keep_blank_values=True):
             query.setdefault(key, []).append(value)
-        self._connections[connection_id] = send
         status = await self._told(connection_id, "CONNECT", multiValueQueryStringParameters=query)
         if status != 200:
-            self._connections.pop(connection_id, None)
             await send({"type": "websocket.http.response.start", "status": status, "headers": []})
             await send({"type": "websocket.http.response.body", "body": b""})
             return
         await send({"type": "websocket.accept"})
+        self._connections[connection_id] = send
         while (message := await receive())["type"] != "websocket.disconnect":
             if message["type"] == "websocket.receive":
                 await self._told(connection_id, "MESSAGE", body=message.get("text") or "")

@@ -74,12 +74,12 @@ def aws_doors(url: str, publications: str, environment: dict[str, str]) -> dict[
 
 
 @contextmanager
-def cloud(log_file: Path) -> Iterator[Place]:
-    """All that is deployed, on AWS's own engine."""
+def cloud(log_file: Path, deaths: float) -> Iterator[Place]:
+    """All that is deployed, on AWS's own engine; a share of the events kills the functions that they wake."""
     with local_aws(dynamodb_local_url()) as environment, log_file.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.aws_local.cloud"],
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, "CHAOS": str(deaths)},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -102,13 +102,13 @@ def cloud(log_file: Path) -> Iterator[Place]:
             process.stdout.close()
 
 
-async def test_every_reader_has_every_message_once_on_aws(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deaths", [0.0, 0.03])
+async def test_every_reader_has_every_message_once_on_aws(tmp_path: Path, deaths: float) -> None:
     """Every function in processes of its own, woken by what wakes it on AWS.
 
-    With `CHAOS=0.05 make test-e2e` functions die at their work, changes and messages come again, and disconnections go
-    unheard.
+    With deaths: functions are killed at their work, changes and messages come again, and disconnections go unheard.
     """
-    with cloud(tmp_path / "cloud.log") as place:
+    with cloud(tmp_path / "cloud.log", deaths) as place:
         await play(place)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fluvial.core.command import Close
 from fluvial.core.errors import ErrorCode, StoreUnavailable
-from fluvial.core.followers import Follower
+from fluvial.core.followers import Follower, SubscriptionId
 from fluvial.core.head import EstuaryMode, Head
 from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
 from fluvial.core.names import StreamName
@@ -326,3 +326,80 @@ async def test_a_store_that_cannot_tell_is_worked_from_memory(rig: FanOutRig) ->
     await eventually(lambda: not worker._in_mind, rig.rig.let_pass)
     await worker.stop()
     assert (await source_head(rig)).delivered == 1
+
+
+async def test_a_guess_at_the_tail_is_looked_at(rig: FanOutRig) -> None:
+    """What adds nothing, such as a close, does not tell where the followers are."""
+    await rig.make_source()
+    await rig.follow("p/a")
+    head = await rig.append(b"missed")
+    assert await rig.publisher.publish(Source(SOURCE, head), head.tail) == FanOutReport(1, 1, 0, FanOutMode.INLINE)
+    assert await rig.read("p/a") == b"missed"
+
+
+async def test_a_late_delivery_in_another_mode_is_refused(rig: FanOutRig) -> None:
+    """The estuary has begun anew since, and keeps envelopes now."""
+    await rig.make_source()
+    await rig.follow("p/a")
+    [late] = await rig.store.followers((await source_head(rig)).incarnation, "", 9)
+    await rig.store.apply(StreamName("p/a"), delete_commit())
+    await rig.follow("p/a", mode=EstuaryMode.ENVELOPE)
+    head = await rig.append(b"x")
+    assert await deliver(rig.store, rig.world, Source(SOURCE, head), late) is Delivery.GONE
+    assert (await rig.publisher.deliver_to(Source(SOURCE, head), [late])).failures == 0
+    assert await rig.read("p/a") == b""
+    assert await rig.publisher.deliver_all(Source(SOURCE, head)), "the later subscription stands"
+    assert json.loads((await rig.read("p/a"))[:-1])["payload"] == "x"
+
+
+async def test_to_follow_is_not_done_before_what_passed_by_is_there(
+    rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asks again, and nothing is missing then."""
+    await rig.make_source()
+    estuaries = rig.estuaries
+    add_follower = type(rig.store).add_follower
+
+    async def overtaken(store: object, source: object, follower: object) -> None:
+        await rig.publish(b"passed by")
+        await add_follower(store, source, follower)  # type: ignore[arg-type]
+
+    async def failing(*_: object) -> object:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(rig.store), "add_follower", overtaken)
+        patched.setattr("fluvial.fanout.publishing.deliver", failing)
+        with pytest.raises(StoreUnavailable):
+            await estuaries.follow(SOURCE, WantedEstuary(StreamName("p/a")))
+    await rig.follow("p/a")
+    assert await rig.read("p/a") == b"passed by"
+
+
+async def test_followers_that_hang_hold_up_a_publisher_once(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each for itself, however many of them there are."""
+    monkeypatch.setattr("fluvial.fanout.publishing.ROUND_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("fluvial.fanout.publishing.DELIVERIES_AT_ONCE", 1)
+
+    async def hanging(*_: object) -> object:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr("fluvial.fanout.publishing.deliver", hanging)
+    await rig.make_source()
+    head = await rig.append(b"x")
+    followers = [Follower(StreamName(f"p/{number}"), EstuaryMode.RAW, SubscriptionId(b"x")) for number in range(200)]
+    async with asyncio.timeout(10):  # a tenth of a second each would be twenty
+        report = await rig.publisher.deliver_to(Source(SOURCE, head), followers)
+    assert report == FanOutReport(200, 0, 200, FanOutMode.INLINE)
+
+
+async def test_a_publisher_keeps_nothing_in_mind_that_is_done(rig: FanOutRig) -> None:
+    """Also of those whose append another one's round has served."""
+    await rig.make_source()
+    await rig.follow("p/a")
+    publisher = rig.publisher
+    heads = [await rig.append(b"%d" % number) for number in range(3)]
+    await asyncio.gather(*(publisher.publish(Source(SOURCE, head)) for head in heads))
+    await publisher.publish(Source(SOURCE, heads[0]))
+    assert publisher._wanted == {}
+    assert await rig.read("p/a") == b"012"

@@ -16,9 +16,14 @@ from fluvial.core.names import StreamName
 from fluvial.core.plan import Divergence, plan_delete, plan_fork
 from fluvial.stores.dynamodb import rotation
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.triggers.broadcasting import Broadcaster
+from fluvial.triggers.changes import ChangeFeed, changes_of
+from fluvial.triggers.fanout_queue import FanOutQueue
 from fluvial.triggers.sweeping import PAGE_MS_MAX, Report, sweep, sweep_all
+from tests.aws_local.change_feed import ChangeFeedReader
 from tests.faults.test_concurrent_appends import read_all
 from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
+from tests.support.connections import ConnectionApi
 from tests.support.estuaries import SOURCE, FanOutRig, own_process
 from tests.support.network import crashing
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
@@ -28,6 +33,7 @@ TWO_DAYS_MS = 2 * 86_400_000
 
 NOTHING = {
     "expiredStreams": 0,
+    "undeliveredStreams": 0,
     "segments": 0,
     "payloads": 0,
     "producers": 0,
@@ -186,6 +192,25 @@ async def test_expired_streams_and_lapsed_estuaries_end(rig: DynamoDbRig) -> Non
     assert await swept(rig) == NOTHING
 
 
+async def test_a_stream_that_the_feed_has_given_up_on_is_shown_to_it_again(rig: DynamoDbRig) -> None:
+    """And what its followers lack is delivered."""
+    fan_out = FanOutRig(rig)
+    await fan_out.make_source()
+    await fan_out.follow("p/a")
+    await fan_out.append(b"forgotten")
+    endpoint = rig.config.endpoints.dynamodb
+    reader = ChangeFeedReader(
+        boto3.client("dynamodbstreams", region_name=REGION, endpoint_url=endpoint), rig.config.table
+    )
+    assert reader.records()
+    assert await swept(rig) == {**NOTHING, "undeliveredStreams": 1}
+    publisher, queue = fan_out.publisher, FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
+    feed = ChangeFeed(rig.store, publisher, queue, Broadcaster(rig.store, fan_out.world, ConnectionApi()))
+    assert await feed.failed(changes_of({"Records": reader.records()})) == set()
+    assert await fan_out.read("p/a") == b"forgotten"
+    assert await swept(rig) == NOTHING
+
+
 async def test_producers_and_followers_of_an_ended_life_go(rig: DynamoDbRig) -> None:
     """Those that the head had no room for, and those that nobody unsubscribed."""
     async with own_process(rig) as process:
@@ -194,7 +219,7 @@ async def test_producers_and_followers_of_an_ended_life_go(rig: DynamoDbRig) -> 
         for number in range(20):
             producer = ProducerStamp(f"p{number}", 0, 0)
             await process.store.apply(SOURCE, append_commit(b"x", name=SOURCE, producer=producer))
-        assert await swept(rig) == NOTHING
+        assert await swept(rig) == {**NOTHING, "undeliveredStreams": 1}
         await process.store.apply(SOURCE, plan_delete(START_MS))
     report = await swept(rig)
     assert report["producers"] > 0

@@ -16,7 +16,7 @@ from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
 from tests.aws_local.environments import Context
 from tests.functions.conftest import FOLLOWED, ImportHandler
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event
-from tests.support.connections import Client, ConnectionApi
+from tests.support.connections import Client, ConnectionApi, refusal
 from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
 from tests.support.rigs import DynamoDbRig
@@ -197,3 +197,30 @@ def test_what_the_queue_does_not_take_is_not_forgotten(rig: DynamoDbRig, import_
     assert sqs_client() is not None
     with asyncio.Runner() as runner, pytest.raises(StoreUnavailable):
         runner.run(send())
+
+
+@pytest.mark.parametrize("case", ["eventbridge", "sns"])
+def test_what_was_put_aside_can_be_sent_again(rig: DynamoDbRig, subscription: ModuleType, case: str) -> None:
+    """Lambda wraps what it gives up on; redriven, it is published once, however often it had been tried."""
+    asked = event(f"subscription_{case}")
+    handled(subscription, asked)
+    wrapped = {"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": asked}
+    record = {**event("subscription_sqs")["Records"][0], "messageId": "another", "body": json.dumps(wrapped)}
+    assert handled(subscription, {"Records": [record]}) == {"batchItemFailures": []}
+    assert contents(rig) == PUBLISHED[case][1]
+
+
+def test_a_throttled_append_function_fails_its_own_message_alone(
+    subscription: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of the batch are published."""
+    invoke, throttled = subscription.appender._client.invoke, iter([True])
+
+    def busy(**asked: Any) -> Any:  # noqa: ANN401  a client's own
+        if next(throttled, False):
+            raise refusal("TooManyRequestsException", 429)
+        return invoke(**asked)
+
+    monkeypatch.setattr(subscription.appender._client, "invoke", busy)
+    failed = handled(subscription, event("subscription_sqs"))["batchItemFailures"]
+    assert len(failed) == 1

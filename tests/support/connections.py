@@ -48,10 +48,15 @@ class ConnectionApi:
     throttled: float = 0.0
     death: float = 0.0
     posts: int = 0
+    handshakes: dict[str, int] = field(default_factory=dict)  # how many posts come before they are done
+    closings_refused: int = 0
 
     def post_to_connection(self, *, ConnectionId: str, Data: bytes) -> None:  # noqa: N803  boto3's own names
         """Send one message."""
         assert len(Data) <= 32_768, "larger than a frame"
+        if self.handshakes.get(ConnectionId, 0) > 0:
+            self.handshakes[ConnectionId] -= 1
+            raise refusal("GoneException", 410)
         fate = self.rng.random()
         if fate < self.throttled:
             raise refusal("LimitExceededException", 429)
@@ -70,6 +75,9 @@ class ConnectionApi:
 
     def delete_connection(self, *, ConnectionId: str) -> None:  # noqa: N803  boto3's own names
         """Close a connection."""
+        if self.closings_refused > 0:
+            self.closings_refused -= 1
+            raise refusal("LimitExceededException", 429)
         self._client(ConnectionId).dropped()
         del self.clients[ConnectionId]
 

@@ -106,7 +106,7 @@ requirements: st.SearchStrategy[Requirement] = st.one_of(
     st.builds(RoomForProducer, st.sampled_from(PRODUCER_IDS)),
     st.builds(SeqAfter, _seqs),
     st.builds(RoomAtTail, st.integers(1, 2)),
-    st.builds(IsEstuary),
+    st.builds(IsEstuary, st.none() | st.sampled_from(EstuaryMode)),
     st.builds(FollowsNot, _sources, _incarnations),
     st.builds(RoomForSource, _sources),
     st.builds(CursorAt, _sources, _cursors),

@@ -1,5 +1,6 @@
 """WebSockets on AWS: whatever happens to functions, messages and connections, a client has the stream, once."""
 
+import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
@@ -11,6 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
+from fluvial.core.errors import StoreUncertain
+from fluvial.core.head import Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.plan import plan_delete
 from fluvial.fanout.feed import FeedBacklog
@@ -63,6 +66,14 @@ class SocketRig:
         if is_told:
             told = {"requestContext": {"connectionId": connection_id, "eventType": "DISCONNECT"}}
             await Sockets(self.store, self.rig.still.own_world()).handle(told)
+
+    async def disconnect_by_another_process(self, client: Client) -> None:
+        """A client goes, and a function on a loop of its own is told."""
+        async with own_process(self.rig) as process:
+            assert isinstance(process.store, DynamoDbStore)
+            mine, self.store = self.store, process.store
+            await self.disconnect(client, is_told=True)
+            self.store = mine
 
     async def follow_up(self) -> bool:
         """Hand the records that are due to a new environment of the changes function; False when it must come again."""
@@ -151,10 +162,101 @@ async def test_a_message_is_a_ping_or_nothing(sockets: SocketRig) -> None:
     """And is answered."""
     handler = Sockets(sockets.store, sockets.rig.still.own_world())
     context = {"requestContext": {"connectionId": "c", "eventType": "MESSAGE"}}
-    assert (await handler.handle({**context, "body": '{"type":"ping"}'}))["body"] == '{"type":"pong"}'
+    for ping in ('{"type":"ping"}', '{ "type": "ping" }'):
+        assert (await handler.handle({**context, "body": ping}))["body"] == '{"type":"pong"}'
     assert (await handler.handle({**context, "body": "x"}))["statusCode"] == 400
     without = {"requestContext": {"connectionId": "c", "eventType": "CONNECT"}}
     assert (await handler.handle(without))["statusCode"] == 400
+
+
+async def test_a_connection_whose_handshake_is_not_done_is_waited_for(sockets: SocketRig) -> None:
+    """Until then API Gateway says that it is gone; to forget it would leave its client with silence."""
+    await sockets.store.apply(NAME, create_commit(body=b"one"))
+    client = Client()
+    await sockets.connect(client)
+    sockets.api.handshakes = dict.fromkeys(sockets.api.clients, 3)
+    assert await sockets.follow_up()
+    assert client.data == b"one"
+    await sockets.store.apply(NAME, append_commit(b"two"))
+    assert await sockets.follow_up()
+    assert client.data == b"onetwo"
+
+
+async def test_a_connection_that_goes_while_it_is_sent_to_is_forgotten(
+    sockets: SocketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others stay."""
+    await sockets.store.apply(NAME, create_commit(body=b"one"))
+    stays, goes = Client(), Client()
+    await sockets.connect(stays)
+    await sockets.connect(goes)
+    post = sockets.api.post_to_connection
+
+    def going(*, ConnectionId: str, Data: bytes) -> None:  # noqa: N803  boto3's own names
+        post(ConnectionId=ConnectionId, Data=Data)
+        if sockets.api.clients[ConnectionId] is goes:
+            with asyncio.Runner() as runner:
+                runner.run(sockets.disconnect_by_another_process(goes))
+
+    monkeypatch.setattr(sockets.api, "post_to_connection", going)
+    assert await sockets.follow_up()
+    monkeypatch.undo()
+    await sockets.store.apply(NAME, append_commit(b"two"))
+    assert await sockets.follow_up()
+    assert stays.data == b"onetwo"
+    assert stays.is_connected
+    assert len(await sockets.store.connections.of(NAME)) == 1
+
+
+async def test_a_connection_that_cannot_be_closed_stays_noted(sockets: SocketRig) -> None:
+    """It is closed the next time: nobody is left open and forgotten."""
+    await sockets.store.apply(NAME, create_commit())
+    client = Client()
+    await sockets.connect(client)
+    assert await sockets.follow_up()
+    await sockets.store.apply(NAME, plan_delete(START_MS))
+    sockets.api.closings_refused = broadcasting.BUSY_TRIES_MAX
+    assert not await sockets.follow_up()
+    assert client.is_connected
+    assert await sockets.follow_up()
+    assert not client.is_connected
+    assert await sockets.store.connections.of(NAME) == []
+
+
+async def test_what_was_missed_comes_in_bounded_pieces(sockets: SocketRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is far behind is closed after each, and comes back with its offset."""
+    monkeypatch.setattr(broadcasting, "CATCH_UP_BYTES_MAX", 100)
+    await sockets.store.apply(NAME, create_commit())
+    expected = b""
+    for number in range(6):
+        batch = b"<%d:%s>" % (number, b"x" * 40)
+        await sockets.store.apply(NAME, append_commit(batch))
+        expected += batch
+    monkeypatch.setattr(broadcasting, "EVENT_BYTES_MAX", 60)
+    client, connects = Client(), 0
+    while client.data != expected:
+        if not client.is_connected:
+            await sockets.connect(client)
+            connects += 1
+        assert await sockets.follow_up()
+        assert expected.startswith(client.data)
+    assert connects == 2
+    assert client.is_connected
+
+
+async def test_two_broadcasts_of_a_stream_do_not_pass_for_one(sockets: SocketRig) -> None:
+    """Although the positions of the note are the same again."""
+    await sockets.store.apply(NAME, create_commit(body=b"one"))
+    connections, life = sockets.store.connections, Incarnation(1)
+    first = await connections.begin(NAME, None, life, 3)
+    await connections.end(NAME, 3, first)
+    seen = await connections.broadcasts(NAME)
+    second = await connections.begin(NAME, seen, life, 3)
+    await connections.end(NAME, 3, second)
+    with pytest.raises(StoreUncertain):
+        await connections.begin(NAME, seen, life, 3)
+    with pytest.raises(StoreUncertain):
+        await connections.end(NAME, 3, first)
 
 
 @pytest.mark.slow

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Final, NewType
 
 from fluvial.core.content_type import media_type
-from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, ProducerState, SourcePosition, life_of
+from fluvial.core.head import (
+    EstuaryMode,
+    Head,
+    Incarnation,
+    Life,
+    ProducerStamp,
+    ProducerState,
+    SourcePosition,
+    life_of,
+)
 from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
 from fluvial.core.names import StreamName
 
@@ -168,11 +177,13 @@ class RoomAtTail:
 
 @dataclass(frozen=True, slots=True)
 class IsEstuary:
-    """Other streams may flow into the stream."""
+    """Other streams may flow into the stream; with a mode, only in that way."""
+
+    mode: EstuaryMode | None = None
 
     def holds(self, head: Head | None) -> bool:
-        """True for what was created as an estuary."""
-        return head is not None and head.estuary is not None
+        """True for what was created as such an estuary."""
+        return head is not None and head.estuary is not None and self.mode in {None, head.estuary}
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,10 +243,26 @@ def plan_unfollowing(name: StreamName, now_ms: int) -> Commit:
     return Commit((Live(now_ms), IsEstuary()), (MoveCursor(name, None), Renew(now_ms)))
 
 
-def plan_delivery(name: StreamName, at: SourcePosition, to: SourcePosition, data: bytes, now_ms: int) -> Commit:
-    """Replicate a source's bytes [at, to) into an estuary, as `data`, and move the cursor in the same step."""
-    requires = (Live(now_ms), OPEN, CursorAt(name, at), RoomAtTail(len(data)))
-    return Commit(requires, (AddBatch(data), MoveCursor(name, to)))
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A source's bytes [at, to) as an estuary of this mode keeps them."""
+
+    mode: EstuaryMode
+    at: SourcePosition
+    to: SourcePosition
+    data: bytes
+
+
+def plan_delivery(name: StreamName, replica: Replica, now_ms: int) -> Commit:
+    """Replicate a source's bytes into an estuary, and move the cursor in the same step."""
+    requires = (
+        Live(now_ms),
+        OPEN,
+        IsEstuary(replica.mode),
+        CursorAt(name, replica.at),
+        RoomAtTail(len(replica.data)),
+    )
+    return Commit(requires, (AddBatch(replica.data), MoveCursor(name, replica.to)))
 
 
 def plan_delivered(source: Head) -> Commit:

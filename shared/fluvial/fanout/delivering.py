@@ -15,7 +15,7 @@ from fluvial.core.followers import Follower
 from fluvial.core.head import EstuaryMode, Head, SourcePosition
 from fluvial.core.limits import PAGE_BYTES_MAX
 from fluvial.core.names import StreamName
-from fluvial.core.plan import plan_delivery
+from fluvial.core.plan import Replica, plan_delivery
 from fluvial.stores.contract import Store
 from fluvial.world import World
 
@@ -50,11 +50,14 @@ class Source:
 async def deliver(
     store: Store, world: World, source: Source, follower: Follower, guess: SourcePosition | None = None
 ) -> Delivery:
-    """Fill a follower from its cursor on; `guess` is where that may be, between two batches.
+    """Fill a follower from its cursor on; `guess` is where that may be, between two batches before the tail.
 
     Raises StoreUnavailable, StoreUncertain, StorageDamaged; nothing is lost by that.
     """
-    at = guess or _cursor_in(await store.head(follower.estuary), source)
+    if guess is None or guess.position >= source.head.tail:  # only a commit can tell a guess that is wrong
+        at = _cursor_in(await store.head(follower.estuary), source)
+    else:
+        at = guess
     for _ in range(STEPS_MAX):
         if at is None or at.incarnation != source.head.incarnation:
             return Delivery.GONE
@@ -65,7 +68,8 @@ async def deliver(
         except StreamVanished:
             return Delivery.GONE
         to = source.at(end)
-        match await store.apply(follower.estuary, plan_delivery(source.name, at, to, data, world.now_ms())):
+        commit = plan_delivery(source.name, Replica(follower.mode, at, to, data), world.now_ms())
+        match await store.apply(follower.estuary, commit):
             case Applied():
                 at = to
             case Unmet(CursorAt(), head):

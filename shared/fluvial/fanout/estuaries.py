@@ -15,7 +15,7 @@ from fluvial.core.commit import (
     Unmet,
 )
 from fluvial.core.content_type import DEFAULT_CONTENT_TYPE
-from fluvial.core.errors import ErrorCode
+from fluvial.core.errors import ErrorCode, StoreUnavailable
 from fluvial.core.followers import Follower
 from fluvial.core.head import EstuaryMode, Head, Life, SourcePosition, life_of
 from fluvial.core.limits import ESTUARY_TTL_S_DEFAULT, SOURCES_PER_ESTUARY_MAX
@@ -113,7 +113,9 @@ class Estuaries:
         # What was appended between the first step and the third has passed by the new follower.
         now = await self._store.head(name)
         if now is not None and now.incarnation == source.incarnation:
-            await self._publisher.deliver_to(Source(name, now), [follower])
+            report = await self._publisher.deliver_to(Source(name, now), [follower])
+            if report.failures:
+                raise StoreUnavailable  # what has passed by is not there yet, and the next append may be far
         cursor = outcome.head.cursors[name]
         return Followed(outcome.head, cursor, is_new=isinstance(outcome, Applied))
 

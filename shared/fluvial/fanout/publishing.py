@@ -1,6 +1,7 @@
 """Publishing: what follows an append to a stream that is followed."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 #: Deliveries of one round that are under way at once.
 DELIVERIES_AT_ONCE: Final = 64
 
-#: A follower that takes longer than this is left for later, so that it does not hold up the publisher.
-DELIVERY_TIMEOUT_S: Final = 10.0
+#: What a round has not delivered by then is left for later, so that nobody holds up the publisher or the others.
+ROUND_TIMEOUT_S: Final = 10.0
 
 #: Followers that are looked up, and queued, at a time.
 FOLLOWERS_PER_PAGE: Final = 50
@@ -94,6 +95,7 @@ class Publisher:
         async with self._turns.turn(source.name):
             served = self._rounds.get(source.head.incarnation)
             if served is not None and served[0] >= source.head.tail:
+                self._forget(source)
                 return served[1]
             wanted = self._wanted.pop(source.name, _Wanted(source, before))
             try:
@@ -101,6 +103,8 @@ class Publisher:
             except StoreError as exc:
                 log.warning("fan_out_deferred", extra={"stream": source.name, "reason": str(exc.__cause__ or exc)})
                 report = FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
+                with contextlib.suppress(StoreError):  # the head tells all the same that something is to be done
+                    await self._backlog.put(wanted.source, ())
             self._rounds[wanted.source.head.incarnation] = (wanted.source.head.tail, report)
             return report
 
@@ -111,6 +115,12 @@ class Publisher:
             self._wanted[source.name] = _Wanted(source, before)
         elif wanted.source.head.tail < source.head.tail:
             self._wanted[source.name] = _Wanted(source, wanted.guess)
+
+    def _forget(self, source: Source) -> None:
+        """Nothing is wanted any more up to here: an earlier round has served it."""
+        wanted = self._wanted.get(source.name)
+        if wanted is not None and wanted.source.head.tail <= source.head.tail:
+            del self._wanted[source.name]
 
     async def deliver_all(self, source: Source) -> bool:
         """Deliver to every follower, however many; whether all of them have everything up to the source's tail."""
@@ -127,10 +137,11 @@ class Publisher:
     ) -> FanOutReport:
         """Deliver to these; one that does not follow any more is taken off the list."""
         slots = asyncio.Semaphore(DELIVERIES_AT_ONCE)
+        ends_at = asyncio.get_running_loop().time() + ROUND_TIMEOUT_S
 
         async def delivered(follower: Follower) -> bool:
             async with slots:
-                return await self._delivered(source, follower, guess)
+                return await self._delivered(source, follower, guess, ends_at)
 
         results = await asyncio.gather(*map(delivered, followers))
         return FanOutReport(len(results), sum(results), len(results) - sum(results), FanOutMode.INLINE)
@@ -161,11 +172,13 @@ class Publisher:
             yield followers
             after = followers[-1].estuary
 
-    async def _delivered(self, source: Source, follower: Follower, guess: SourcePosition | None) -> bool:
+    async def _delivered(
+        self, source: Source, follower: Follower, guess: SourcePosition | None, ends_at: float
+    ) -> bool:
         """Whether nothing is left to do for this follower now."""
         where = {"stream": source.name, "estuary": follower.estuary}
         try:
-            async with asyncio.timeout(DELIVERY_TIMEOUT_S):
+            async with asyncio.timeout_at(ends_at):
                 delivery = await deliver(self._store, self._world, source, follower, guess)
                 if delivery is Delivery.GONE:
                     await self._store.remove_follower(source.head.incarnation, follower)

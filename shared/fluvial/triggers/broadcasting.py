@@ -1,15 +1,17 @@
 """Broadcasting: what was committed goes to the WebSocket connections that API Gateway holds (docs/websocket.md).
 
-The feed's records of one stream come one after the other, so there is one broadcast of a stream at a time. Whatever
-leaves it open whether a connection got a message closes that connection: its client comes back with its offset.
+Lambda hands on the records of a shard one batch after the other, so there is one broadcast of a stream at a time;
+should there be two all the same, the note of the first refuses the second. Whatever leaves it open whether a connection
+got a message closes that connection: its client comes back with its offset.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
-from fluvial.core.errors import StreamVanished
+from fluvial.core.errors import StoreUnavailable, StreamVanished
 from fluvial.core.frames import page_frames
 from fluvial.core.head import Head, Life, life_of
 from fluvial.core.limits import EVENT_BYTES_MAX
@@ -27,6 +29,13 @@ POSTS_AT_ONCE: Final = 32
 #: What API Gateway refuses because it is busy is tried again this often.
 BUSY_TRIES_MAX: Final = 5
 BUSY_PAUSE_S: Final = 0.1
+
+#: A connection that is being made is noted before API Gateway has it: until then it says that it is gone.
+HANDSHAKE_TRIES_MAX: Final = 6
+
+#: What a connection is sent at once of what it has missed; then it is closed, and its client goes on from there. For
+#: more there are reads.
+CATCH_UP_BYTES_MAX: Final = 1_048_576
 
 TOO_MANY_REQUESTS: Final = 429
 GONE: Final = 410
@@ -70,36 +79,46 @@ class Broadcaster:
             connections = [one for one in connections if not one.has_joined or starts[one.connection_id] < head.tail]
         if not connections:
             return
-        await self._connections.begin(name, known, head.incarnation, head.tail)
-        messages = {start: await self._messages(name, head, start) for start in set(starts.values())}
+        number = await self._connections.begin(name, known, head.incarnation, head.tail)
+        news = {start: await self._news(name, head, start) for start in set(starts.values())}
 
         async def send(one: Connection) -> None:
-            if await self._sent(one, messages[starts[one.connection_id]]) and not one.has_joined and not head.closed:
+            messages, end = news[starts[one.connection_id]]
+            if not await self._sent(one, messages):
+                return
+            if end < head.tail:
+                await self._closed(one)
+            elif not one.has_joined and not head.closed:
                 await self._connections.joined(name, one.connection_id, head.tail)
 
         await self._each(connections, send)
         if head.closed:
             await self._end(name, connections)
         else:
-            await self._connections.end(name, head.tail)
+            await self._connections.end(name, head.tail, number)
 
-    async def _messages(self, name: StreamName, head: Head, start: int) -> list[str]:
-        """What brings a connection from a position to the tail."""
+    async def _news(self, name: StreamName, head: Head, start: int) -> tuple[list[str], int]:
+        """What brings a connection from a position towards the tail, and how far that is."""
         page, messages = Page(start, start, b""), list[str]()
-        while page.end < head.tail or not messages:
+        while not messages or page.end < min(head.tail, start + CATCH_UP_BYTES_MAX):
             if page.end < head.tail:
                 try:
                     page = await self._store.read(name, head, page.end, EVENT_BYTES_MAX)
                 except StreamVanished:
                     break
             messages += page_frames(head, page)
-        return messages
+        return messages, page.end
 
     async def _sent(self, connection: Connection, messages: Sequence[str]) -> bool:
         """Send messages in order; a connection that does not take them all is closed."""
-        for message in messages:
+        for number, message in enumerate(messages):
+            is_first = number == 0 and not connection.has_joined
             try:
-                await self._posted(connection, message.encode())
+                await self._called(
+                    partial(self._client.post_to_connection, Data=message.encode()),
+                    connection,
+                    {TOO_MANY_REQUESTS: BUSY_TRIES_MAX, **({GONE: HANDSHAKE_TRIES_MAX} if is_first else {})},
+                )
             except Exception as exc:  # noqa: BLE001  whatever it is, the connection is in doubt
                 if not _is_gone(exc):
                     log.warning("connection_in_doubt", extra={"reason": type(exc).__name__})
@@ -107,26 +126,28 @@ class Broadcaster:
                 return False
         return True
 
-    async def _posted(self, connection: Connection, data: bytes) -> None:
-        """Send one message. What API Gateway was too busy for was not sent, so it may be sent again."""
-        for tried in range(BUSY_TRIES_MAX):
+    async def _called(self, call: Callable[..., object], connection: Connection, tries_max: dict[int, int]) -> None:
+        """Make a call, again after the answers that say that nothing was done."""
+        tried = 0
+        while True:
             try:
-                await asyncio.to_thread(
-                    self._client.post_to_connection, ConnectionId=connection.connection_id, Data=data
-                )
+                await asyncio.to_thread(call, ConnectionId=connection.connection_id)
             except Exception as exc:
-                if _status(exc) != TOO_MANY_REQUESTS or tried == BUSY_TRIES_MAX - 1:
+                tried += 1
+                if tried >= tries_max.get(_status(exc) or 0, 1):
                     raise
                 await asyncio.sleep(BUSY_PAUSE_S * 2**tried * (0.5 + self._world.jitter()))
             else:
                 return
 
     async def _closed(self, connection: Connection) -> None:
+        """Close a connection. Raises StoreUnavailable when it may be open: then it must stay noted."""
         try:
-            await asyncio.to_thread(self._client.delete_connection, ConnectionId=connection.connection_id)
-        except Exception as exc:  # noqa: BLE001  it is gone already, or API Gateway will close it in time
+            await self._called(self._client.delete_connection, connection, {TOO_MANY_REQUESTS: BUSY_TRIES_MAX})
+        except Exception as exc:
             if not _is_gone(exc):
                 log.warning("connection_not_closed", extra={"reason": type(exc).__name__})
+                raise StoreUnavailable from exc
         await self._connections.remove(connection.connection_id)
 
     async def _end(self, name: StreamName, connections: Sequence[Connection]) -> None:
@@ -141,7 +162,10 @@ class Broadcaster:
             async with slots:
                 await do(connection)
 
-        await asyncio.gather(*map(one, connections))
+        results = await asyncio.gather(*map(one, connections), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):  # once nobody is at work any more
+                raise result
 
 
 def _status(error: Exception) -> int | None:

@@ -7,10 +7,12 @@ records may come twice, late, or from the beginning of the window.
 import asyncio
 import logging
 from base64 import b64decode
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
-from fluvial.core.errors import StoreError, StoreUnavailable
+from fluvial.core.errors import StoreError
 from fluvial.core.followers import Follower
 from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
 from fluvial.core.names import StreamName
@@ -99,14 +101,23 @@ class ChangeFeed:
         return {number for change, is_done in pairs if not is_done for number in change.sequence_numbers}
 
     async def _follow(self, change: StreamChange) -> None:
-        for life in change.ended:
-            await self._store.collect(life)
+        """Take every step that is due, whatever becomes of the others; raise the first error at the end."""
+        head, due = change.latest.head, list[Callable[[], Awaitable[None]]]()
+        due += [partial(self._store.collect, life) for life in change.ended]
         if change.has_news or change.has_new_reader or change.ended:
-            await self._broadcaster.broadcast(change.name)
-        if change.has_news and change.latest.head is not None and change.latest.head.delivered is not None:
-            await self._deliver(change.name)
+            due.append(partial(self._broadcaster.broadcast, change.name))
+        if head is not None and head.delivered is not None and head.delivered < head.tail:
+            due.append(partial(self._deliver, change.name))
         if rotation_is_due(change.latest):
-            await self._store.rotate(change.name)
+            due.append(partial(self._store.rotate, change.name))
+        errors = list[StoreError]()
+        for step in due:
+            try:
+                await step()
+            except StoreError as exc:
+                errors.append(exc)
+        if errors:
+            raise errors[0]
 
     async def _deliver(self, name: StreamName) -> None:
         """Deliver what an inline publish has not; with many followers, nothing is inline."""
@@ -117,7 +128,7 @@ class ChangeFeed:
         if len(await self._store.followers(head.incarnation, "", INLINE_SUBSCRIBERS_MAX + 1)) > INLINE_SUBSCRIBERS_MAX:
             await self._enqueue(source)
         elif not await self._publisher.deliver_all(source):
-            raise StoreUnavailable
+            await self._enqueue(source)  # so that one that cannot be filled holds up nobody else
 
     async def _enqueue(self, source: Source) -> None:
         after, pages = "", list[list[Follower]]()

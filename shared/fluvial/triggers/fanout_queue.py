@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 
 from fluvial.core.errors import StoreError, StoreUnavailable
 from fluvial.core.followers import Follower
@@ -53,7 +54,11 @@ class FanOutQueue:
                 {"Id": str(number), "MessageBody": _spelt(source, followers)}
                 for number, followers in enumerate(pages[start : start + MESSAGES_PER_REQUEST_MAX])
             ]
-            answer = await asyncio.to_thread(self._client.send_message_batch, QueueUrl=self._url, Entries=entries)
+            send = self._client.send_message_batch
+            try:
+                answer = await asyncio.to_thread(send, QueueUrl=self._url, Entries=entries)
+            except (BotoCoreError, ClientError) as exc:
+                raise StoreUnavailable from exc
             if answer.get("Failed"):
                 raise StoreUnavailable
 

@@ -82,12 +82,23 @@ def _keyed(content: Any, key: str) -> dict[str, Any] | RefusedRequest:  # noqa: 
             return _notified(content)
         case {"detail-type": str(), "detail": _}:
             return _routed(content)
+        case {"requestPayload": dict(asked)}:  # put aside by Lambda, and redriven by an operator
+            return _redriven(asked, key)
         case {"producer": dict()} | {"idempotencyKey": str()}:
             return dict(content)
         case dict():
             return {**content, "idempotencyKey": key}
         case _:
             return RefusedRequest(ErrorCode.MALFORMED_REQUEST, "a publication is a JSON object")
+
+
+def _redriven(asked: dict[str, Any], key: str) -> dict[str, Any] | RefusedRequest:
+    """What an asynchronous invocation that failed had asked for."""
+    match asked:
+        case {"Records": [{"EventSource": "aws:sns", "Sns": dict(notification)}]}:
+            return _notified(notification)
+        case _:
+            return _keyed(asked, key)
 
 
 def _decoded(text: str) -> Any:  # noqa: ANN401  whatever was sent

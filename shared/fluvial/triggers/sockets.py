@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.frames import PONG, is_ping
 from fluvial.core.names import parse_name
 from fluvial.core.request import parse_read
 from fluvial.core.response import Response, not_live_response, refused_response
@@ -22,7 +23,7 @@ CONNECTION_S_MAX: Final = 7_200 + 900
 
 Answer = dict[str, Any]
 
-_PONG: Final[Answer] = {"statusCode": 200, "body": '{"type":"pong"}'}
+_PONG: Final[Answer] = {"statusCode": 200, "body": PONG}
 _DONE: Final[Answer] = {"statusCode": 200}
 _NOT_UNDERSTOOD: Final[Answer] = {"statusCode": 400, "body": '{"type":"error","message":"only pings are understood"}'}
 
@@ -50,7 +51,7 @@ class Sockets:
                 await self._store.connections.remove(connection_id)
                 return _DONE
             case _:
-                return _PONG if event.get("body") == '{"type":"ping"}' else _NOT_UNDERSTOOD
+                return _PONG if is_ping(event.get("body")) else _NOT_UNDERSTOOD
 
     async def _connected(self, connection_id: str, query: dict[str, list[str]]) -> Response | None:
         if len(query.get("stream", ())) != 1:

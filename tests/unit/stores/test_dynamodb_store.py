@@ -29,6 +29,7 @@ from tests.support.commands import (
     create_commit,
     delete_commit,
 )
+from tests.support.estuaries import own_process
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig, eventually
 from tests.support.worlds import START_MS
 
@@ -138,7 +139,7 @@ async def test_a_deleted_stream_leaves_nothing_but_a_tombstone(rig: DynamoDbRig)
     await eventually(lambda: not objects(rig) and not rig.items(f"PAYLOAD#{NAME}"), rig.let_pass)
     await eventually(lambda: not rig.items(f"SEG#{1:016x}"), rig.let_pass)
     [tombstone] = rig.client.scan(TableName=rig.config.table)["Items"]
-    assert set(tombstone) == {"pk", "sk", "f", "t", "by", "ei"}
+    assert set(tombstone) == {"pk", "sk", "f", "t", "by", "ei", "fb"}
 
 
 async def test_only_what_cannot_be_used_again_is_given_to_ttl(rig: DynamoDbRig) -> None:
@@ -169,7 +170,7 @@ async def test_a_reader_hears_of_another_process(rig: DynamoDbRig) -> None:
     for news in (append_commit(b"x"), plan_delete(START_MS)):
         waiting = [asyncio.create_task(rig.store.wait(NAME, seen, 10)) for _ in range(3)]
         await eventually(lambda: rig.store._waiters.count == 3, rig.let_pass)
-        assert len(rig.store._poller._tasks) == 1
+        assert len(rig.store._poller._watches) == 1
         expected = await applied(other, news)
         assert await asyncio.gather(*waiting) == [expected] * 3
         seen = expected or seen
@@ -227,3 +228,27 @@ async def test_missing_bytes_are_damage_of_that_stream_alone(rig: DynamoDbRig) -
         with pytest.raises(StorageDamaged):
             await read_all(rig.store)
     await applied(rig.store, create_commit(incarnation=2), StreamName("fine"))
+
+
+async def test_a_rotation_that_died_before_its_note_is_made_good(
+    rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise every later spill would be thought due, and become an object of its own."""
+
+    async def dying(*_: object) -> None:
+        """The process is gone."""
+
+    async with own_process(rig) as process:
+        store = process.store
+        assert isinstance(store, DynamoDbStore)
+        await applied(store, create_commit())
+        for _ in range(60):
+            await applied(store, append_commit(b"x" * 90))
+        with monkeypatch.context() as patched:
+            patched.setattr(rotation.Rotator, "_noted", dying)
+            await store.rotate(NAME)
+        await store.rotate(NAME)
+    stored = head_of_item(rig.client.get_item(TableName=rig.config.table, Key=head_key(NAME))["Item"])
+    assert stored.cold_end > 0
+    assert stored.spilled == sum(len(item["e"]["B"]) // 4 for item in hot_segments(rig))
+    assert not rotation.rotation_is_due(stored)

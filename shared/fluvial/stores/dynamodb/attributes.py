@@ -25,6 +25,8 @@ TTL: Final = "t"
 INCARNATION: Final = "i"
 #: What every commit must name, and what is raised when an answer was lost.
 FENCE: Final = "f"
+#: The fence that the life, or the tombstone, began with; absent in the first life of a name.
+BEGAN: Final = "fb"
 TAIL: Final = "n"
 #: Where the buffer begins.
 BASE: Final = "b"
@@ -62,6 +64,8 @@ ESTUARY: Final = "es"
 CURSORS: Final = "cu"
 #: Present once the stream was followed: up to where all its followers have everything.
 DELIVERED: Final = "dl"
+#: When a sweep has last had the change feed look at the head again.
+SHOWN_AT: Final = "sh"
 #: The commit that deleted the stream; stays with the tombstone.
 ENDED_BY: Final = "by"
 #: The life that a tombstone is of.
@@ -91,6 +95,8 @@ SUBSCRIPTION: Final = "id"
 JOINED: Final = "j"
 #: Up to where a broadcast is under way.
 SENDING: Final = "sn"
+#: How many broadcasts have begun.
+BROADCASTS: Final = "bn"
 #: The stream that a connection reads.
 STREAM: Final = "s"
 

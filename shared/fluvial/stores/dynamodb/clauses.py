@@ -109,8 +109,9 @@ def _room_at_tail(requirement: RoomAtTail, e: Expression) -> str:
     return f"{e.name(a.TAIL)} <= {e.value(POSITION_MAX - requirement.byte_count)}"
 
 
-def _is_estuary(_requirement: IsEstuary, e: Expression) -> str:
-    return f"attribute_exists({e.name(a.ESTUARY)})"
+def _is_estuary(requirement: IsEstuary, e: Expression) -> str:
+    mode = e.name(a.ESTUARY)
+    return f"attribute_exists({mode})" if requirement.mode is None else f"{mode} = {e.value(requirement.mode.value)}"
 
 
 def _follows_not(requirement: FollowsNot, e: Expression) -> str:

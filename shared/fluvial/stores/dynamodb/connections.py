@@ -4,6 +4,7 @@ There is one note per stream of how far all have been sent, none per connection 
 the note says up to where; a note that still says so later is of a process that died, and what it sent is not known.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 from fluvial.core.errors import StoreUncertain
@@ -31,11 +32,15 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Broadcasts:
-    """How far all who have joined were sent a life; `sending` is up to where somebody began to send and did not end."""
+    """How far all who have joined were sent a life; `sending` is up to where somebody began to send and did not end.
+
+    `number` counts the broadcasts, so that what was read is known to be still so, although positions may come again.
+    """
 
     incarnation: Incarnation
     position: int
     sending: int | None
+    number: int
 
 
 class Connections:
@@ -78,12 +83,13 @@ class Connections:
         return found
 
     async def joined(self, name: StreamName, connection_id: str, position: int) -> None:
-        """Note that a connection has been sent everything up to a position."""
+        """Note that a connection has been sent everything up to a position; nothing happens when it has gone."""
         e = Expression()
         joined, tail = e.name(a.JOINED), e.name(a.TAIL)
         update = f"SET {joined} = {e.value(1)}, {tail} = {e.value(position)}"
         condition = f"attribute_exists({a.PK})"
-        await self._update(connection_key(name, connection_id), e, update, condition)
+        with contextlib.suppress(Refused):
+            await self._update(connection_key(name, connection_id), e, update, condition)
 
     async def broadcasts(self, name: StreamName) -> Broadcasts | None:
         """How far the stream's broadcasts have come; None where there were none."""
@@ -91,27 +97,31 @@ class Connections:
         if item is None:
             return None
         sending = int(item[a.SENDING]["N"]) if a.SENDING in item else None
-        return Broadcasts(incarnation_of(item[a.INCARNATION]), int(item[a.TAIL]["N"]), sending)
+        number = int(item[a.BROADCASTS]["N"])
+        return Broadcasts(incarnation_of(item[a.INCARNATION]), int(item[a.TAIL]["N"]), sending, number)
 
-    async def begin(self, name: StreamName, known: Broadcasts | None, incarnation: Incarnation, to: int) -> None:
-        """Note that a broadcast up to a position begins, unless another one is under way or has been since."""
+    async def begin(self, name: StreamName, known: Broadcasts | None, incarnation: Incarnation, to: int) -> int:
+        """Note that a broadcast up to a position begins, unless another one is under way or has been since.
+
+        The broadcast's number.
+        """
         e = Expression()
         life, position, sending = e.name(a.INCARNATION), e.name(a.TAIL), e.name(a.SENDING)
         done = known.position if known is not None and known.incarnation == incarnation else 0
         update = f"SET {life} = {e.value(incarnation_value(incarnation))}, {position} = {e.value(done)}"
-        condition = f"attribute_not_exists({a.PK})"
+        number, condition = 1, f"attribute_not_exists({a.PK})"
         if known is not None:
-            same = (
-                f"{position} = {e.value(known.position)} AND {life} = {e.value(incarnation_value(known.incarnation))}"
-            )
-            condition = f"attribute_not_exists({sending}) AND {same}"
-        await self._update(broadcast_key(name), e, f"{update}, {sending} = {e.value(to)}", condition)
+            number = known.number + 1
+            condition = f"attribute_not_exists({sending}) AND {e.name(a.BROADCASTS)} = {e.value(known.number)}"
+        update += f", {sending} = {e.value(to)}, {e.name(a.BROADCASTS)} = {e.value(number)}"
+        await self._settled(broadcast_key(name), e, update, condition)
+        return number
 
-    async def end(self, name: StreamName, to: int) -> None:
-        """Note that everybody was sent everything up to a position."""
+    async def end(self, name: StreamName, to: int, number: int) -> None:
+        """Note that everybody was sent everything up to a position, by the broadcast with this number."""
         e = Expression()
         update = f"SET {e.name(a.TAIL)} = {e.value(to)} REMOVE {e.name(a.SENDING)}"
-        await self._update(broadcast_key(name), e, update, f"attribute_exists({a.PK})")
+        await self._settled(broadcast_key(name), e, update, f"{e.name(a.BROADCASTS)} = {e.value(number)}")
 
     async def forget_broadcasts(self, name: StreamName) -> None:
         """Nobody reads the stream any more."""
@@ -127,7 +137,14 @@ class Connections:
         request = {"Key": key, "UpdateExpression": update, "ConditionExpression": condition, **expression.parameters()}
         try:
             await self._table.update(request)
-        except (Refused, Unknown) as exc:
+        except Unknown as exc:
+            raise StoreUncertain from exc
+
+    async def _settled(self, key: Key, expression: Expression, update: str, condition: str) -> None:
+        """An update that must not be refused: somebody else is at it. Raises StoreUncertain."""
+        try:
+            await self._update(key, expression, update, condition)
+        except Refused as exc:
             raise StoreUncertain from exc
 
     async def _delete(self, key: Key) -> None:

@@ -45,6 +45,18 @@ class _Piece:
     batches: tuple[StoredBatch, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Hot segments one after the other from `start`; before it are cold ones, of which the head does not know yet.
+
+    `unnoted` counts the batches of those: whoever wrote them died, or is about to note them.
+    """
+
+    start: int
+    unnoted: int
+    pieces: list[_Piece]
+
+
 def rotation_is_due(stored: HeadItem) -> bool:
     """Whether the hot segments are enough for a cold one, or no more will come."""
     head = stored.head
@@ -74,20 +86,22 @@ class Rotator:
             base, stored = stored.base, await self._spiller.spill(name, stored)
             if stored.base == base:
                 return False  # somebody else is at it, or nothing gets through
-        start, pieces = await self._pieces(head, stored)
-        if not pieces:
+        chain = await self._chain(head, stored)
+        if not chain.pieces:
+            if chain.unnoted:
+                await self._noted(name, stored, chain.start, chain.unnoted)
             return False
-        segment = await self._written(name, head.incarnation, start, pieces)
+        segment = await self._written(name, head.incarnation, chain)
         if not await self._pointed(head.incarnation, segment):
             return False
-        await self._noted(name, head, segment)
-        await self._swept(head.incarnation, segment, pieces)
+        await self._noted(name, stored, segment.end, chain.unnoted + len(segment.ends))
+        await self._swept(head.incarnation, segment, chain.pieces)
         return True
 
-    async def _pieces(self, head: Head, stored: HeadItem) -> tuple[int, list[_Piece]]:
-        """Where the cold part ends, and the chain of hot segments from there, as long as one cold segment may be."""
+    async def _chain(self, head: Head, stored: HeadItem) -> _Chain:
+        """The hot segments from where the cold part ends, as far as one cold segment may go."""
         position = start = max(stored.cold_end, head.own_start)
-        after, pieces, batch_count = segment_sort(start), list[_Piece](), 0
+        after, pieces, batch_count, unnoted = segment_sort(start), list[_Piece](), 0, 0
         while position < stored.base:
             items = await self._table.query(life_partition(head.incarnation), after=after, limit=SEGMENTS_PER_QUERY)
             if not items:
@@ -96,35 +110,35 @@ class Rotator:
                 after = item[a.SK]["S"]
                 segment = segment_of_item(item)
                 if segment.end > stored.base:
-                    return start, pieces  # it was put but not cut off yet: the head still points to its payloads
+                    # It was put but not cut off yet: the head still points to its payloads.
+                    return _Chain(start, unnoted, pieces)
                 if not segment.start <= position < segment.end:
                     continue
                 if isinstance(segment, ColdSegment):
                     if pieces:
-                        return start, pieces
+                        return _Chain(start, unnoted, pieces)
                     start = segment.end
+                    unnoted += len(segment.ends)
                 else:
                     batches = _batches_from(segment, position)
                     pieces.append(_Piece(segment, batches))
                     batch_count += len(batches)
                 position = segment.end
                 if batch_count >= SEGMENT_BATCHES or position - start >= SEGMENT_BYTES:
-                    return start, pieces
-        return start, pieces
+                    return _Chain(start, unnoted, pieces)
+        return _Chain(start, unnoted, pieces)
 
-    async def _written(
-        self, name: StreamName, incarnation: Incarnation, start: int, pieces: list[_Piece]
-    ) -> ColdSegment:
-        parts, ids, ends, position = list[bytes](), list[CommitId](), list[int](), start
-        for piece in pieces:
+    async def _written(self, name: StreamName, incarnation: Incarnation, chain: _Chain) -> ColdSegment:
+        parts, ids, ends, position = list[bytes](), list[CommitId](), list[int](), chain.start
+        for piece in chain.pieces:
             parts += await self._payloads.loaded(piece.segment.owner, piece.batches)
             for batch in piece.batches:
                 position += batch.byte_count
                 ends.append(position)
                 ids.append(batch.commit_id)
-        key = segment_object_key(incarnation, start, position, self._world.new_commit_id())
+        key = segment_object_key(incarnation, chain.start, position, self._world.new_commit_id())
         await self._cold.put(key, b"".join(parts), ids)
-        return ColdSegment(start, tuple(ends), key, name, self._world.now_ms())
+        return ColdSegment(chain.start, tuple(ends), key, name, self._world.now_ms())
 
     async def _pointed(self, incarnation: Incarnation, segment: ColdSegment) -> bool:
         """Put the pointer; False when somebody else did, or when nobody knows: then the next rotation will."""
@@ -138,15 +152,17 @@ class Rotator:
             return False  # an object that nothing points to is swept
         return True
 
-    async def _noted(self, name: StreamName, head: Head, segment: ColdSegment) -> None:
-        """Tell the head where the cold part ends; a hint, from which the next rotation looks on."""
+    async def _noted(self, name: StreamName, seen: HeadItem, end: int, batch_count: int) -> None:
+        """Tell the head where the cold part ends, unless another rotation has told something since it was seen.
+
+        It is a hint, from which the next rotation looks on; what is not noted is noted by that one.
+        """
+        assert seen.head is not None, "what rotates has a head"
         e = Expression()
         cold_end, spilled = e.name(a.COLD_END), e.name(a.SPILLED)
-        clauses = [
-            f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}",
-            f"(attribute_not_exists({cold_end}) OR {cold_end} < {e.value(segment.end)})",
-        ]
-        update = f"SET {cold_end} = {e.value(segment.end)}, {spilled} = {spilled} - {e.value(len(segment.ends))}"
+        is_as_seen = f"{cold_end} = {e.value(seen.cold_end)}" if seen.cold_end else f"attribute_not_exists({cold_end})"
+        clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(seen.head.incarnation))}", is_as_seen]
+        update = f"SET {cold_end} = {e.value(end)}, {spilled} = {spilled} - {e.value(batch_count)}"
         try:
             self._recent.note(name, await self._table.update(guarded(name, e, clauses, update)))
         except (Refused, Unknown):

@@ -6,6 +6,7 @@ off is gone on with from where it was.
 """
 
 import base64
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -15,12 +16,13 @@ import msgspec
 
 from fluvial.core.commit import Commit, CommitId, Outcome, first_unmet
 from fluvial.core.errors import FluvialError
-from fluvial.core.head import Incarnation
+from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.plan import plan_expiry
 from fluvial.stores.dynamodb import attributes as a
-from fluvial.stores.dynamodb.aws import NotFound, Refused
+from fluvial.stores.dynamodb.aws import NotFound, Refused, Unknown
 from fluvial.stores.dynamodb.cold_segments import SEGMENT_PREFIX
+from fluvial.stores.dynamodb.expression import Expression
 from fluvial.stores.dynamodb.items import (
     ColdSegment,
     HeadItem,
@@ -28,6 +30,7 @@ from fluvial.stores.dynamodb.items import (
     Placement,
     StoredBatch,
     head_of_item,
+    incarnation_value,
     segment_of_item,
 )
 from fluvial.stores.dynamodb.keys import (
@@ -43,6 +46,7 @@ from fluvial.stores.dynamodb.keys import (
 from fluvial.stores.dynamodb.objects import ListedObject
 from fluvial.stores.dynamodb.payloads import OWNER_METADATA, STAGED_PREFIX
 from fluvial.stores.dynamodb.places import Places
+from fluvial.stores.dynamodb.updates import guarded
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
@@ -84,6 +88,7 @@ class SweepReport(msgspec.Struct, rename="camel"):
     items: int = 0
     objects: int = 0
     expired_streams: int = 0
+    undelivered_streams: int = 0
     segments: int = 0
     payloads: int = 0
     producers: int = 0
@@ -181,6 +186,18 @@ class Sweeper:
             self.report.expired_streams += 1
             if not self._dry_run:
                 await self._apply(name_of(item), expiry)
+        elif stored.head is not None and stored.head.delivered is not None and stored.head.delivered < stored.head.tail:
+            self.report.undelivered_streams += 1
+            if not self._dry_run:
+                await self._shown_again(name_of(item), stored.head)
+
+    async def _shown_again(self, name: StreamName, head: Head) -> None:
+        """Let the change feed see a head whose followers lack something: it may have given up on them."""
+        e = Expression()
+        clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
+        update = f"SET {e.name(a.SHOWN_AT)} = {e.value(self._world.now_ms())}"
+        with contextlib.suppress(Refused, Unknown):  # it is another life, or the next sweep will
+            await self._places.table.update(guarded(name, e, clauses, update))
 
     async def _segment(self, life: Incarnation, item: Item) -> None:
         segment = segment_of_item(item)
