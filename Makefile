@@ -56,7 +56,7 @@ contract: install ## run the one suite that every store passes
 conformance: install tests/conformance/node_modules/.installed ## run the public server suite over every store
 	$(BIN)/pytest tests/conformance -k "not lambda"
 
-conformance-lambda: install tests/conformance/node_modules/.installed ## run it through the edge function
+conformance-lambda: install tests/conformance/node_modules/.installed ## run it through API Gateway: the edge and live functions
 	$(BIN)/pytest tests/conformance -k lambda
 
 test-e2e: install ## play the whole scenario, from every publisher's door to every reader
@@ -75,7 +75,7 @@ fmt: install ## format the code
 cost: install ## measure what appends and reads take of DynamoDB; prints units and dollars
 	$(BIN)/python -m bench.cost
 
-cold: install ## time a new function's imports and first call
+cold: build ## time a new function's imports and first call
 	$(BIN)/python -m bench.cold
 
 build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys, into .aws-sam

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.load import Measure, closed_loops, fan_out, median_measure, once, request
+from bench.load import Measure, closed_loops, each_once, fan_out, median_measure, once, request
 from bench.servers import Contender, contenders, fluvial_alone
 
 APPEND_BYTES = 100
@@ -65,7 +65,39 @@ def follows(reader_count: int) -> Callable[[str, float], Awaitable[Measure]]:
 
     async def run(url: str, seconds: float) -> Measure:
         [path] = await fresh_streams(url, 1)
-        return await fan_out(url, path, reader_count, seconds)
+        return await fan_out(
+            url, [path] * reader_count, lambda payload: once(url, request("POST", path, payload)), seconds
+        )
+
+    return run
+
+
+def publishes(subscriber_count: int) -> Callable[[str, float], Awaitable[Measure]]:
+    """A publication to subscribers, each with a stream of its own and a live reader of that.
+
+    To a server without subscriptions the publisher appends to each stream itself, over 16 connections.
+    """
+
+    async def run(url: str, seconds: float) -> Measure:
+        group = f"bench-{next(numbers)}"
+        source, paths = f"{group}/source", [f"/v1/stream/{group}/{one}" for one in range(subscriber_count)]
+        await once(url, request("PUT", f"/v1/stream/{source}"))
+
+        async def publish(payload: bytes) -> None:
+            await once(url, request("POST", f"/v1/stream/{source}", payload))
+
+        async def append_to_all(payload: bytes) -> None:
+            await each_once(url, [request("POST", path, payload) for path in paths], 16)
+
+        try:
+            for one in range(subscriber_count):
+                body = b'{"estuaryId":"%d"}' % one
+                await once(url, request("POST", f"/v1/estuary/subscribe/{source}", body, "application/json"))
+        except RuntimeError:
+            for path in paths:
+                await once(url, request("PUT", path))
+            return await fan_out(url, paths, append_to_all, seconds)
+        return await fan_out(url, paths, publish, seconds)
 
     return run
 
@@ -79,6 +111,7 @@ CASES = [
     Case("read 1 MB, 4 connections", reads(4, 1_000_000)),
     Case("SSE deliveries, 100 readers", follows(100), shows_latency=True),
     Case("SSE deliveries, 1,000 readers", follows(1_000), shows_latency=True),
+    Case("deliveries to 1,000 subscribers", publishes(1_000), shows_latency=True),
 ]
 
 

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Final
 
@@ -13,63 +12,21 @@ import boto3
 from tests.aws_local.__main__ import CREDENTIALS, local_aws
 from tests.aws_local.dynamodb_local import dynamodb_local
 
-from fluvial.core.command import Append, Create
+from bench.meter import READ_UNIT_DOLLARS, S3_GET_DOLLARS, S3_PUT_DOLLARS, WRITE_UNIT_DOLLARS, Meter
+from bench.readers import measured, reader_table
+from fluvial.core.command import Append, Close, Create
 from fluvial.core.commit import Applied
 from fluvial.core.head import ProducerStamp
 from fluvial.core.names import StreamName
-from fluvial.core.plan import plan_append, plan_create
+from fluvial.core.plan import plan_append, plan_close, plan_create
 from fluvial.stores.dynamodb.aws import Endpoints
 from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
 from fluvial.world import World
 
-#: us-east-1, on demand. https://aws.amazon.com/dynamodb/pricing/on-demand/ and https://aws.amazon.com/s3/pricing/
-WRITE_UNIT_DOLLARS: Final = 0.625 / 1e6
-READ_UNIT_DOLLARS: Final = 0.125 / 1e6
-S3_PUT_DOLLARS: Final = 0.005 / 1e3
-
 APPENDS: Final = 1_000
 SIZES: Final = {"100 B": 100, "1 KB": 1_000, "10 KB": 10_000}
 PAGE_BYTES: Final = 1_048_576
-WRITES: Final = {"PutItem", "UpdateItem", "DeleteItem"}
 CONTENT_TYPE: Final = "application/octet-stream"
-
-
-@dataclass
-class Meter:
-    """What a client's calls took."""
-
-    units: float = 0.0
-    requests: int = 0
-    refused: int = 0
-    reads: float = 0.0
-    read_requests: int = 0
-    s3_puts: int = 0
-    _registered: list[Any] = field(default_factory=list)
-
-    def watch(self, *clients: Any) -> None:  # noqa: ANN401  boto3 makes its clients' classes at run time
-        """Count what these ask for."""
-        for client in clients:
-            client.meta.events.register("provide-client-params.dynamodb.*", self._ask)
-            client.meta.events.register("after-call.dynamodb.*", self._count)
-            client.meta.events.register("after-call.s3.PutObject", self._count_put)
-
-    def _ask(self, params: dict[str, Any], **_: object) -> None:
-        params["ReturnConsumedCapacity"] = "TOTAL"
-
-    def _count(self, model: Any, parsed: dict[str, Any], **_: object) -> None:  # noqa: ANN401  botocore's own
-        consumed = parsed.get("ConsumedCapacity", [])
-        units = sum(one["CapacityUnits"] for one in (consumed if isinstance(consumed, list) else [consumed]))
-        if model.name not in WRITES:
-            self.reads, self.read_requests = self.reads + units, self.read_requests + 1
-            return
-        self.requests += 1
-        if "Error" in parsed:  # the engine on one machine does not say; AWS bills the item that refused
-            self.refused += 1
-            units = 1
-        self.units += units
-
-    def _count_put(self, **_: object) -> None:
-        self.s3_puts += 1
 
 
 @contextmanager
@@ -109,12 +66,21 @@ async def tail_read(store: DynamoDbStore, size: int) -> Meter:
 async def caught_up(store: DynamoDbStore, size: int) -> tuple[Meter, int]:
     """A read of the whole stream, page by page, and its bytes."""
     name, meter, position = StreamName(f"cost/{size}-plain"), Meter(), 0
-    meter.watch(store._aws.reads)
+    meter.watch(store._aws.reads, store._aws.objects)
     head = await store.head(name)
     assert head is not None
     while position < head.tail:
         position = (await store.read(name, head, position, PAGE_BYTES)).end
     return meter, head.tail
+
+
+async def rotated(store: DynamoDbStore, size: int) -> Meter:
+    """What moving a stream's hot segments into S3 takes: a pointer, a note, and the deletions."""
+    name, meter = StreamName(f"cost/{size}-plain"), Meter()
+    await store.apply(name, plan_close(Close(name=name), 0))
+    meter.watch(store._aws.writes, store._aws.reads, store._aws.objects)
+    await store.rotate(name)
+    return meter
 
 
 def obvious_design(client: Any, table: str, size: int) -> Meter:  # noqa: ANN401  boto3 makes its clients' classes
@@ -173,8 +139,22 @@ async def main() -> None:
             per_mb, requests = whole.reads / byte_count * 1e6, ceil(whole.read_requests / byte_count * 1e6)
             dollars = per_mb * READ_UNIT_DOLLARS * 1e6
             out(f"{'catch-up of 1 MB, hot, ' + label:<34}{per_mb:>10.1f}{requests:>12}{dollars:>26.2f}\n")
-        out(f"\nRotation puts an S3 object for 1,000 batches or 4 MiB: ${S3_PUT_DOLLARS * 1e6:.0f} a million.\n")
         assert small is not None
+        cold = DynamoDbStore(store.config, World())
+        rotation = await rotated(cold, SIZES["100 B"])
+        await cold.close()
+        units = rotation.units / APPENDS
+        dollars = (units * WRITE_UNIT_DOLLARS + rotation.s3_puts * S3_PUT_DOLLARS / APPENDS) * 1e6
+        out(f"\nRotation, later, of 100 B: {units:.2f} write units an append, ${dollars:.2f} a million with S3.\n")
+        cold = DynamoDbStore(store.config, World())
+        whole, byte_count = await caught_up(cold, SIZES["100 B"])
+        await cold.close()
+        gets, reads = whole.s3_gets / byte_count * 1e6, whole.reads / byte_count * 1e6
+        dollars = (reads * READ_UNIT_DOLLARS + gets * S3_GET_DOLLARS) * 1e6
+        out(f"Catch-up of 1 MB from S3: {reads:.1f} read units, {gets:.1f} gets, ${dollars:.2f} a million.\n\n")
+        watcher = DynamoDbStore(store.config, World())
+        out(reader_table(await measured(watcher, small.units / APPENDS)) + "\n")
+        await watcher.close()
         per_append = f"write_units={small.units / APPENDS:.2f} write_requests={small.requests / APPENDS:.2f}"
         out(f"append_100B {per_append} tail_read_units={tail_units:.2f}\n")
         await store.close()

@@ -4,7 +4,7 @@ import asyncio
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
@@ -29,10 +29,10 @@ class Measure:
         return 1_000 * ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
-def request(method: str, path: str, body: bytes = b"") -> bytes:
+def request(method: str, path: str, body: bytes = b"", content_type: str = "text/plain") -> bytes:
     """A request, ready to be sent again and again."""
     head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}Content-Type: text/plain\r\n\r\n".encode() + body
+    return f"{head}Content-Type: {content_type}\r\n\r\n".encode() + body
 
 
 def address_of(url: str) -> tuple[str, int]:
@@ -129,6 +129,17 @@ async def once(url: str, payload: bytes) -> None:
     await closed_loops(url, [payload], 0)
 
 
+async def each_once(url: str, payloads: Sequence[bytes], connection_count: int) -> None:
+    """Send each request once, over so many connections."""
+    shares = [iter(payloads[start::connection_count]) for start in range(connection_count)]
+
+    async def send(share: Iterator[bytes]) -> None:
+        for payload in share:
+            await once(url, payload)
+
+    await asyncio.gather(*map(send, shares))
+
+
 @dataclass
 class _FanOut:
     """How many readers have which append, and how long each delivery took."""
@@ -168,13 +179,20 @@ class _Reader(asyncio.Protocol):
         self.rest = data[max(end, len(data) - 9) :]
 
 
-async def fan_out(url: str, path: str, reader_count: int, seconds: float) -> Measure:
-    """Appends of 100 bytes to a stream that so many follow; each when all readers have the one before."""
-    loop = asyncio.get_running_loop()
+#: Sends one payload of 100 bytes to whoever is to have it.
+Send = Callable[[bytes], Awaitable[None]]
+
+
+async def fan_out(url: str, paths: Sequence[str], send: Send, seconds: float) -> Measure:
+    """Payloads of 100 bytes to one reader of each path; each when all readers have the one before."""
+    loop, reader_count = asyncio.get_running_loop(), len(paths)
     state = _FanOut(reader_count)
-    follow = request("GET", f"{path}?offset=now&live=sse")
     connections = [
-        await loop.create_connection(lambda: _Reader(follow, state), *address_of(url)) for _ in range(reader_count)
+        await loop.create_connection(
+            lambda path=path: _Reader(request("GET", f"{path}?offset=now&live=sse"), state),  # type: ignore[misc]
+            *address_of(url),
+        )
+        for path in paths
     ]
     for _, reader in connections:
         await asyncio.wait_for(reader.is_ready.wait(), FAN_OUT_TIMEOUT_S)
@@ -184,8 +202,8 @@ async def fan_out(url: str, path: str, reader_count: int, seconds: float) -> Mea
         state.missing = reader_count
         state.all_have_it.clear()
         state.sent_at[number] = time.perf_counter()
-        append = once(url, request("POST", path, b"#%08d" % number + b"." * 91))
-        await asyncio.wait_for(asyncio.gather(append, state.all_have_it.wait()), FAN_OUT_TIMEOUT_S)
+        sending = send(b"#%08d" % number + b"." * 91)
+        await asyncio.wait_for(asyncio.gather(sending, state.all_have_it.wait()), FAN_OUT_TIMEOUT_S)
     elapsed = time.perf_counter() - began
     for transport, _ in connections:
         transport.close()

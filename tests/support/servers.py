@@ -44,15 +44,16 @@ def start_server(folder: Path, *options: str, **environment: str) -> RunningServ
     """`fluvial serve` on a free port, with its data in the folder; waits for the banner."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["-m", "fluvial", "serve", "--port", "0", "--data-dir", str(folder), *options]
-    return _started(command, folder.with_suffix(".log"), environment)
+    return start_python(command, folder.with_suffix(".log"), environment)
 
 
 def start_api_gateway(log_file: Path, **environment: str) -> RunningServer:
     """The edge function behind a gateway on this machine."""
-    return _started(["-m", "tests.aws_local.api_gateway"], log_file, environment)
+    return start_python(["-m", "tests.aws_local.api_gateway"], log_file, environment)
 
 
-def _started(arguments: list[str], log_file: Path, environment: Mapping[str, str]) -> RunningServer:
+def start_python(arguments: list[str], log_file: Path, environment: Mapping[str, str]) -> RunningServer:
+    """A Python program that announces a URL as the server does; waits for that."""
     command = [sys.executable, *arguments]
     with log_file.open("a") as log:
         process = subprocess.Popen(

@@ -112,10 +112,9 @@ class Estuaries:
         await self._store.add_follower(source.incarnation, follower)
         # What was appended between the first step and the third has passed by the new follower.
         now = await self._store.head(name)
-        if now is not None and now.incarnation == source.incarnation:
-            report = await self._publisher.deliver_to(Source(name, now), [follower])
-            if report.failures:
-                raise StoreUnavailable  # what has passed by is not there yet, and the next append may be far
+        is_same = now is not None and now.incarnation == source.incarnation
+        if now is not None and is_same and await self._publisher.lacking(Source(name, now), [follower]):
+            raise StoreUnavailable  # what has passed by is not there yet, and the next append may be far
         cursor = outcome.head.cursors[name]
         return Followed(outcome.head, cursor, is_new=isinstance(outcome, Applied))
 

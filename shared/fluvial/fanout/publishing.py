@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -122,29 +122,35 @@ class Publisher:
         if wanted is not None and wanted.source.head.tail <= source.head.tail:
             del self._wanted[source.name]
 
-    async def deliver_all(self, source: Source) -> bool:
-        """Deliver to every follower, however many; whether all of them have everything up to the source's tail."""
-        is_complete = True
+    async def deliver_all(self, source: Source) -> list[Follower]:
+        """Deliver to every follower, however many; those who lack something all the same."""
+        lacking = list[Follower]()
         async for followers in self._followers(source):
-            report = await self.deliver_to(source, followers)
-            is_complete = is_complete and not report.failures
-        if is_complete:
+            lacking += await self.lacking(source, followers)
+        if not lacking:
             await self._backlog.done(source)
-        return is_complete
+        return lacking
 
-    async def deliver_to(
-        self, source: Source, followers: Iterable[Follower], guess: SourcePosition | None = None
-    ) -> FanOutReport:
-        """Deliver to these; one that does not follow any more is taken off the list."""
+    async def lacking(
+        self,
+        source: Source,
+        followers: Sequence[Follower],
+        guess: SourcePosition | None = None,
+        within_s: float | None = None,
+    ) -> list[Follower]:
+        """Deliver to these; those who lack something all the same. One that is gone is taken off the list.
+
+        `guess` is where most of them are; `within_s` is how long it may take, ROUND_TIMEOUT_S if not told.
+        """
         slots = asyncio.Semaphore(DELIVERIES_AT_ONCE)
-        ends_at = asyncio.get_running_loop().time() + ROUND_TIMEOUT_S
+        ends_at = asyncio.get_running_loop().time() + (ROUND_TIMEOUT_S if within_s is None else within_s)
 
         async def delivered(follower: Follower) -> bool:
             async with slots:
                 return await self._delivered(source, follower, guess, ends_at)
 
         results = await asyncio.gather(*map(delivered, followers))
-        return FanOutReport(len(results), sum(results), len(results) - sum(results), FanOutMode.INLINE)
+        return [follower for follower, is_done in zip(followers, results, strict=True) if not is_done]
 
     async def _round(self, wanted: _Wanted) -> FanOutReport:
         source = wanted.source
@@ -152,12 +158,12 @@ class Publisher:
         if len(followers) > INLINE_SUBSCRIBERS_MAX:
             return await self._queued(source)
         guess = None if wanted.guess is None else source.at(wanted.guess)
-        report = await self.deliver_to(source, followers, guess)
-        if report.failures:
-            await self._backlog.put(source, followers)
+        lacking = await self.lacking(source, followers, guess)
+        if lacking:
+            await self._backlog.put(source, lacking)
         else:
             await self._backlog.done(source)
-        return report
+        return FanOutReport(len(followers), len(followers) - len(lacking), len(lacking), FanOutMode.INLINE)
 
     async def _queued(self, source: Source) -> FanOutReport:
         count = 0

@@ -120,7 +120,7 @@ class DeliveryWorker:
                 if head is None or head.delivered is None:
                     self._in_mind.pop(name, None)
                     return
-                is_complete = await publisher.deliver_all(Source(name, head))
+                is_complete = not await publisher.deliver_all(Source(name, head))
             except StoreError as exc:
                 log.warning("deliveries_failed", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
                 is_complete = False

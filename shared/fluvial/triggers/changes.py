@@ -127,8 +127,8 @@ class ChangeFeed:
         source = Source(name, head)
         if len(await self._store.followers(head.incarnation, "", INLINE_SUBSCRIBERS_MAX + 1)) > INLINE_SUBSCRIBERS_MAX:
             await self._enqueue(source)
-        elif not await self._publisher.deliver_all(source):
-            await self._enqueue(source)  # so that one that cannot be filled holds up nobody else
+        elif lacking := await self._publisher.deliver_all(source):
+            await self._queue.send(source, [lacking])  # so that one that cannot be filled holds up nobody else
 
     async def _enqueue(self, source: Source) -> None:
         after, pages = "", list[list[Follower]]()

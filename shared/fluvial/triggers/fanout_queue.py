@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 MESSAGES_PER_REQUEST_MAX: Final = 10
 
+#: Nobody waits for these deliveries, but the function ends after a minute.
+DELIVERY_TIMEOUT_S: Final = 45.0
+
 
 class _Message(msgspec.Struct, frozen=True):
     stream: StreamName
@@ -87,11 +90,12 @@ class QueuedDeliveries:
             head = await self._store.head(message.stream)
             if head is None or head.incarnation != message.incarnation:
                 return True  # the followers went with the life that they followed
-            report = await self._publisher.deliver_to(Source(message.stream, head), message.followers)
+            source = Source(message.stream, head)
+            lacking = await self._publisher.lacking(source, message.followers, within_s=DELIVERY_TIMEOUT_S)
         except (StoreError, msgspec.DecodeError) as exc:
             log.warning("page_not_delivered", extra={"reason": str(exc.__cause__ or exc)})
             return False
-        return not report.failures
+        return not lacking
 
 
 def sqs_client() -> SendsMessages:

@@ -1,5 +1,6 @@
 """What happens in the background of the embedded store, seen in its folder."""
 
+import asyncio
 import errno
 import os
 import sqlite3
@@ -12,6 +13,7 @@ from fluvial.core.head import Incarnation
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.stores.runs import Run
+from fluvial.stores.sqlite import rotation
 from fluvial.stores.sqlite.database import connect, migrate, migrations, preallocate_log
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.segment_files import SegmentFiles
@@ -71,6 +73,35 @@ async def test_four_mebibytes_become_a_segment(rig: SqliteRig) -> None:
     await rig.store.apply(NAME, append_commit(b"b"))
     await eventually(lambda: len(segments(rig)) == 1, rig.let_pass)
     assert await all_bytes(rig) == b"a" * SEGMENT_BYTES + b"b"
+
+
+async def test_readers_see_every_byte_while_a_stream_rotates(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole stream in a loop, from wherever it is by then, past the cache."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 8)
+    monkeypatch.setattr("fluvial.stores.sqlite.store.SEGMENT_BATCHES", 8)
+    await rig.store.apply(NAME, create_commit())
+    landed, is_writing, rounds = bytearray(), True, 0
+
+    async def write() -> None:
+        nonlocal is_writing
+        for number in range(400):
+            landed.extend(b"%d," % number)
+            await rig.store.apply(NAME, append_commit(b"%d," % number))
+        is_writing = False
+
+    async def read() -> None:
+        nonlocal rounds
+        while is_writing:
+            rig.store._runs.clear()
+            data = await all_bytes(rig)
+            assert data == bytes(landed[: len(data)])
+            rounds += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(write(), read(), read())
+    assert await all_bytes(rig) == bytes(landed)
+    assert rounds > 3
+    assert len(segments(rig)) > 3
 
 
 async def test_a_closed_stream_leaves_the_hot_log(rig: SqliteRig) -> None:

@@ -1,0 +1,65 @@
+"""The relay's container file, as far as it can be had without a container: what it copies, and what it runs."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fluvial.core.names import StreamName
+from fluvial.stores.dynamodb.aws import Endpoints
+from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
+from fluvial.world import World
+from tests.aws_local.__main__ import local_aws
+from tests.support.commands import append_commit, close_commit, create_commit
+from tests.support.rigs import dynamodb_local_url
+from tests.support.servers import ending, start_python
+
+ROOT = Path(__file__).parents[2]
+LINES = (ROOT / "relay" / "Containerfile").read_text().splitlines()
+READERS = 40
+
+
+def test_what_the_container_file_copies_is_there() -> None:
+    """Seen from the repository's root."""
+    copied = [line.split()[1] for line in LINES if line.startswith("COPY ")]
+    assert copied == ["shared/requirements.txt", "shared/fluvial"]
+    assert all((ROOT / path).exists() for path in copied)
+
+
+@pytest.mark.slow
+async def test_the_relay_feeds_many_readers_of_what_others_write(tmp_path: Path) -> None:
+    """By the container's own command; it refuses writers, and stops when it is told to."""
+    [command] = [json.loads(line.removeprefix("CMD ")) for line in LINES if line.startswith("CMD ")]
+    name = StreamName("news")
+    with local_aws(dynamodb_local_url()) as environment:
+        endpoints = Endpoints(environment["FLUVIAL_ENDPOINT_URL"], environment["FLUVIAL_S3_ENDPOINT_URL"])
+        store = DynamoDbStore(
+            DynamoDbConfig(environment["FLUVIAL_TABLE"], environment["FLUVIAL_BUCKET"], endpoints), World()
+        )
+        await store.apply(name, create_commit(body=b"first,"))
+        assert command[0] == "python"
+        with ending(start_python([*command[1:], "--port", "0"], tmp_path / "relay.log", environment)) as relay:
+
+            async def read(client: httpx.AsyncClient) -> str:
+                url = f"{relay.url}/v1/stream/{name}?offset=-1&live=sse"
+                return (await client.get(url)).text
+
+            async def liveliness() -> int:
+                return int((await client.get(f"{relay.url}/health")).json()["liveReads"])
+
+            limits = httpx.Limits(max_connections=READERS + 1)
+            async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+                assert (await client.put(f"{relay.url}/v1/stream/other")).status_code == 405
+                readers = [asyncio.create_task(read(client)) for _ in range(READERS)]
+                while await liveliness() < READERS:
+                    pass
+                await store.apply(name, append_commit(b"second"))
+                await store.apply(name, close_commit())
+                for text in await asyncio.gather(*readers):
+                    assert "first," in text
+                    assert text.count("second") == 1
+                    assert '"streamClosed":true' in text
+            assert relay.terminate() == 0
+        await store.close()
