@@ -5,9 +5,10 @@ and the servers take turns within a round.
 """
 
 import argparse
+import asyncio
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.servers import Contender, contenders, fluvial_alone
 
 APPEND_BYTES = 100
 LENGTHS = (10, 10_000, 1_000_000)
+FOUND_TRIES_MAX = 20
 numbers = count()
 
 
@@ -34,9 +36,21 @@ class Case:
 async def fresh_streams(url: str, how_many: int, body: bytes = b"") -> list[str]:
     """Paths of new streams."""
     paths = [f"/v1/stream/bench-{next(numbers)}" for _ in range(how_many)]
+    await make_streams(url, paths, body)
+    return paths
+
+
+async def make_streams(url: str, paths: Sequence[str], body: bytes = b"") -> None:
+    """Make streams, and wait until each is there: the reference server may take a moment with files."""
     for path in paths:
         await once(url, request("PUT", path, body))
-    return paths
+    for path in paths:
+        for tried in range(FOUND_TRIES_MAX):
+            try:
+                await once(url, request("GET", f"{path}?offset=now"))
+                break
+            except RuntimeError:
+                await asyncio.sleep(0.01 * tried)
 
 
 def appends(connection_count: int, stream_count: int) -> Callable[[str, float], Awaitable[Measure]]:
@@ -94,8 +108,7 @@ def publishes(subscriber_count: int) -> Callable[[str, float], Awaitable[Measure
                 body = b'{"estuaryId":"%d"}' % one
                 await once(url, request("POST", f"/v1/estuary/subscribe/{source}", body, "application/json"))
         except RuntimeError:
-            for path in paths:
-                await once(url, request("PUT", path))
+            await make_streams(url, paths)
             return await fan_out(url, paths, append_to_all, seconds)
         return await fan_out(url, paths, publish, seconds)
 
@@ -115,12 +128,12 @@ CASES = [
 ]
 
 
-async def compare(servers: list[Contender], seconds: float, rounds: int) -> None:
+async def compare(cases: list[Case], servers: list[Contender], seconds: float, rounds: int) -> None:
     """Print the table, a line as soon as it is known."""
     print(
         f"{'per second':36}" + "".join(f"{server.name:>12}" for server in servers) + f"{'/ file':>10}{'/ memory':>10}"
     )
-    for case in CASES:
+    for case in cases:
         measures: dict[str, list[Measure]] = {server.name: [] for server in servers}
         for number in range(rounds):
             for server in servers:
@@ -130,15 +143,22 @@ async def compare(servers: list[Contender], seconds: float, rounds: int) -> None
                 except RuntimeError as exc:  # the reference server sometimes does not find what it has just made
                     answer = str(exc).splitlines()[0]
                     print(f"  {case.name}: {server.name} answered {answer}; round left out", file=sys.stderr)
-        found = {name: median_measure(of_one) for name, of_one in measures.items()}
-        rates = [found[server.name].per_second for server in servers]
-        row = "".join(f"{rate:12,.0f}" for rate in rates)
-        print(f"{case.name:36}{row}{rates[0] / rates[1]:9.1f}x{rates[0] / rates[2]:9.1f}x")
+        found = [median_measure(measures[server.name]) for server in servers]
+        print(_row(case.name, [None if one is None else one.per_second for one in found], 0))
         if case.shows_latency:
             for percent in (50, 99):
-                of_all = [found[server.name].percentile_ms(percent) for server in servers]
-                row = "".join(f"{milliseconds:12,.1f}" for milliseconds in of_all)
-                print(f"{f'  p{percent}, ms':36}{row}{of_all[0] / of_all[1]:9.2f}x{of_all[0] / of_all[2]:9.2f}x")
+                of_all = [None if one is None else one.percentile_ms(percent) for one in found]
+                print(_row(f"  p{percent}, ms", of_all, 1))
+
+
+def _row(label: str, figures: list[float | None], digits: int) -> str:
+    """A line of the table; a dash where a server has answered no round."""
+    first, *others = figures
+    row = "".join(f"{'-':>12}" if one is None else f"{one:12,.{digits}f}" for one in figures)
+    ratios = "".join(
+        f"{'-':>10}" if first is None or other is None else f"{first / other:9.{digits + 1}f}x" for other in others
+    )
+    return f"{label:36}{row}{ratios}"
 
 
 async def grow(seconds: float) -> None:
@@ -173,10 +193,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each measure (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="measures of each figure (default: 3)")
+    parser.add_argument("--only", default="", help="only the cases whose name has this in it")
     parser.add_argument("--no-growth", action="store_true", help="leave out the million-batch stream")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contenders(Path(folder)) as servers:
-        uvloop.run(compare(servers, options.seconds, options.rounds))
+        cases = [case for case in CASES if options.only in case.name]
+        uvloop.run(compare(cases, servers, options.seconds, options.rounds))
     if not options.no_growth:
         uvloop.run(grow(options.seconds))
 

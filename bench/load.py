@@ -210,7 +210,9 @@ async def fan_out(url: str, paths: Sequence[str], send: Send, seconds: float) ->
     return Measure(number * reader_count / elapsed, state.latencies_s)
 
 
-def median_measure(measures: Sequence[Measure]) -> Measure:
-    """The measure with the median rate, with the latencies of all."""
+def median_measure(measures: Sequence[Measure]) -> Measure | None:
+    """The measure with the median rate, with the latencies of all; None of none."""
+    if not measures:
+        return None
     rate = statistics.median(measure.per_second for measure in measures)
     return Measure(rate, [latency for measure in measures for latency in measure.latencies_s])

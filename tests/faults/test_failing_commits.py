@@ -82,7 +82,7 @@ async def test_a_failed_statement_writes_nothing_and_the_next_commit_lands(
     """Wherever in the transaction it fails, on the loop or on the thread."""
     failing(rig, statement)
     with pytest.raises(StoreUnavailable) as failed:
-        await rig.store.apply(NAME, append_commit(b"x" * size))
+        await rig.store.apply(NAME, append_commit(b"x" * size, stream_seq="1"))
     assert store_error_response(failed.value).status == 503
     assert isinstance(await rig.store.apply(NAME, append_commit(b"next")), Applied)
     assert await bytes_after_restart(rig) == b"keptnext"
@@ -133,7 +133,7 @@ async def test_a_commit_that_cannot_be_overwritten_is_uncertain(rig: SqliteRig) 
 
 async def test_a_rollback_that_fails_does_not_stop_the_queue(rig: SqliteRig) -> None:
     """The answer comes all the same."""
-    failing(rig, "UPDATE", "ROLLBACK")
+    failing(rig, "INSERT", "ROLLBACK")
     with pytest.raises(StoreUnavailable):
         await rig.store.apply(NAME, append_commit(b"lost"))
     rig.store._writer.execute("ROLLBACK")

@@ -40,7 +40,11 @@ KEPT_EVENT_BYTES_MAX: Final = 1_048_576
 #: A rotation is put off or brought forward by up to a tenth, so that readers do not all come back at once.
 ROTATION_SPREAD: Final = 0.1
 
+#: A smaller event is joined with the control event behind it; a larger one would be copied for each cursor.
+JOINED_EVENT_BYTES_MAX: Final = 16_384
+
 _EventKey = tuple[Incarnation, int, int]
+_JoinedKey = tuple[Incarnation, int, int, bool, int | None]
 
 
 class _DataEvent:
@@ -109,6 +113,7 @@ class LiveReads:
     _kept: LRUCache[_EventKey, _DataEvent] = field(
         default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=_event_bytes)
     )
+    _joined: LRUCache[_JoinedKey, bytes] = field(default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=len))
     _shared: WeakValueDictionary[_EventKey, _DataEvent] = field(default_factory=WeakValueDictionary)
     is_stopping: bool = False
 
@@ -177,8 +182,8 @@ class LiveReads:
         spread = 1 + ROTATION_SPREAD * (2 * self.world.jitter() - 1)
         cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
         async for head, found in self.pages(subscription, page, self.limits.sse_max_age_s * spread):
-            data, control = self._data_event(head, found), self._control_event(head, found, cursor_min)
-            await send_parts(send, (control,) if data is None else (data.encoded, control))
+            data = self._data_event(head, found)  # held while it is sent, for others to share
+            await send_parts(send, self._events(head, found, data, cursor_min))
             if self._is_complete(found.end - subscription.position, is_at_tail=found.end == head.tail):
                 return
 
@@ -244,12 +249,22 @@ class LiveReads:
                 self._kept[key] = event
         return event
 
-    def _control_event(self, head: Head, page: Page, cursor_min: int) -> bytes:
-        """What tells one reader where it is; its cursor is its own."""
+    def _events(self, head: Head, page: Page, data: _DataEvent | None, cursor_min: int) -> tuple[bytes, ...]:
+        """A page's data event, and what tells one reader where it is; readers with the same cursor share both."""
         up_to_date = page.end == head.tail
         closed = up_to_date and head.closed
         cursor = None if closed else max(cursor_min, next_cursor(None, self.world.now_ms(), 0))
-        return control_event(page.end, cursor, up_to_date=up_to_date, closed=closed)
+        key = (head.incarnation, page.start, page.end, up_to_date, cursor)
+        events = self._joined.get(key)
+        if events is not None:
+            return (events,)
+        control = control_event(page.end, cursor, up_to_date=up_to_date, closed=closed)
+        if data is None:
+            return (control,)
+        if len(data.encoded) > JOINED_EVENT_BYTES_MAX:
+            return (data.encoded, control)
+        events = self._joined[key] = data.encoded + control
+        return (events,)
 
 
 async def _watch_disconnect(receive: Receive, read: OpenRead) -> None:

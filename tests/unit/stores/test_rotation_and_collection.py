@@ -75,6 +75,21 @@ async def test_four_mebibytes_become_a_segment(rig: SqliteRig) -> None:
     assert await all_bytes(rig) == b"a" * SEGMENT_BYTES + b"b"
 
 
+async def test_a_tail_is_known_wherever_the_bytes_are(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append writes no head; after a restart the hot log tells the tail, and once that has been moved, the head."""
+    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 8)
+    monkeypatch.setattr("fluvial.stores.sqlite.store.SEGMENT_BATCHES", 8)
+    await rig.store.apply(NAME, create_commit())
+    for count in range(1, 20):
+        await rig.store.apply(NAME, append_commit(b"x"))
+        await rig.reopen()
+        head = await rig.store.head(NAME)
+        assert head is not None
+        assert head.tail == count
+        assert await all_bytes(rig) == b"x" * count
+    assert rig.query("SELECT tail FROM stream") > [(0,)]
+
+
 async def test_readers_see_every_byte_while_a_stream_rotates(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole stream in a loop, from wherever it is by then, past the cache."""
     monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 8)

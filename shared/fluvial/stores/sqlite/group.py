@@ -13,7 +13,7 @@ from fluvial.core.names import StreamName
 from fluvial.core.transition import Batch, transition
 from fluvial.stores.runs import Run
 from fluvial.stores.sqlite.queries import SQL
-from fluvial.stores.sqlite.rows import Row, head_row, hot_run_row, new_head_row
+from fluvial.stores.sqlite.rows import Row, has_only_grown, head_row, hot_run_row, new_head_row
 
 #: Of each head, the producers that wrote last; the others are looked up when they write again.
 PRODUCERS_KEPT_MAX: Final = 64
@@ -84,10 +84,10 @@ class Group:
             before = self.heads_before[name]
             if head is None:
                 removed.append((name,))
-            elif before is not None and before.incarnation == head.incarnation:
-                saved.append(head_row(name, head))
-            else:
+            elif before is None or before.incarnation != head.incarnation:
                 new.append(new_head_row(name, head))
+            elif not has_only_grown(before, head):
+                saved.append(head_row(name, head))
         statements = (
             (SQL.remove_head, removed),
             (SQL.save_head, saved),

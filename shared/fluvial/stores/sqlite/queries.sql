@@ -1,7 +1,8 @@
 -- name: load_head
--- The head of one name.
-SELECT incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted,
-       producer_count, delivered, cursors
+-- The head of one name; its tail is where the hot log ends, unless that is empty.
+SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_run
+                                                 WHERE hot_run.incarnation = stream.incarnation), 0)),
+       closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors
   FROM stream WHERE name = ?;
 
 -- name: names_after
@@ -96,6 +97,10 @@ SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1)
 -- name: cut_hot_runs
 -- What a segment file holds now leaves the hot log.
 DELETE FROM hot_run WHERE incarnation = ? AND end_offset <= ?;
+
+-- name: note_tail
+-- What leaves the hot log still counts to the tail.
+UPDATE stream SET tail = max(tail, ?) WHERE incarnation = ?;
 
 -- name: has_segment
 -- Whether a segment file is in use.

@@ -156,4 +156,5 @@ class Rotator:
 
 def _cut_over(connection: sqlite3.Connection, key: SegmentKey, batch_count: int) -> None:
     connection.execute(SQL.add_segment, (key.incarnation, key.end, key.start, batch_count))
+    connection.execute(SQL.note_tail, (key.end, key.incarnation))
     connection.execute(SQL.cut_hot_runs, (key.incarnation, key.end))

@@ -52,6 +52,21 @@ def head_row(name: StreamName, head: Head) -> Row:
     return (*_changeable(head), name)
 
 
+def has_only_grown(before: Head, head: Head) -> bool:
+    """Whether a head's row may stay as it is: the hot log tells the tail. What is followed is found by its row."""
+    return (
+        head.delivered is None
+        and before.delivered is None
+        and head.closed is before.closed
+        and head.stream_seq == before.stream_seq
+        and head.live_until_ms == before.live_until_ms
+        and head.producer_count == before.producer_count
+        and head.references == before.references
+        and head.soft_deleted is before.soft_deleted
+        and head.cursors is before.cursors
+    )
+
+
 def _changeable(head: Head) -> Row:
     return (
         head.tail,

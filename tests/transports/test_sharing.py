@@ -1,0 +1,70 @@
+"""What readers of one stream share."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fluvial.core.commit import Applied
+from fluvial.core.sse import data_event
+from fluvial.stores.memory import MemoryStore
+from fluvial.transports import live
+from fluvial.transports.bodies import SLICE_BYTES
+from fluvial.transports.live import LiveLimits, LiveReads, Subscription
+from tests.support.commands import NAME, append_commit, close_commit, create_commit
+from tests.support.worlds import StillWorld
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+READERS = 50
+
+
+@pytest.fixture
+def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How large each data event was that has been encoded."""
+    seen = list[int]()
+
+    def counting(content_type: str, stored: bytes) -> bytes:
+        seen.append(len(stored))
+        return data_event(content_type, stored)
+
+    monkeypatch.setattr(live, "data_event", counting)
+    return seen
+
+
+async def followed(reads: LiveReads, store: MemoryStore, cursor_of: Callable[[int], int | None], data: bytes) -> Any:  # noqa: ANN401
+    """What many readers, each with a cursor of its own, are sent of a stream that gets a batch and is closed."""
+    outcome = await store.apply(NAME, create_commit())
+    assert isinstance(outcome, Applied)
+    assert outcome.head is not None
+    sent: list[list[bytes]] = [[] for _ in range(READERS)]
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def read(number: int, head: Any) -> None:  # noqa: ANN401  a head
+        async def send(message: Any) -> None:  # noqa: ANN401  ASGI's own
+            sent[number].append(bytes(message.get("body", b"")))
+            await asyncio.sleep(0)
+
+        await reads.send_events(Subscription(NAME, head, 0, cursor_of(number)), receive, send, START)
+
+    readers = [asyncio.create_task(read(number, outcome.head)) for number in range(READERS)]
+    while reads.count < READERS:  # noqa: ASYNC110  a turn of the loop at a time
+        await asyncio.sleep(0)
+    await store.apply(NAME, append_commit(data))
+    await store.apply(NAME, close_commit())
+    await asyncio.gather(*readers)
+    return sent
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
+async def test_an_event_is_encoded_once_whatever_its_readers_cursors(encodings: list[int], size: int) -> None:
+    """However large it is, and although each reader that comes back has another cursor."""
+    store, still = MemoryStore(), StillWorld()
+    reads = LiveReads(store, still.world(), LiveLimits(1, 60, 1_000))
+    sent = await followed(reads, store, lambda number: 10**9 + number, b"z" * size)
+    assert sum(encodings) == size
+    assert all(b"".join(parts).count(b"z") == size for parts in sent)
+    assert all(len(part) <= SLICE_BYTES for parts in sent for part in parts)
+    assert len({b"".join(parts) for parts in sent}) > 1, "the cursors are each reader's own"
