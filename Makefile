@@ -47,8 +47,8 @@ serve-aws: install ## run the server on DynamoDB Local (moto without Java) and m
 test: install ## run the fast tests
 	$(BIN)/pytest -m "not slow"
 
-test-all: install $(NODE_PACKAGES) ## run every test but the conformance suite, the long ones too
-	$(BIN)/pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered --cov-fail-under=95
+test-all: install $(NODE_PACKAGES) ## run every test but the conformance suite and the whole scenario, with coverage
+	$(BIN)/pytest --ignore=tests/conformance --ignore=tests/e2e --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 contract: install ## run the one suite that every store passes
 	$(BIN)/pytest tests/contract
@@ -89,7 +89,7 @@ lint: install ## check format and lint rules
 types: install ## check types
 	$(BIN)/mypy
 
-check: lint types build test-all conformance conformance-lambda ## everything that must hold: what CI runs
+check: lint types build test-all test-e2e conformance conformance-lambda ## everything that must hold: what CI runs
 
 # With extras, because older pips take a package with extras from the index unless the lock pins it with them.
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-strip-extras

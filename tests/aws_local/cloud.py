@@ -97,7 +97,7 @@ async def _serve(chaos: float) -> None:
     sqs = boto3.client("sqs", endpoint_url=moto)
 
     def queue(name: str) -> str:
-        made: dict[str, Any] = sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "2"})
+        made: dict[str, Any] = sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "10"})
         return str(made["QueueUrl"])
 
     fan_out, publications = queue("fan-out"), queue("publications")

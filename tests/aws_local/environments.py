@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.aws_local.template import load_template
+
 log = logging.getLogger(__name__)
 
 #: What takes a new environment longest is imported once, so that one that has died is soon replaced.
@@ -28,7 +30,6 @@ PRELOADED = [
     "mangum",
 ]
 
-TIMEOUT_S = 29
 
 #: A killed function's process dies somewhere within this time of its event.
 DEATH_S_MAX = 0.3
@@ -78,12 +79,24 @@ def _begin(module: str) -> None:
     load(module)
 
 
+def timeout_of(module: str) -> int:
+    """How long the template lets a function run, in seconds."""
+    [properties] = [
+        resource["Properties"]
+        for resource in load_template()["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+        and resource["Properties"]["Handler"] == f"{module}.handler.handler"
+    ]
+    return int(properties["Timeout"])
+
+
 class Environments:
     """One function's processes; more are started as they are needed, and some are killed at their work."""
 
     def __init__(self, module: str, count_max: int, deaths: float = 0.0) -> None:
         """`deaths` is the share of events that kill their process."""
         self._module, self._count_max, self._deaths = module, count_max, deaths
+        self._timeout_s = timeout_of(module)
         self._idle: list[ProcessPoolExecutor] = []
         self._all: set[ProcessPoolExecutor] = set()
         self._room = asyncio.Semaphore(count_max)
@@ -104,7 +117,7 @@ class Environments:
             loop.call_later(random.uniform(0, DEATH_S_MAX), _kill, environment)
         call.add_done_callback(lambda done: self._freed(environment, done))
         try:
-            return await asyncio.wait_for(asyncio.shield(call), TIMEOUT_S)
+            return await asyncio.wait_for(asyncio.shield(call), self._timeout_s)
         except TimeoutError:
             log.warning("%s timed out", self._module)
             raise
