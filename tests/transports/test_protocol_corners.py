@@ -1,5 +1,6 @@
 """What the public suite leaves open, through a real connection."""
 
+from email.utils import parsedate_to_datetime
 from itertools import count
 
 import httpx
@@ -257,6 +258,20 @@ def test_long_polls_at_the_end(http: httpx.Client, name: str) -> None:
     assert (answer.status_code, answer.headers["stream-closed"]) == (204, "true")
     assert http.get(name, params={**query, "offset": "-1"}).content == b"x"
     assert http.get(name + "-no", params=query).status_code == 404
+
+
+def test_every_answer_has_its_date(http: httpx.Client, name: str) -> None:
+    """A cache tells a page's age by it (RFC 9110, section 6.6.1)."""
+    asked = [
+        ("PUT", name),
+        ("GET", name),
+        ("HEAD", name),
+        ("POST", name),
+        ("GET", "/v1/stream/nothing"),
+        ("DELETE", name),
+    ]
+    for method, path in asked:
+        assert parsedate_to_datetime(http.request(method, path).headers["date"])
 
 
 def test_streams_are_listed_a_page_at_a_time(http: httpx.Client) -> None:

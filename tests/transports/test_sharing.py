@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from fluvial.core.commit import Applied
+from fluvial.core.errors import StoreUnavailable
 from fluvial.core.sse import data_event
 from fluvial.stores.memory import MemoryStore
 from fluvial.transports import live
-from fluvial.transports.bodies import SLICE_BYTES
+from fluvial.transports.bodies import SLICE_BYTES, TRAILING_BYTES_MAX, send_parts
 from fluvial.transports.live import LiveLimits, LiveReads, Subscription
 from tests.support.commands import NAME, append_commit, close_commit, create_commit
 from tests.support.worlds import StillWorld
@@ -66,5 +67,43 @@ async def test_an_event_is_encoded_once_whatever_its_readers_cursors(encodings: 
     sent = await followed(reads, store, lambda number: 10**9 + number, b"z" * size)
     assert sum(encodings) == size
     assert all(b"".join(parts).count(b"z") == size for parts in sent)
-    assert all(len(part) <= SLICE_BYTES for parts in sent for part in parts)
+    assert all(len(part) <= SLICE_BYTES + TRAILING_BYTES_MAX for parts in sent for part in parts)
     assert len({b"".join(parts) for parts in sent}) > 1, "the cursors are each reader's own"
+
+
+async def test_a_read_that_is_stopped_before_it_starts_is_told_to_come_back() -> None:
+    """A 503, as nothing was answered yet."""
+    store, still = MemoryStore(), StillWorld()
+    reads = LiveReads(store, still.world(), LiveLimits(1, 60, 1_000))
+    outcome = await store.apply(NAME, create_commit())
+    assert outcome.head is not None
+    sent = list[Any]()
+
+    async def hanging(*_: object) -> Any:  # noqa: ANN401
+        reads.stop()
+        await asyncio.get_running_loop().create_future()
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def send(message: Any) -> None:  # noqa: ANN401  ASGI's own
+        sent.append(message)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LiveReads, "first_page", hanging)
+        with pytest.raises(StoreUnavailable):
+            await reads.send_events(Subscription(NAME, outcome.head, 0, None), receive, send, START)
+    assert sent == []
+    assert reads.count == 0
+
+
+async def test_what_is_small_leaves_with_what_comes_before_it() -> None:
+    """A reader that has a data event has its control event, too, however the answer ends."""
+    sent = list[bytes]()
+
+    async def send(message: Any) -> None:  # noqa: ANN401  ASGI's own
+        sent.append(bytes(message["body"]))
+
+    await send_parts(send, (b"d" * (2 * SLICE_BYTES), b"control"))
+    assert [len(one) for one in sent] == [SLICE_BYTES, SLICE_BYTES + len(b"control")]
+    assert sent[-1].endswith(b"dcontrol")

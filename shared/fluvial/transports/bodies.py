@@ -8,12 +8,19 @@ from starlette.types import Send
 #: What is handed to the connection at once: one that does not read is waited for, not buffered for.
 SLICE_BYTES: Final = 262_144
 
+#: What is so small goes with what comes before it.
+TRAILING_BYTES_MAX: Final = 1_024
+
 
 async def send_parts(send: Send, parts: Sequence[bytes | memoryview], *, is_last: bool = False) -> None:
     """Send parts of a body, small ones together and large ones in slices; with `is_last` they end it."""
     if sum(map(len, parts)) <= SLICE_BYTES:
         await send({"type": "http.response.body", "body": b"".join(parts), "more_body": not is_last})
         return
-    slices = [memoryview(part)[at : at + SLICE_BYTES] for part in parts for at in range(0, len(part), SLICE_BYTES)]
+    slices = list[bytes | memoryview]()
+    for part in parts:
+        slices += [memoryview(part)[at : at + SLICE_BYTES] for at in range(0, len(part), SLICE_BYTES)]
+    if len(slices[-1]) <= TRAILING_BYTES_MAX:  # e.g. the control event, without which a data event is incomplete
+        slices[-2:] = [b"".join(slices[-2:])]
     for number, one in enumerate(slices, 1):
         await send({"type": "http.response.body", "body": one, "more_body": not is_last or number < len(slices)})

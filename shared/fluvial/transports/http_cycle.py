@@ -42,7 +42,7 @@ class HttpCycle(RequestResponseCycle):
 
     def _head_of(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         parts, is_closing = [_STATUS_LINES[status]], False
-        for name, value in headers:
+        for name, value in (*self.default_headers, *headers):
             if name == b"content-length":
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False

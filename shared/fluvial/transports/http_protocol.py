@@ -41,7 +41,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _refused_bytes = 0
     _running: RequestResponseCycle | None = None
     _ends_at: float | None = None
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.Handle | None = None
+    _looks_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection must bring a request in time."""
@@ -50,9 +51,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request of the connection, not the last one alone."""
-        self._disarm()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._drop_timer()
         for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
@@ -72,7 +71,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._is_arriving and self._stalled_bytes > STALLED_BYTES_MAX:
             self._refuse(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
         if self._is_upgraded:
-            self._disarm()
+            self._drop_timer()  # the connection is another protocol's from here on
             return
         if self._is_arriving and self._is_in_head and was_in_head:
             return  # a head has one deadline, however many pieces it comes in
@@ -122,7 +121,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=False,
-            default_headers=[],
+            default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
             keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
@@ -218,14 +217,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _arm(self, seconds: float) -> None:
         """Have a deadline. Its timer is kept from one request to the next, for most deadlines never come."""
         self._ends_at = self.loop.time() + seconds
-        if self._timer is not None and self._timer.when() > self._ends_at:
+        if self._timer is not None and self._looks_at > self._ends_at:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self.loop.call_at(self._ends_at, self._look)
+            self._set_timer(self._ends_at)
+
+    def _set_timer(self, at: float) -> None:
+        self._looks_at = at
+        self._timer = self.loop.call_at(at, self._look)
 
     def _disarm(self) -> None:
         self._ends_at = None
+
+    def _drop_timer(self) -> None:
+        self._disarm()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         """Whether the deadline has come, or has been moved since the timer was set."""
@@ -236,7 +245,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._ends_at = None
             self._ran_out()
         else:
-            self._timer = self.loop.call_at(self._ends_at, self._look)
+            self._set_timer(self._ends_at)
 
     def _ran_out(self) -> None:
         """What was waited for did not come."""
@@ -262,7 +271,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         response = error_response(status, code, message, (b"connection", b"close"))
-        fields = b"".join(b"%s: %s\r\n" % field for field in response.headers)
+        headers = (*self.server_state.default_headers, *response.headers)
+        fields = b"".join(b"%s: %s\r\n" % field for field in headers)
         phrase = HTTPStatus(status).phrase.encode()
         self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, response.body))
         self.transport.close()

@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from starlette.types import Message, Receive, Send
 
 from fluvial.core.cursor import next_cursor
-from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreUnavailable, StreamVanished
 from fluvial.core.head import Head, Incarnation, Life, life_of
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.limits import EVENT_BYTES_MAX, PAGE_BYTES_MAX
@@ -162,15 +162,20 @@ class LiveReads:
     async def send_events(self, subscription: Subscription, receive: Receive, send: Send, start: Message) -> None:
         """Send a stream's events until it ends, the client goes, or the connection is old enough.
 
-        `start` starts the response, once the read is among those that may be open.
+        `start` starts the response, once the read is among those that may be open. Raises StoreUnavailable when the
+        server stops before that.
         """
+        has_started = False
         async with self.opened(partial(_watch_disconnect, receive)) as read:
             page = await self.first_page(subscription)
+            has_started = True
             await send(start)
             try:
                 await self._send_until_end(subscription, page, send)
             except Exception:  # the answer has begun, so all that is left is to end it; the reader comes back
                 log.exception("live_read_failed", extra={"stream": subscription.name})
+        if not has_started and not read.is_disconnected:
+            raise StoreUnavailable
         if not read.is_disconnected:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -184,6 +189,7 @@ class LiveReads:
         async for head, found in self.pages(subscription, page, self.limits.sse_max_age_s * spread):
             data = self._data_event(head, found)  # held while it is sent, for others to share
             await send_parts(send, self._events(head, found, data, cursor_min))
+            data = None
             if self._is_complete(found.end - subscription.position, is_at_tail=found.end == head.tail):
                 return
 

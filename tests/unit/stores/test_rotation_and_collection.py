@@ -10,13 +10,13 @@ import pytest
 
 from fluvial.core.commit import Applied
 from fluvial.core.head import Incarnation
-from fluvial.core.lifetime import SlidingTtl
+from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.stores.runs import Run
 from fluvial.stores.sqlite import rotation
 from fluvial.stores.sqlite.database import connect, migrate, migrations, preallocate_log
 from fluvial.stores.sqlite.queries import SQL
-from fluvial.stores.sqlite.segment_files import SegmentFiles
+from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
 from fluvial.stores.sqlite.store import open_sqlite_store
 from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
 from tests.support.rigs import SqliteRig, eventually, sqlite_rig
@@ -150,6 +150,33 @@ async def test_an_expired_stream_is_collected_without_being_asked_for(rig: Sqlit
     await rig.reopen()
     await eventually(lambda: rig.query("SELECT * FROM stream") == [], rig.let_pass)
     await eventually(lambda: rig.query("SELECT * FROM hot_run") == [], rig.let_pass)
+
+
+async def test_a_stream_that_had_expired_long_before_it_began_is_collected(rig: SqliteRig) -> None:
+    """A deadline may lie before 1970."""
+    await rig.store.apply(NAME, create_commit(lifetime=ExpiresAt(-315_619_200_000, "1960-01-01T00:00:00Z")))
+    rig.store._collector.wake()
+    await eventually(lambda: rig.query("SELECT name FROM stream") == [], rig.let_pass)
+
+
+async def test_a_folder_that_cannot_be_listed_holds_up_rotation_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new segment could be taken for what is in it; expired streams end all the same."""
+    folder = tmp_path / "data" / "segments" / "01"
+    folder.mkdir(parents=True)
+    (folder.parent / "no").write_text("a plain file is none")
+
+    def unreadable(_files: SegmentFiles, listed: Path) -> list[SegmentKey]:
+        raise OSError(errno.EIO, "I/O error", str(listed))
+
+    monkeypatch.setattr(SegmentFiles, "keys_in", unreadable)
+    async with sqlite_rig(tmp_path / "data") as rig:
+        await rig.store.apply(NAME, create_commit(lifetime=ExpiresAt(0, "1970-01-01T00:00:00Z")))
+        rig.store._collector.wake()
+        await eventually(lambda: rig.query("SELECT name FROM stream") == [], rig.let_pass)
+        assert not rig.store._collector.orphans_removed.is_set()
+    assert "segments_not_listed" in caplog.text
 
 
 async def test_what_a_crash_left_is_cleared_away_before_anything_is_rotated(rig: SqliteRig) -> None:

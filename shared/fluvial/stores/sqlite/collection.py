@@ -27,6 +27,9 @@ EXPIRED_PER_STEP: Final = 200
 LIVES_PER_STEP: Final = 100
 ROWS_PER_STEP: Final = 1_000
 
+#: Before every deadline that SQLite can store: a stream may have been made with one long past.
+DEADLINE_MIN: Final = -(2**63)
+
 Apply = Callable[[StreamName, Commit], Awaitable[Outcome]]
 
 
@@ -70,8 +73,7 @@ class Collector:
     async def _collect_for_ever(self) -> None:
         while not self._stopping:
             try:
-                if not self.orphans_removed.is_set():
-                    await self._remove_orphans()
+                if not self.orphans_removed.is_set() and await self._remove_orphans():
                     self.orphans_removed.set()
                 await self._end_expired()
                 await self._collect_ended()
@@ -82,24 +84,31 @@ class Collector:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._due.wait(), SWEEP_INTERVAL_S)
 
-    async def _remove_orphans(self) -> None:
-        """Delete segment files that a crash left between their writing and their first mention.
+    async def _remove_orphans(self) -> bool:
+        """Delete segment files that a crash left between their writing and their first mention; whether that is done.
 
         No segment may be written meanwhile: it has a file before anything mentions it.
         """
+        is_done = True
         for folder in await asyncio.to_thread(self._files.folders):
             if self._stopping:
-                return
-            keys = await asyncio.to_thread(self._files.keys_in, folder)
+                return False
+            try:
+                keys = await asyncio.to_thread(self._files.keys_in, folder)
+            except OSError:
+                log.exception("segments_not_listed", extra={"folder": folder.name})
+                is_done = False
+                continue
             orphans = [key for key in keys if not self._is_used(key)]
             await asyncio.to_thread(self._files.remove_orphans, orphans)
+        return is_done
 
     def _is_used(self, key: SegmentKey) -> bool:
         return self._reader.execute(SQL.has_segment, (key.incarnation, key.end, key.start)).fetchone() is not None
 
     async def _end_expired(self) -> None:
         """End what has run out; what cannot be ended is left for the next round."""
-        last, now_ms = (-1, ""), self._now_ms()
+        last, now_ms = (DEADLINE_MIN, ""), self._now_ms()
         while not self._stopping:
             found = self._reader.execute(SQL.expired_names, (now_ms, *last, EXPIRED_PER_STEP)).fetchall()
             names = [StreamName(row[1]) for row in found]

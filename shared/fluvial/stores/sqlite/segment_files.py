@@ -100,7 +100,7 @@ class SegmentFiles:
 
     def folders(self) -> list[Path]:
         """The folders that segments are spread over. Raises OSError."""
-        return sorted(self._folder.glob("??"))
+        return sorted(path for path in self._folder.glob("??") if path.is_dir())
 
     def keys_in(self, folder: Path) -> list[SegmentKey]:
         """A folder's segments, in use or not; unfinished files are deleted on the way. Raises OSError."""

@@ -175,9 +175,9 @@ class SqliteStore:
 
     def _landed(self, group: Group) -> None:
         """Let everybody see a group that is durable now."""
+        self._heads.update(group.heads)  # before anything else can fail: the next group is judged on them
         for name, head in group.heads.items():
             before = group.heads_before[name]
-            self._heads[name] = head
             if self._waiters.waits_for(name) and (before is None or has_news(head, before)):
                 if head is not None:  # the readers that wake now all ask for the same bytes
                     for run in group.runs.get(head.incarnation, []):
