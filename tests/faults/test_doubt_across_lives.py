@@ -151,3 +151,47 @@ async def test_a_refused_batch_leaves_no_payload(rig: DynamoDbRig, writer: Dynam
     assert not isinstance(again.requirement, Live)
     assert rig.items(f"PAYLOAD#{NAME}") == []
     assert writer._aws.objects.list_objects_v2(Bucket=rig.config.bucket)["KeyCount"] == 0
+
+
+async def test_a_creation_in_doubt_does_not_come_back_after_another_life(
+    rig: DynamoDbRig, writer: DynamoDbStore
+) -> None:
+    """It may have been there before that one, and a life that is over never begins again."""
+
+    async def come_and_go() -> None:
+        await rig.store.apply(NAME, plan_delete(START_MS))
+        await rig.store.apply(NAME, create_commit(incarnation=2))
+        await rig.store.apply(NAME, plan_delete(START_MS))
+
+    lose_one_answer(writer, "put", come_and_go)
+    with pytest.raises(StoreUncertain):
+        await writer.apply(NAME, create_commit(incarnation=1))
+    assert await rig.store.head(NAME) is None
+
+
+async def test_a_keyed_append_stays_in_the_life_that_it_was_meant_for(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
+    """A queue that brings it again to another life is told that nobody knows."""
+    await rig.store.apply(NAME, create_commit(incarnation=1))
+    assert isinstance((await writer.apply_once(NAME, append_commit(b"once"), "key")).outcome, Applied)
+    await rig.store.apply(NAME, plan_delete(START_MS))
+    await rig.store.apply(NAME, create_commit(incarnation=2))
+    for _ in range(2):
+        with pytest.raises(StoreUncertain):
+            await writer.apply_once(NAME, append_commit(b"once"), "key")
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert head.tail == 0
+
+
+async def test_a_keyed_append_that_was_refused_may_be_sent_to_a_stream_that_is_there_by_then(
+    rig: DynamoDbRig, writer: DynamoDbStore
+) -> None:
+    """Also where an earlier life has left its tombstone."""
+    await rig.store.apply(NAME, create_commit(incarnation=1))
+    await rig.store.apply(NAME, plan_delete(START_MS))
+    assert isinstance((await writer.apply_once(NAME, append_commit(b"once"), "key")).outcome, Unmet)
+    await rig.store.apply(NAME, create_commit(incarnation=2))
+    for is_repeat in (False, True):
+        once = await writer.apply_once(NAME, append_commit(b"once"), "key")
+        assert (type(once.outcome), once.is_repeat) == (Applied, is_repeat)
+    assert await read_all(rig.store) == b"once"

@@ -75,6 +75,9 @@ class ConnectionApi:
 
     def delete_connection(self, *, ConnectionId: str) -> None:  # noqa: N803  boto3's own names
         """Close a connection."""
+        if self.handshakes.get(ConnectionId, 0) > 0:
+            self.handshakes[ConnectionId] -= 1
+            raise refusal("GoneException", 410)
         if self.closings_refused > 0:
             self.closings_refused -= 1
             raise refusal("LimitExceededException", 429)

@@ -182,6 +182,18 @@ async def test_a_connection_whose_handshake_is_not_done_is_waited_for(sockets: S
     assert client.data == b"onetwo"
 
 
+async def test_a_connection_that_is_closed_in_its_handshake_is_waited_for(sockets: SocketRig) -> None:
+    """Otherwise it would be open and forgotten once that is done."""
+    await sockets.store.apply(NAME, create_commit())
+    client = Client()
+    await sockets.connect(client)
+    sockets.api.handshakes = dict.fromkeys(sockets.api.clients, 3)
+    await sockets.store.apply(NAME, plan_delete(START_MS))
+    assert await sockets.follow_up()
+    assert not client.is_connected
+    assert await sockets.store.connections.of(NAME) == []
+
+
 async def test_a_connection_that_goes_while_it_is_sent_to_is_forgotten(
     sockets: SocketRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

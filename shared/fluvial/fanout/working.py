@@ -55,7 +55,7 @@ class DeliveryWorker:
     def __init__(self, store: Store, undelivered: Undelivered | None) -> None:
         """`undelivered` is the store's own, if it has one. Nothing happens until `start`."""
         self._store = store
-        self._in_mind: LRUCache[StreamName, bool] = LRUCache(IN_MIND_MAX)
+        self._in_mind: LRUCache[StreamName, int] = LRUCache(IN_MIND_MAX)  # up to which tail
         self._undelivered = undelivered or self._undelivered_in_mind
         self._due = asyncio.Event()
         self._is_stopping = asyncio.Event()
@@ -65,12 +65,13 @@ class DeliveryWorker:
 
     async def put(self, source: Source, followers: Sequence[Follower]) -> None:  # noqa: ARG002  all are looked up again
         """See Backlog.put."""
-        self._in_mind[source.name] = True
+        self._in_mind[source.name] = max(source.head.tail, self._in_mind.get(source.name, 0))
         self._due.set()
 
     async def done(self, source: Source) -> None:
         """See Backlog.done: many of one source are noted by one commit."""
-        self._in_mind.pop(source.name, None)
+        if self._in_mind.get(source.name, 0) <= source.head.tail:
+            self._in_mind.pop(source.name, None)
         self._to_note[source.name] = source
         if len(self._to_note) > NOTES_MAX:
             await self._note()

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from fluvial.core.errors import StoreUnavailable, StreamVanished
 from fluvial.core.frames import page_frames
@@ -23,12 +23,17 @@ from fluvial.world import World
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Connections that are sent to at once; a call takes some ten milliseconds.
 POSTS_AT_ONCE: Final = 32
 
 #: What API Gateway refuses because it is busy is tried again this often.
 BUSY_TRIES_MAX: Final = 5
 BUSY_PAUSE_S: Final = 0.1
+
+#: Catch-ups from different offsets that are loaded and sent at once.
+GROUPS_AT_ONCE: Final = 4
 
 #: A connection that is being made is noted before API Gateway has it: until then it says that it is gone.
 HANDSHAKE_TRIES_MAX: Final = 6
@@ -71,7 +76,7 @@ class Broadcaster:
         if head is None or not is_live or (known is not None and known.sending is not None):
             await self._end(name, connections)
             return
-        await self._each([one for one in connections if one.incarnation != head.incarnation], self._closed)
+        await _each([one for one in connections if one.incarnation != head.incarnation], self._closed)
         connections = [one for one in connections if one.incarnation == head.incarnation]
         done = known.position if known is not None and known.incarnation == head.incarnation else 0
         starts = {one.connection_id: max(one.position, done) if one.has_joined else one.position for one in connections}
@@ -80,10 +85,25 @@ class Broadcaster:
         if not connections:
             return
         number = await self._connections.begin(name, known, head.incarnation, head.tail)
-        news = {start: await self._news(name, head, start) for start in set(starts.values())}
+        groups: dict[int, list[Connection]] = {}
+        for one in connections:
+            groups.setdefault(starts[one.connection_id], []).append(one)
+        # A group's news is let go of before the next one's is loaded: hundreds may come back from different offsets.
+        await _each(
+            list(groups.items()), lambda group: self._brought_up_to_date(name, head, *group), at_once=GROUPS_AT_ONCE
+        )
+        if head.closed:
+            await self._end(name, connections)
+        else:
+            await self._connections.end(name, head.tail, number)
+
+    async def _brought_up_to_date(
+        self, name: StreamName, head: Head, start: int, connections: Sequence[Connection]
+    ) -> None:
+        """Send what those lack who have everything up to `start`."""
+        messages, end = await self._news(name, head, start)
 
         async def send(one: Connection) -> None:
-            messages, end = news[starts[one.connection_id]]
             if not await self._sent(one, messages):
                 return
             if end < head.tail:
@@ -91,11 +111,7 @@ class Broadcaster:
             elif not one.has_joined and not head.closed:
                 await self._connections.joined(name, one.connection_id, head.tail)
 
-        await self._each(connections, send)
-        if head.closed:
-            await self._end(name, connections)
-        else:
-            await self._connections.end(name, head.tail, number)
+        await _each(connections, send)
 
     async def _news(self, name: StreamName, head: Head, start: int) -> tuple[list[str], int]:
         """What brings a connection from a position towards the tail, and how far that is."""
@@ -122,7 +138,7 @@ class Broadcaster:
             except Exception as exc:  # noqa: BLE001  whatever it is, the connection is in doubt
                 if not _is_gone(exc):
                     log.warning("connection_in_doubt", extra={"reason": type(exc).__name__})
-                await self._closed(connection)
+                await self._closed(connection, is_waited_for=is_first and _is_gone(exc))
                 return False
         return True
 
@@ -140,10 +156,16 @@ class Broadcaster:
             else:
                 return
 
-    async def _closed(self, connection: Connection) -> None:
-        """Close a connection. Raises StoreUnavailable when it may be open: then it must stay noted."""
+    async def _closed(self, connection: Connection, *, is_waited_for: bool = False) -> None:
+        """Close a connection. Raises StoreUnavailable when it may be open: then it must stay noted.
+
+        One that has not joined may be in its handshake, unless it `is_waited_for` already: then it is not there yet.
+        """
+        tries_max = {TOO_MANY_REQUESTS: BUSY_TRIES_MAX}
+        if not connection.has_joined and not is_waited_for:
+            tries_max[GONE] = HANDSHAKE_TRIES_MAX
         try:
-            await self._called(self._client.delete_connection, connection, {TOO_MANY_REQUESTS: BUSY_TRIES_MAX})
+            await self._called(self._client.delete_connection, connection, tries_max)
         except Exception as exc:
             if not _is_gone(exc):
                 log.warning("connection_not_closed", extra={"reason": type(exc).__name__})
@@ -151,21 +173,21 @@ class Broadcaster:
         await self._connections.remove(connection.connection_id)
 
     async def _end(self, name: StreamName, connections: Sequence[Connection]) -> None:
-        await self._each(connections, self._closed)
+        await _each(connections, self._closed)
         await self._connections.forget_broadcasts(name)
 
-    @staticmethod
-    async def _each(connections: Sequence[Connection], do: Callable[[Connection], Awaitable[None]]) -> None:
-        slots = asyncio.Semaphore(POSTS_AT_ONCE)
 
-        async def one(connection: Connection) -> None:
-            async with slots:
-                await do(connection)
+async def _each(items: Sequence[T], do: Callable[[T], Awaitable[None]], at_once: int | None = None) -> None:
+    """Do it for each, so many at once; the first error is raised once nobody is at work any more."""
+    slots = asyncio.Semaphore(POSTS_AT_ONCE if at_once is None else at_once)
 
-        results = await asyncio.gather(*map(one, connections), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):  # once nobody is at work any more
-                raise result
+    async def one(item: T) -> None:
+        async with slots:
+            await do(item)
+
+    for result in await asyncio.gather(*map(one, items), return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _status(error: Exception) -> int | None:

@@ -45,6 +45,7 @@ class StreamChange:
     ended: list[DroppedLife] = field(default_factory=list)
     has_news: bool = False
     has_new_reader: bool = False
+    is_shown_again: bool = False
     sequence_numbers: list[str] = field(default_factory=list)
 
     def add(self, record: dict[str, Any]) -> None:
@@ -57,6 +58,8 @@ class StreamChange:
         old, new = _head_item(change.get("OldImage")), _head_item(change.get("NewImage"))
         if old.head is not None and (new.head is None or new.head.incarnation != old.head.incarnation):
             self.ended.append(DroppedLife(self.name, old.head.incarnation, old.buffer))
+        images = change.get("OldImage") or {}, change.get("NewImage") or {}
+        self.is_shown_again = self.is_shown_again or images[0].get(a.SHOWN_AT) != images[1].get(a.SHOWN_AT)
         self.has_news = self.has_news or (new.head is not None and (old.head is None or has_news(new.head, old.head)))
         self.latest = new
 
@@ -106,7 +109,8 @@ class ChangeFeed:
         due += [partial(self._store.collect, life) for life in change.ended]
         if change.has_news or change.has_new_reader or change.ended:
             due.append(partial(self._broadcaster.broadcast, change.name))
-        if head is not None and head.delivered is not None and head.delivered < head.tail:
+        may_lack = head is not None and head.delivered is not None and head.delivered < head.tail
+        if may_lack and (change.has_news or change.is_shown_again):
             due.append(partial(self._deliver, change.name))
         if rotation_is_due(change.latest):
             due.append(partial(self._store.rotate, change.name))

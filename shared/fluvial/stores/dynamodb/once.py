@@ -6,14 +6,16 @@ written under a new commit id, which first takes the place of the old one: what 
 one may be swept at any moment.
 """
 
+import contextlib
+import dataclasses
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from msgspec.structs import replace
 
-from fluvial.core.commit import AddBatch, Applied, Commit, CommitId
-from fluvial.core.errors import StoreUncertain
+from fluvial.core.commit import AddBatch, Applied, Commit, CommitId, Unmet
+from fluvial.core.errors import StoreUnavailable, StoreUncertain
 from fluvial.core.names import StreamName
 from fluvial.stores.contract import Once
 from fluvial.stores.dynamodb import attributes as a
@@ -21,7 +23,7 @@ from fluvial.stores.dynamodb.aws import Refused, Unknown
 from fluvial.stores.dynamodb.commits import CommitWriter
 from fluvial.stores.dynamodb.expression import Expression
 from fluvial.stores.dynamodb.items import number
-from fluvial.stores.dynamodb.keys import Item, head_key, once_key
+from fluvial.stores.dynamodb.keys import Item, Key, head_key, once_key
 from fluvial.stores.dynamodb.payloads import Payloads
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.settling import Settler
@@ -35,8 +37,11 @@ REMEMBERED_S: Final = 15 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class _Intent:
+    """What is to be written, and under which fence at the earliest."""
+
     commit_id: CommitId
     began_ms: int
+    fence: int
 
 
 class OnceWriter:
@@ -53,17 +58,22 @@ class OnceWriter:
         """See AppliesOnce.apply_once."""
         [data] = [effect.data for effect in commit.effects if isinstance(effect, AddBatch)]
         stored = self._recent.note(name, await self._table.get(head_key(name)))
-        mine = _Intent(world.new_commit_id(), world.now_ms())
+        mine = _Intent(world.new_commit_id(), world.now_ms(), stored.fence)
         intent = await self._remembered(name, key, mine)
         if intent != mine:
             stored = await self._settler.raise_fence(name)
+            if intent.fence < stored.began:
+                raise StoreUncertain  # it may have landed in a life that is over
             end = await self._settler.find(stored, intent.commit_id, None, intent.began_ms)
             if end is not None and stored.head is not None:
                 return Once(Applied(replace(stored.head, tail=end)), is_repeat=True)
+            mine = dataclasses.replace(mine, fence=stored.fence)
             await self._replaced(name, key, intent, mine)
-            intent = mine
-        batch = await self._payloads.laid_out(name, intent.commit_id, data, intent.began_ms)
-        return Once(await self._writer.write_exclusively(name, commit, batch, stored, world), is_repeat=False)
+        batch = await self._payloads.laid_out(name, mine.commit_id, data, mine.began_ms)
+        outcome = await self._writer.write_exclusively(name, commit, batch, stored, world)
+        if isinstance(outcome, Unmet):
+            await self._forgotten(name, key, mine)
+        return Once(outcome, is_repeat=False)
 
     async def _remembered(self, name: StreamName, key: str, mine: _Intent) -> _Intent:
         """The intent that is remembered by the key: this one, or that of an earlier attempt."""
@@ -71,7 +81,8 @@ class OnceWriter:
             await self._table.put(_item(name, key, mine), ConditionExpression=f"attribute_not_exists({a.PK})")
         except Refused as exc:
             earlier: Item = exc.item or {}
-            return _Intent(CommitId(earlier[a.COMMIT_IDS]["B"]), int(earlier[a.WRITTEN_AT]["N"]))
+            began_ms, fence = int(earlier[a.WRITTEN_AT]["N"]), int(earlier[a.FENCE]["N"])
+            return _Intent(CommitId(earlier[a.COMMIT_IDS]["B"]), began_ms, fence)
         except Unknown as exc:
             raise StoreUncertain from exc
         return mine
@@ -85,11 +96,23 @@ class OnceWriter:
         except (Refused, Unknown) as exc:  # somebody else is at it, or nobody knows
             raise StoreUncertain from exc
 
+    async def _forgotten(self, name: StreamName, key: str, refused: _Intent) -> None:
+        """What was refused may be sent again, perhaps to a stream that is there by then."""
+        e = Expression()
+        condition = f"{e.name(a.COMMIT_IDS)} = {e.value({'B': refused.commit_id})}"
+        with contextlib.suppress(Refused, Unknown, StoreUnavailable):
+            await self._table.delete(_key(name, key), ConditionExpression=condition, **e.parameters())
+
+
+def _key(name: StreamName, key: str) -> Key:
+    return once_key(sha256(f"{name}\0{key}".encode()).hexdigest())
+
 
 def _item(name: StreamName, key: str, intent: _Intent) -> Item:
     return {
-        **once_key(sha256(f"{name}\0{key}".encode()).hexdigest()),
+        **_key(name, key),
         a.COMMIT_IDS: {"B": intent.commit_id},
         a.WRITTEN_AT: number(intent.began_ms),
+        a.FENCE: number(intent.fence),
         a.TTL: number(intent.began_ms // 1_000 + REMEMBERED_S),
     }

@@ -118,7 +118,7 @@ class Rotator:
                     if pieces:
                         return _Chain(start, unnoted, pieces)
                     start = segment.end
-                    unnoted += len(segment.ends)
+                    unnoted += sum(end > position for end in segment.ends)
                 else:
                     batches = _batches_from(segment, position)
                     pieces.append(_Piece(segment, batches))

@@ -36,6 +36,7 @@ from fluvial.stores.dynamodb.items import (
 from fluvial.stores.dynamodb.keys import (
     Item,
     Key,
+    Value,
     head_key,
     life_partition,
     name_of,
@@ -148,12 +149,15 @@ class Sweeper:
         return SweepPlace(place.phase, (last[a.PK]["S"], last[a.SK]["S"]))
 
     async def _looked_at(self, look: Awaitable[None], what: str) -> None:
-        """One thing that cannot be looked at must not keep the others from it."""
+        """One thing that cannot be looked at, even one that is nobody's, must not keep the others from it."""
         try:
             await look
         except FluvialError as exc:
             self.report.failures += 1
             log.warning("not_swept", extra={"what": what, "reason": str(exc.__cause__ or exc)})
+        except Exception:
+            self.report.failures += 1
+            log.exception("not_swept", extra={"what": what})
 
     # -- items -------------------------------------------------------------------------------------------------------
 
@@ -176,7 +180,8 @@ class Sweeper:
             case "FOLLOWER":
                 if not await self._follows(StreamName(item[a.SK]["S"]), Incarnation(int(rest, 16))):
                     self.report.followers += 1
-                    await self._delete_item(item)
+                    same = f"{a.SUBSCRIPTION} = :id"  # it may have been listed anew meanwhile
+                    await self._delete_item(item, same, {":id": item[a.SUBSCRIPTION]})
             case _:
                 pass  # DynamoDB itself deletes what else there is
 
@@ -295,14 +300,14 @@ class Sweeper:
 
     # -- deletions ---------------------------------------------------------------------------------------------------
 
-    async def _delete_item(self, item: Item, condition: str = "") -> None:
+    async def _delete_item(self, item: Item, condition: str = "", values: dict[str, Value] | None = None) -> None:
         if self._dry_run:
             return
-        try:
-            key = {a.PK: item[a.PK], a.SK: item[a.SK]}
-            await self._places.table.delete(key, **({"ConditionExpression": condition} if condition else {}))
-        except Refused:
-            pass  # it has been replaced by what is needed
+        guard: dict[str, object] = {"ConditionExpression": condition} if condition else {}
+        if values:
+            guard["ExpressionAttributeValues"] = values
+        with contextlib.suppress(Refused):  # it has been replaced by what is needed
+            await self._places.table.delete({a.PK: item[a.PK], a.SK: item[a.SK]}, **guard)
 
     async def _delete_object(self, key: str) -> None:
         if not self._dry_run:
