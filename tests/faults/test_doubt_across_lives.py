@@ -153,22 +153,6 @@ async def test_a_refused_batch_leaves_no_payload(rig: DynamoDbRig, writer: Dynam
     assert writer._aws.objects.list_objects_v2(Bucket=rig.config.bucket)["KeyCount"] == 0
 
 
-async def test_a_creation_in_doubt_does_not_come_back_after_another_life(
-    rig: DynamoDbRig, writer: DynamoDbStore
-) -> None:
-    """It may have been there before that one, and a life that is over never begins again."""
-
-    async def come_and_go() -> None:
-        await rig.store.apply(NAME, plan_delete(START_MS))
-        await rig.store.apply(NAME, create_commit(incarnation=2))
-        await rig.store.apply(NAME, plan_delete(START_MS))
-
-    lose_one_answer(writer, "put", come_and_go)
-    with pytest.raises(StoreUncertain):
-        await writer.apply(NAME, create_commit(incarnation=1))
-    assert await rig.store.head(NAME) is None
-
-
 async def test_a_keyed_append_stays_in_the_life_that_it_was_meant_for(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
     """A queue that brings it again to another life is told that nobody knows."""
     await rig.store.apply(NAME, create_commit(incarnation=1))

@@ -123,7 +123,7 @@ class Lives:
                 raise _as_it_is(in_doubt=in_doubt) from exc
             except Refused as exc:
                 stored = self._recent.note(name, exc.item)
-                outcome = _beginning_judged(commit, life, stored, is_doubtful=in_doubt and stored.fence != fence)
+                outcome = _beginning_judged(commit, life, stored)
                 if isinstance(outcome, Applied):
                     return Changed(outcome, dropped)
                 if outcome is not None:
@@ -317,16 +317,11 @@ def _as_it_is(*, in_doubt: bool) -> StoreError:
     return StoreUncertain() if in_doubt else StoreUnavailable()
 
 
-def _beginning_judged(commit: Commit, life: Head, stored: HeadItem, *, is_doubtful: bool) -> Outcome | None:
-    """What it means that something is at the name already; None when it makes way.
-
-    Raises StoreUncertain where another life has ended since a doubtful try, for this one may have been before it.
-    """
+def _beginning_judged(commit: Commit, life: Head, stored: HeadItem) -> Outcome | None:
+    """What it means that something is at the name already; None when it makes way."""
     found = stored.head
     if stored.ended_life == life.incarnation or (found is not None and found.incarnation == life.incarnation):
         return Applied(life)
-    if found is None and is_doubtful:
-        raise StoreUncertain
     unmet = first_unmet(commit.requires, found)
     return None if unmet is None else Unmet(unmet, found)
 
