@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.stores.dynamodb.sweeping import SweepPlace
+from fluvial.stores.dynamodb.sweeping import Sweeper, SweepPlace
 
 #: What a page may take, and the note of its place.
 PAGE_MS_MAX: Final = 60_000
@@ -33,7 +33,7 @@ async def sweep(store: DynamoDbStore, event: object, remaining_ms: Callable[[], 
         place = await sweeper.page(place)
         if not dry_run:
             await sweeper.keep_place(place)
-    return {"dryRun": dry_run, "isComplete": place is None, **msgspec.to_builtins(sweeper.report)}
+    return _reported(sweeper, dry_run=dry_run, is_complete=place is None)
 
 
 async def sweep_all(store: DynamoDbStore, told: Callable[[int, int], None], *, dry_run: bool) -> Report:
@@ -46,4 +46,8 @@ async def sweep_all(store: DynamoDbStore, told: Callable[[int, int], None], *, d
     while place is not None:
         place = await sweeper.page(place)
         told(sweeper.report.items, sweeper.report.objects)
-    return {"dryRun": dry_run, "isComplete": True, **msgspec.to_builtins(sweeper.report)}
+    return _reported(sweeper, dry_run=dry_run, is_complete=True)
+
+
+def _reported(sweeper: Sweeper, *, dry_run: bool, is_complete: bool) -> Report:
+    return {"dryRun": dry_run, "isComplete": is_complete, **msgspec.to_builtins(sweeper.report)}

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -89,19 +89,22 @@ class OnceWriter:
 
     async def _replaced(self, name: StreamName, key: str, old: _Intent, new: _Intent) -> None:
         """Let another intent take an old one's place, which can land no more. Raises StoreUncertain."""
-        e = Expression()
-        condition = f"{e.name(a.COMMIT_IDS)} = {e.value({'B': old.commit_id})}"
         try:
-            await self._table.put(_item(name, key, new), ConditionExpression=condition, **e.parameters())
+            await self._table.put(_item(name, key, new), **_still(old))
         except (Refused, Unknown) as exc:  # somebody else is at it, or nobody knows
             raise StoreUncertain from exc
 
     async def _forgotten(self, name: StreamName, key: str, refused: _Intent) -> None:
         """What was refused may be sent again, perhaps to a stream that is there by then."""
-        e = Expression()
-        condition = f"{e.name(a.COMMIT_IDS)} = {e.value({'B': refused.commit_id})}"
         with contextlib.suppress(Refused, Unknown, StoreUnavailable):
-            await self._table.delete(_key(name, key), ConditionExpression=condition, **e.parameters())
+            await self._table.delete(_key(name, key), **_still(refused))
+
+
+def _still(intent: _Intent) -> dict[str, Any]:
+    """The condition that an intent is the one that is remembered."""
+    e = Expression()
+    condition = f"{e.name(a.COMMIT_IDS)} = {e.value({'B': intent.commit_id})}"
+    return {"ConditionExpression": condition, **e.parameters()}
 
 
 def _key(name: StreamName, key: str) -> Key:
