@@ -110,7 +110,7 @@ async def _broadcast(store: DynamoDbStore, world: World, write: Any) -> Meter:  
     head = await store.head(NAME)
     assert head is not None
     for number in range(10):
-        await store.connections.add(NAME, Connection(f"c{number}", head.incarnation, head.tail), 2**31)
+        await store.connections.add(NAME, Connection(f"c{number}", head.incarnation, head.tail, 2**31), 2**31)
     broadcaster, meter = Broadcaster(store, world, _Connections()), Meter()
     await broadcaster.broadcast(NAME)
     await write()

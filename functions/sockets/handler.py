@@ -7,6 +7,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from fluvial.function_logs import function_logger
+from fluvial.guarding import gate_of
 from fluvial.opening import function_store
 from fluvial.settings import settings_from_environment
 from fluvial.triggers.sockets import Answer, Sockets
@@ -14,8 +15,9 @@ from fluvial.world import World
 
 logger = function_logger("sockets")
 world = World()
-store = function_store(settings_from_environment(os.environ), world)
-sockets = Sockets(store, world)
+settings = settings_from_environment(os.environ)
+store = function_store(settings, world)
+sockets = Sockets(store, world, gate_of(settings, store.projects, world))
 runner = asyncio.Runner()  # the store's clients stay with one loop
 
 

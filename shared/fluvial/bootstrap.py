@@ -1,39 +1,51 @@
 """The composition root: settings and an open store become an application."""
 
+import hmac
 from functools import cached_property
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.fanout.publishing import Backlog, Publisher
+from fluvial.guarding import gate_of
 from fluvial.settings import Settings
 from fluvial.stores.contract import Store
 from fluvial.transports.asgi import SAFE_METHODS, STREAM_ROOT_BYTES, StreamsApp, refuse_change
 from fluvial.transports.live import LiveLimits, LiveReads, SseDelivery
-from fluvial.transports.websocket import SocketsApp, no_socket
+from fluvial.transports.websocket import SocketsApp, no_socket, refuse_detour
 from fluvial.world import World
+
+#: Where a load balancer or the Lambda Web Adapter looks whether the process answers, without passing a CDN.
+HEALTH: Final = b"/health"
+
+CDN_HEADER: Final = b"x-fluvial-origin"
 
 
 class Application:
     """The whole server as one ASGI application over one open store."""
 
-    def __init__(self, streams: StreamsApp, live: LiveReads, *, read_only: bool) -> None:
-        """`live` is what `streams` reads live with."""
-        self.streams, self.live, self._read_only = streams, live, read_only
-        self.sockets = SocketsApp(live)
+    def __init__(self, streams: StreamsApp, *, read_only: bool, cdn_secret: str) -> None:
+        """`cdn_secret` is what proves that a request came through the CDN; empty when none need come that way."""
+        self.streams, self.live, self._read_only = streams, streams.live, read_only
+        self._cdn_secret = cdn_secret.encode()
+        self.sockets = SocketsApp(self.live, streams.gate)
 
     @cached_property
     def admin(self) -> ASGIApp:
         """What is not a stream; made when it is asked for, because FastAPI takes longer to import than all else."""
         from fluvial.transports.admin import admin_app  # noqa: PLC0415
 
-        estuaries = Estuaries(self.streams.store, self.streams.world, self.streams.publisher)
-        return admin_app(self.live, self.streams.store, estuaries)
+        streams = self.streams
+        estuaries = Estuaries(streams.store, streams.world, streams.publisher)
+        return admin_app(self.live, streams.store, estuaries, streams.gate, streams.world)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams go the short way; all else goes to the framework."""
         is_stream = scope["raw_path"].startswith(STREAM_ROOT_BYTES)
-        if self._read_only and scope.get("method", "GET") not in SAFE_METHODS:
+        if self._cdn_secret and scope["raw_path"] != HEALTH and not self._came_through_the_cdn(scope):
+            await refuse_detour(scope, send)
+        elif self._read_only and scope.get("method", "GET") not in SAFE_METHODS:
             await refuse_change(scope, receive, send)
         elif scope["type"] == "websocket":
             await (self.sockets if is_stream else no_socket)(scope, receive, send)
@@ -41,6 +53,10 @@ class Application:
             await self.streams(scope, receive, send)
         else:
             await self.admin(scope, receive, send)
+
+    def _came_through_the_cdn(self, scope: Scope) -> bool:
+        proofs = [value for name, value in scope["headers"] if name == CDN_HEADER]
+        return len(proofs) == 1 and hmac.compare_digest(proofs[0], self._cdn_secret)
 
 
 def build_application(
@@ -51,7 +67,8 @@ def build_application(
     `backlog` takes the deliveries that no publisher waits for.
     """
     limits = LiveLimits(settings.long_poll_timeout, settings.sse_max_age, settings.max_live_reads, sse)
-    live = LiveReads(store, world, limits)
+    gate = gate_of(settings, store.projects, world)
+    live = LiveReads(store, world, limits, gate.throttle)
     publisher = Publisher(store, world, backlog)
-    streams = StreamsApp(store, world, live, publisher, settings.max_body)
-    return Application(streams, live, read_only=settings.read_only)
+    streams = StreamsApp(store, world, live, publisher, gate, settings.max_body)
+    return Application(streams, read_only=settings.read_only, cdn_secret=settings.cdn_secret)

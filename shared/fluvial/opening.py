@@ -1,12 +1,17 @@
 """Opening stores: settings become a store. A store is imported when it is chosen, for some need what others do not."""
 
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fluvial.access.directory import Directory
 from fluvial.core.errors import StartupRefused, StoreUnavailable
 from fluvial.core.names import StreamName
-from fluvial.settings import Settings, StoreKind
+from fluvial.settings import AccessMode, Settings, StoreKind
 from fluvial.stores.contract import Store
+from fluvial.stores.projects import Projects
 from fluvial.world import World
 
 if TYPE_CHECKING:
@@ -31,6 +36,25 @@ async def open_store(settings: Settings, world: World) -> Store:
             return await dynamodb_store(settings, world)
 
 
+@asynccontextmanager
+async def open_projects(settings: Settings, world: World) -> AsyncIterator[Projects]:
+    """The projects of the settings' store alone, which a server may be using. Raises StartupRefused."""
+    match settings.store:
+        case StoreKind.MEMORY:
+            raise StartupRefused("--store memory keeps no projects: they go with the server, and are made over HTTP")
+        case StoreKind.SQLITE:
+            from fluvial.stores.sqlite.projects import open_sqlite_projects  # noqa: PLC0415
+
+            with contextlib.closing(open_sqlite_projects(Path(settings.data_dir))) as projects:
+                yield projects
+        case StoreKind.DYNAMODB:
+            store = await dynamodb_store(settings, world)
+            try:
+                yield store.projects
+            finally:
+                await store.close()
+
+
 async def dynamodb_store(settings: Settings, world: World) -> "DynamoDbStore":
     """The store on the settings' table, which is there. Raises StartupRefused."""
     store = _dynamodb_store(settings, world, None)
@@ -46,6 +70,11 @@ async def dynamodb_store(settings: Settings, world: World) -> "DynamoDbStore":
 def function_store(settings: Settings, world: World) -> "DynamoDbStore":
     """The store of a Lambda function, whose chores the change feed does. Raises StartupRefused; asks nothing yet."""
     return _dynamodb_store(settings, world, FUNCTION_THREADS_MAX)
+
+
+def directory_of(settings: Settings, projects: Projects, world: World) -> Directory:
+    """What a process knows of the projects of its store."""
+    return Directory(projects, world, closed=settings.access is AccessMode.PROJECTS)
 
 
 def _dynamodb_store(settings: Settings, world: World, function_threads: int | None) -> "DynamoDbStore":

@@ -21,6 +21,13 @@ class StoreKind(StrEnum):
     DYNAMODB = "dynamodb"
 
 
+class AccessMode(StrEnum):
+    """Who may use the streams."""
+
+    AUTO = "auto"
+    PROJECTS = "projects"
+
+
 class LogLevel(StrEnum):
     """The least severe log line that is printed."""
 
@@ -79,6 +86,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         Meta(description="Only read, of --store dynamodb: refuse what would change a stream; others do the upkeep."),
     ] = False
+    access: Annotated[
+        AccessMode,
+        Meta(description="auto is open to everybody until there is a project; projects never is."),
+    ] = AccessMode.AUTO
+    cors_origins: Annotated[
+        str,
+        Meta(description="Origins, with commas between, whose pages may use a server that is open; * is all of them."),
+    ] = "*"
+    operator_secret_file: Annotated[
+        str,
+        Meta(description="File with the secret that signs operators' tokens, which make projects over HTTP."),
+    ] = ""
+    operator_secret_arn: Annotated[
+        str, Meta(description="The same as a secret of AWS Secrets Manager; for the edge function.")
+    ] = ""
+    cdn_secret: Annotated[
+        str,
+        Meta(description="What a CDN sends as X-Fluvial-Origin; requests without it are refused. Empty asks for none."),
+    ] = ""
     shutdown_timeout: Annotated[
         float,
         Meta(gt=0, le=300, description="Seconds that requests under way get to finish on SIGTERM."),

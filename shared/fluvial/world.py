@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from fluvial.core.commit import COMMIT_ID_BYTES, CommitId
 from fluvial.core.followers import SUBSCRIPTION_ID_BYTES, SubscriptionId
-from fluvial.core.head import INCARNATION_BITS, Incarnation
+from fluvial.core.head import INCARNATION_BITS, READER_KEY_BYTES, Incarnation, ReaderKey
+from fluvial.core.limits import SECRET_BYTES_MIN
 
 
 def _wall_clock_ms() -> int:
@@ -27,6 +28,14 @@ def _random_subscription_id() -> SubscriptionId:
     return SubscriptionId(secrets.token_bytes(SUBSCRIPTION_ID_BYTES))
 
 
+def _random_reader_key() -> ReaderKey:
+    return ReaderKey(secrets.token_urlsafe(READER_KEY_BYTES))
+
+
+def _random_secret() -> str:
+    return secrets.token_urlsafe(SECRET_BYTES_MIN)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What is asked of the world outside: nothing else in the package reads a clock or rolls a die."""
@@ -35,4 +44,6 @@ class World:
     new_incarnation: Callable[[], Incarnation] = _random_incarnation
     new_commit_id: Callable[[], CommitId] = _random_commit_id
     new_subscription_id: Callable[[], SubscriptionId] = _random_subscription_id
+    new_reader_key: Callable[[], ReaderKey] = _random_reader_key
+    new_secret: Callable[[], str] = _random_secret  # what a project signs tokens with
     jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads out reconnects and cursors

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fluvial.core.command import Append, Close, Create, Delete, ForkPoint
-from fluvial.core.commit import Commit, Outcome, Renew
+from fluvial.core.commit import Commit, Outcome
+from fluvial.core.effect import Renew
 from fluvial.core.errors import RefusedRequest, StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, life_of
 from fluvial.core.lifetime import SlidingTtl

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from fluvial.access.gate import OPEN
+from fluvial.access.throttle import Throttle
 from fluvial.core.commit import Applied
 from fluvial.core.errors import StoreUnavailable
 from fluvial.core.sse import data_event
@@ -48,7 +50,7 @@ async def followed(reads: LiveReads, store: MemoryStore, cursor_of: Callable[[in
             sent[number].append(bytes(message.get("body", b"")))
             await asyncio.sleep(0)
 
-        await reads.send_events(Subscription(NAME, head, 0, cursor_of(number)), receive, send, START)
+        await reads.send_events(Subscription(NAME, head, 0, cursor_of(number), OPEN), receive, send, START)
 
     readers = [asyncio.create_task(read(number, outcome.head)) for number in range(READERS)]
     while reads.count < READERS:  # noqa: ASYNC110  a turn of the loop at a time
@@ -63,7 +65,7 @@ async def followed(reads: LiveReads, store: MemoryStore, cursor_of: Callable[[in
 async def test_an_event_is_encoded_once_whatever_its_readers_cursors(encodings: list[int], size: int) -> None:
     """However large it is, and although each reader that comes back has another cursor."""
     store, still = MemoryStore(), StillWorld()
-    reads = LiveReads(store, still.world(), LiveLimits(1, 60, 1_000))
+    reads = LiveReads(store, still.world(), LiveLimits(1, 60, 1_000), Throttle(store.projects, still.world()))
     sent = await followed(reads, store, lambda number: 10**9 + number, b"z" * size)
     assert sum(encodings) == size
     assert all(b"".join(parts).count(b"z") == size for parts in sent)
@@ -74,7 +76,7 @@ async def test_an_event_is_encoded_once_whatever_its_readers_cursors(encodings: 
 async def test_a_read_that_is_stopped_before_it_starts_is_told_to_come_back() -> None:
     """A 503, as nothing was answered yet."""
     store, still = MemoryStore(), StillWorld()
-    reads = LiveReads(store, still.world(), LiveLimits(1, 60, 1_000))
+    reads = LiveReads(store, still.world(), LiveLimits(1, 60, 1_000), Throttle(store.projects, still.world()))
     outcome = await store.apply(NAME, create_commit())
     assert outcome.head is not None
     sent = list[Any]()
@@ -92,7 +94,7 @@ async def test_a_read_that_is_stopped_before_it_starts_is_told_to_come_back() ->
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(LiveReads, "first_page", hanging)
         with pytest.raises(StoreUnavailable):
-            await reads.send_events(Subscription(NAME, outcome.head, 0, None), receive, send, START)
+            await reads.send_events(Subscription(NAME, outcome.head, 0, None, OPEN), receive, send, START)
     assert sent == []
     assert reads.count == 0
 

@@ -26,6 +26,7 @@ from fluvial.triggers.changes import ChangeFeed, changes_of
 from fluvial.triggers.fanout_queue import FanOutQueue
 from fluvial.triggers.sockets import Sockets
 from tests.aws_local.change_feed import ChangeFeedReader
+from tests.support.access import open_gate
 from tests.support.commands import NAME, append_commit, close_commit, create_commit
 from tests.support.connections import Client, ConnectionApi, ConnectionDiedError
 from tests.support.estuaries import own_process
@@ -44,6 +45,11 @@ class SocketRig:
     pending: list[dict[str, Any]] = field(default_factory=list)
     numbers: Any = field(default_factory=lambda: count(1))
 
+    def handler(self) -> Sockets:
+        """A new environment of the sockets function."""
+        world = self.rig.still.own_world()
+        return Sockets(self.store, world, open_gate(self.store.projects, world))
+
     async def connect(self, client: Client, name: str = NAME, offset: str | None = None) -> dict[str, Any]:
         """Connect a client where it was; the answer to the handshake."""
         connection_id = f"c{next(self.numbers)}="
@@ -52,7 +58,7 @@ class SocketRig:
             "requestContext": {"connectionId": connection_id, "eventType": "CONNECT"},
             "multiValueQueryStringParameters": query,
         }
-        answer = await Sockets(self.store, self.rig.still.own_world()).handle(asked)
+        answer = await self.handler().handle(asked)
         if answer["statusCode"] == 200:
             client.is_connected = True
             self.api.clients[connection_id] = client
@@ -65,7 +71,7 @@ class SocketRig:
         client.dropped()
         if is_told:
             told = {"requestContext": {"connectionId": connection_id, "eventType": "DISCONNECT"}}
-            await Sockets(self.store, self.rig.still.own_world()).handle(told)
+            await self.handler().handle(told)
 
     async def disconnect_by_another_process(self, client: Client) -> None:
         """A client goes, and a function on a loop of its own is told."""
@@ -160,7 +166,7 @@ async def test_a_handshake_that_cannot_be_is_refused(sockets: SocketRig, name: s
 
 async def test_a_message_is_a_ping_or_nothing(sockets: SocketRig) -> None:
     """And is answered."""
-    handler = Sockets(sockets.store, sockets.rig.still.own_world())
+    handler = sockets.handler()
     context = {"requestContext": {"connectionId": "c", "eventType": "MESSAGE"}}
     for ping in ('{"type":"ping"}', '{ "type": "ping" }'):
         assert (await handler.handle({**context, "body": ping}))["body"] == '{"type":"pong"}'

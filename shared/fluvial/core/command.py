@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fluvial.core.head import ProducerStamp
+from fluvial.core.head import ProducerStamp, ReaderKey
 from fluvial.core.lifetime import Lifetime
 from fluvial.core.names import StreamName
 
@@ -21,7 +21,7 @@ class Create:
     """Begin a stream, or confirm one with the same configuration; with `fork`, inherit another's bytes.
 
     `content_type` is None when the request named none. `body` is the request's, not yet split into messages,
-    because a fork may inherit its content type.
+    because a fork may inherit its content type. The reader key is of the life that it begins, if it begins one.
     """
 
     name: StreamName
@@ -30,6 +30,8 @@ class Create:
     lifetime: Lifetime = None
     closed: bool = False
     fork: ForkPoint | None = None
+    is_public: bool = False
+    reader_key: ReaderKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NewType
 
 from fluvial.core.content_type import media_type
+from fluvial.core.effect import Effect
 from fluvial.core.head import (
     EstuaryMode,
     Head,
@@ -254,87 +255,6 @@ Requirement = (
     | RoomForSource
     | CursorAt
     | DeliveredBefore
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """A new life with this head; what was left of an expired one is dropped."""
-
-    head: Head
-
-
-@dataclass(frozen=True, slots=True)
-class AddBatch:
-    """These bytes at the tail, as one batch."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class CloseStream:
-    """No append after this one; `by` lets its producer's retry be told apart."""
-
-    by: ProducerStamp | None
-
-
-@dataclass(frozen=True, slots=True)
-class MoveProducer:
-    """The producer has got as far as this stamp."""
-
-    stamp: ProducerStamp
-
-
-@dataclass(frozen=True, slots=True)
-class SetStreamSeq:
-    """The last `Stream-Seq`."""
-
-    stream_seq: str
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """The stream was used at `now_ms`: a sliding deadline moves, any other stays."""
-
-    now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The life ends; while forks refer to it, it is only hidden. Sources that nobody needs any more end too."""
-
-
-@dataclass(frozen=True, slots=True)
-class GainFollowers:
-    """From now on the stream is followed; what it has already is nobody's."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetDelivered:
-    """All followers have everything up to this position."""
-
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class MoveCursor:
-    """The estuary has been filled from the source up to here; None: it follows it no more."""
-
-    source: StreamName
-    to: SourcePosition | None
-
-
-Effect = (
-    Begin
-    | AddBatch
-    | CloseStream
-    | MoveProducer
-    | SetStreamSeq
-    | Renew
-    | End
-    | GainFollowers
-    | SetDelivered
-    | MoveCursor
 )
 
 

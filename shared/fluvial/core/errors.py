@@ -43,6 +43,19 @@ class ErrorCode(StrEnum):
     ESTUARY_AS_SOURCE = "estuary_as_source"
     TOO_MANY_SOURCES = "too_many_sources"
     TOO_MANY_LIVE_READS = "too_many_live_reads"
+    UNAUTHENTICATED = "unauthenticated"
+    INVALID_TOKEN = "invalid_token"
+    FORBIDDEN = "forbidden"
+    NOT_THROUGH_THE_CDN = "not_through_the_cdn"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    PROJECT_EXISTS = "project_exists"
+    PROJECT_NOT_FOUND = "project_not_found"
+    PROJECT_NOT_EMPTY = "project_not_empty"
+    PROJECT_CHANGED = "project_changed"
+    SECRET_EXISTS = "secret_exists"
+    LAST_SECRET = "last_secret"
+    TOO_MANY_SECRETS = "too_many_secrets"
     STORE_UNAVAILABLE = "store_unavailable"
     STORE_UNCERTAIN = "store_uncertain"
     STORAGE_DAMAGED = "storage_damaged"
@@ -58,12 +71,18 @@ class FluvialError(Exception):
 class RefusedRequest(FluvialError):
     """A request that is wrong in itself: answered with `status` and never retried as it is."""
 
-    def __init__(self, code: ErrorCode, message: str, status: int = 400) -> None:
-        """`message` is for the developer who sent the request; it must not quote a body or a token."""
+    def __init__(
+        self, code: ErrorCode, message: str, status: int = 400, fields: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """`message` is for the developer who sent the request; it must not quote a body or a token.
+
+        `fields` are header fields of the answer.
+        """
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
+        self.fields = fields
 
 
 class StoreError(FluvialError):

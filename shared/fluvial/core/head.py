@@ -15,6 +15,11 @@ Incarnation = NewType("Incarnation", int)
 
 INCARNATION_BITS: Final = 63
 
+#: What a cache may keep a life's pages under: random, and new when it is turned (docs/security.md).
+ReaderKey = NewType("ReaderKey", str)
+
+READER_KEY_BYTES: Final = 16
+
 
 @dataclass(frozen=True, slots=True)
 class ProducerStamp:
@@ -88,7 +93,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     `tail` is the position after the last byte; what lies before `own_start` belongs to the ancestors in
     `lineage`. `producers` holds at least the producers that the commit at hand names, `producer_count` counts all.
     An `estuary` is a stream that others flow into, `cursors` tells how far each has come. `delivered` is None for a
-    stream that nobody follows, else the position up to which all its followers have everything.
+    stream that nobody follows, else the position up to which all its followers have everything. A public stream is
+    read without a token, also in a project that is not public.
     """
 
     incarnation: Incarnation
@@ -108,6 +114,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     estuary: EstuaryMode | None = None
     cursors: Mapping[StreamName, SourcePosition] = msgspec.field(default_factory=dict)
     delivered: int | None = None
+    is_public: bool = False
+    reader_key: ReaderKey | None = None
 
     @property
     def own_start(self) -> int:

@@ -16,9 +16,11 @@ PRODUCER_ID_BYTES_MAX: Final = 256
 STREAM_SEQ_BYTES_MAX: Final = 256
 CONTENT_TYPE_BYTES_MAX: Final = 256
 
-#: A path with each byte of its name percent-encoded, and the query a reader can need.
+#: A path with each byte of its name percent-encoded, and the query a reader can need, which may carry a token: its
+#: claims are few, and the longest is a stream's name.
 PATH_BYTES_MAX: Final = 3 * STREAM_NAME_BYTES_MAX + 64
-QUERY_BYTES_MAX: Final = 1_024
+TOKEN_BYTES_MAX: Final = 4_096
+QUERY_BYTES_MAX: Final = 1_024 + TOKEN_BYTES_MAX
 assert PATH_BYTES_MAX >= 3 * STREAM_NAME_BYTES_MAX, "a legal name must fit, however it is spelt"
 
 #: API Gateway passes 10,240 bytes of headers; here proxies may add theirs.
@@ -76,3 +78,23 @@ CURSOR_JITTER_S_MAX: Final = 3_600
 #: A segment is written when the hot log holds this much, whichever comes first.
 SEGMENT_BYTES: Final = 4 * 1_048_576
 SEGMENT_BATCHES: Final = 1_000
+
+#: A key of HS256 has at least the hash's 256 bits (RFC 7518, section 3.2); here they are characters of a text.
+SECRET_BYTES_MIN: Final = 32
+SECRET_BYTES_MAX: Final = 256
+
+#: Every secret of a project is tried on every token.
+SECRETS_PER_PROJECT_MAX: Final = 8
+
+#: Origins are compared with each request's, and kept with the project. A host name has up to 253 bytes.
+ORIGINS_PER_PROJECT_MAX: Final = 64
+ORIGIN_BYTES_MAX: Final = 270
+
+#: How far the clocks of who signs tokens and of who reads them may differ, for the claims that begin a token's time.
+TOKEN_LEEWAY_S: Final = 60
+
+#: What a control route's body may hold.
+CONTROL_BODY_BYTES_MAX: Final = 65_536
+
+#: How long a change of a project may take to be seen by another process.
+PROJECT_CACHE_S: Final = 5

@@ -5,39 +5,42 @@ from dataclasses import dataclass
 from fluvial.core.command import Append, Close, Create
 from fluvial.core.commit import (
     Absent,
-    AddBatch,
-    Begin,
-    CloseStream,
     Commit,
     CursorAt,
     DeliveredBefore,
-    Effect,
-    End,
     EpochBeginsAtZero,
     Expired,
     FollowsNot,
-    GainFollowers,
     HasMediaType,
     IsEstuary,
     Live,
-    MoveCursor,
-    MoveProducer,
     NoGap,
     NotDuplicate,
     NotFenced,
     Open,
-    Renew,
     Requirement,
     RoomAtTail,
     RoomForProducer,
     RoomForSource,
     SameLife,
     SeqAfter,
-    SetDelivered,
-    SetStreamSeq,
     SourceLink,
 )
 from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, JSON_MEDIA_TYPE, is_json, media_type
+from fluvial.core.effect import (
+    AddBatch,
+    Begin,
+    CloseStream,
+    Effect,
+    End,
+    GainFollowers,
+    MoveCursor,
+    MoveProducer,
+    Renew,
+    SetDelivered,
+    SetReaderKey,
+    SetStreamSeq,
+)
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import (
     EstuaryMode,
@@ -45,6 +48,7 @@ from fluvial.core.head import (
     Incarnation,
     Origin,
     ProducerStamp,
+    ReaderKey,
     SourcePosition,
     lineage_of_fork,
 )
@@ -110,6 +114,8 @@ def plan_create(create: Create, incarnation: Incarnation, now_ms: int) -> Commit
         content_type=content_type,
         lifetime=create.lifetime,
         live_until_ms=first_deadline_ms(create.lifetime, now_ms),
+        is_public=create.is_public,
+        reader_key=create.reader_key,
     )
     return Commit((Absent(now_ms),), (Begin(head), *_first_effects(create, content_type)))
 
@@ -179,6 +185,8 @@ def plan_fork(create: Create, divergence: Divergence, incarnation: Incarnation, 
             inherits_lifetime=create.lifetime is None,
         ),
         lineage=lineage_of_fork(source, divergence.position),
+        is_public=create.is_public,
+        reader_key=create.reader_key,
     )
     effects = (Begin(head), *_first_effects(create, head.content_type))
     requires: tuple[Requirement, ...] = (Live(now_ms), SameLife(source.incarnation))
@@ -202,6 +210,11 @@ def plan_renewal(now_ms: int) -> Commit:
     return Commit((Live(now_ms),), (Renew(now_ms),))
 
 
+def plan_reader_key(reader_key: ReaderKey, now_ms: int) -> Commit:
+    """Turn a stream's reader key: what caches hold under the former one is not asked for any more."""
+    return Commit((Live(now_ms),), (SetReaderKey(reader_key),))
+
+
 @dataclass(frozen=True, slots=True)
 class Estuary:
     """What an estuary is created as; `content_type` is of raw ones, an envelope is JSON."""
@@ -209,6 +222,7 @@ class Estuary:
     mode: EstuaryMode
     content_type: str
     ttl_seconds: int
+    reader_key: ReaderKey | None = None
 
 
 def plan_estuary(estuary: Estuary, incarnation: Incarnation, now_ms: int) -> Commit:
@@ -220,6 +234,7 @@ def plan_estuary(estuary: Estuary, incarnation: Incarnation, now_ms: int) -> Com
         lifetime=lifetime,
         live_until_ms=first_deadline_ms(lifetime, now_ms),
         estuary=estuary.mode,
+        reader_key=estuary.reader_key,
     )
     return Commit((Absent(now_ms),), (Begin(head),))
 

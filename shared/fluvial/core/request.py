@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 from fluvial.core.command import Append, Close, Create, ForkPoint
 from fluvial.core.content_type import is_json, parse_content_type
@@ -32,6 +32,7 @@ _INTEGER: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 #: Fields that change what a request means; sent twice, nobody can tell which one was meant.
 SINGULAR_FIELDS: Final = frozenset(
     {
+        b"authorization",
         b"content-type",
         b"stream-seq",
         b"stream-ttl",
@@ -157,7 +158,7 @@ def parse_append(name: StreamName, headers: Headers, body: bytes) -> Append | Cl
     )
 
 
-def parse_create(name: StreamName, headers: Headers, body: bytes) -> Create:
+def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: bool) -> Create:
     """A PUT: a new stream, or a fork of another (spec 4.2, 5.1)."""
     return Create(
         name=name,
@@ -166,6 +167,7 @@ def parse_create(name: StreamName, headers: Headers, body: bytes) -> Create:
         lifetime=_lifetime(headers),
         closed=_closes(headers),
         fork=_fork(headers),
+        is_public=is_public,
     )
 
 
@@ -208,12 +210,21 @@ class LiveMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A GET's query: where to begin, whether to wait, and the cursor that the client echoes."""
+    """A GET's query: where to begin, whether to wait, and the cursor that the client echoes.
+
+    `reader_key` is what the URL has of one; `is_plain` tells that a cache finds every parameter as it is found here.
+    """
 
     read_from: ReadFrom
     live: LiveMode
     cursor: int | None
+    reader_key: str | None
+    is_plain: bool
 
+
+#: The parameters that make a read's answer what it is: a cache's key has these, and the path.
+CACHE_KEY: Final = ("offset", "live", "cursor", "rk")
+_TOKEN: Final = "token"  # noqa: S105  a parameter's name
 
 _LIVE: Final = {live.value: live for live in LiveMode if live is not LiveMode.NONE}
 
@@ -221,10 +232,8 @@ _LIVE: Final = {live.value: live for live in LiveMode if live is not LiveMode.NO
 @lru_cache(maxsize=4_096)
 def parse_read(query: bytes) -> Read:
     """A GET's query string (spec 5.6 to 5.8); parameters that the protocol does not know are ignored."""
-    if len(query) > QUERY_BYTES_MAX:
-        raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the query is over {QUERY_BYTES_MAX} bytes long", 414)
-    values = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-    for known in ("offset", "live", "cursor"):
+    values = _values(query)
+    for known in CACHE_KEY:
         if len(values.get(known, ())) > 1:
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, f"{known} was given more than once")
     live = LiveMode.NONE
@@ -239,4 +248,44 @@ def parse_read(query: bytes) -> Read:
         read_from = Sentinel.BEGINNING
     else:
         raise RefusedRequest(ErrorCode.MISSING_OFFSET, "a live read needs an offset")
-    return Read(read_from, live, parse_cursor(values.get("cursor", [""])[0]))
+    cursor = parse_cursor(values.get("cursor", [""])[0])
+    return Read(read_from, live, cursor, values["rk"][0] if "rk" in values else None, _is_plain(query))
+
+
+def _values(query: bytes) -> dict[str, list[str]]:
+    if len(query) > QUERY_BYTES_MAX:
+        raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the query is over {QUERY_BYTES_MAX} bytes long", 414)
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True)
+
+
+def _is_plain(query: bytes) -> bool:
+    """Whether no parameter is spelt such that a cache might take it for another one, or for one that is not there.
+
+    Some caches find `OFFSET` where `offset` is asked for, and none decodes `%6fffset`.
+    """
+    for part in query.split(b"&"):
+        name = part.partition(b"=")[0].decode("latin-1")
+        if name not in CACHE_KEY and unquote_plus(name).lower() in CACHE_KEY:
+            return False
+    return True
+
+
+def split_token(query: bytes) -> tuple[bytes, str | None]:
+    """A query without its token, and the token. RefusedRequest when there are two."""
+    if b"token" not in query and b"%" not in query:
+        return query, None
+    parts = query.split(b"&")
+    is_token = [unquote_plus(part.partition(b"=")[0].decode("latin-1")) == _TOKEN for part in parts]
+    tokens = [part for part, found in zip(parts, is_token, strict=True) if found]
+    if len(tokens) > 1:
+        raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "token was given more than once")
+    rest = b"&".join(part for part, found in zip(parts, is_token, strict=True) if not found)
+    return rest, unquote_plus(tokens[0].partition(b"=")[2].decode("latin-1")) if tokens else None
+
+
+def parse_is_public(query: bytes) -> bool:
+    """Whether a PUT's query makes the stream public. RefusedRequest for anything but `public=true` and `=false`."""
+    values = _values(query).get("public", ["false"])
+    if values not in (["true"], ["false"]):
+        raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "public must be true or false, once")
+    return values == ["true"]

@@ -1,6 +1,7 @@
 """Responses: outcomes and pages as status, headers and body, for any transport."""
 
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.head import Head, Life, ProducerStamp, life_of
 from fluvial.core.json_mode import array_parts
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl, same_lifetime
+from fluvial.core.limits import CURSOR_INTERVAL_MS
 from fluvial.core.offset import offset_token
 from fluvial.core.page import Page
 
@@ -31,23 +33,28 @@ _EXPOSED: Final = (
     b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
     b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
     b"Stream-Fanout-Count, Stream-Fanout-Successes, Stream-Fanout-Failures, Stream-Fanout-Mode, "
-    b"ETag, Location, Retry-After"
+    b"Stream-Reader-Key, ETag, Location, Retry-After, WWW-Authenticate"
 )
 
-#: On every response (spec 12.7); browsers on any origin may read what is public here.
-SECURITY_HEADERS: Final[tuple[Header, ...]] = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cross-origin-resource-policy", b"cross-origin"),
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", _EXPOSED),
+#: What browsers' pages may send besides what every page may.
+_ALLOWED: Final = (
+    b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
+    b"Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq"
 )
+
+#: How long a browser need not ask again; none keeps it for more than two hours or, Firefox, a day.
+PREFLIGHT_AGE_S: Final = 7_200
+
+#: On every response (spec 12.7). What pages of other origins may do is told where a request's project is known.
+SECURITY_HEADERS: Final[tuple[Header, ...]] = ((b"x-content-type-options", b"nosniff"),)
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 CLOSED: Final[Header] = (b"stream-closed", b"true")
 UP_TO_DATE: Final[Header] = (b"stream-up-to-date", b"true")
 #: "Cache-Control: public, max-age=60, stale-while-revalidate=300" -- spec 10.1
 CACHE_S_MAX: Final = 60
-_CACHE_FINAL: Final[Header] = (b"cache-control", b"public, max-age=%d, stale-while-revalidate=300" % CACHE_S_MAX)
-_CACHE_TAIL: Final[Header] = (b"cache-control", b"no-cache")
+STALE_S_MAX: Final = 300
+#: A long-poll's answer is kept as long as its cursor is the present one.
+LONG_POLL_CACHE_S_MAX: Final = CURSOR_INTERVAL_MS // 1_000
 _EMPTY: Final[Header] = (b"content-length", b"0")
 _RETRY_AFTER: Final[Header] = (b"retry-after", b"1")
 _JSON: Final[Header] = (b"content-type", b"application/json")
@@ -69,12 +76,45 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class PageRead:
-    """What a read found: a page of a stream; a cursor if the read is live, and what the client has cached."""
+    """What a read found: a page of a stream; a cursor if the read is live, and what the client has cached.
+
+    `is_shared` when everybody may read the stream, `is_keyed` when the URL has the stream's reader key.
+    """
 
     head: Head
     page: Page
     cursor: int | None
     if_none_match: bytes | None
+    is_shared: bool
+    is_keyed: bool
+
+
+def origin_fields(allowed: tuple[str, ...], origin: bytes | None) -> list[Header]:
+    """What pages of other origins may do with an answer; `origin` is the requesting page's.
+
+    The only one of its project is told to everybody, so that one cached answer does for all.
+    """
+    if not allowed:
+        return [(b"cross-origin-resource-policy", b"same-origin")]
+    fields = [(b"cross-origin-resource-policy", b"cross-origin")]
+    if len(allowed) > 1:
+        fields.append((b"vary", b"Origin"))
+    told = allowed[0] if len(allowed) == 1 else (origin or b"").decode("latin-1")
+    if told in allowed:
+        fields += [(b"access-control-allow-origin", told.encode()), (b"access-control-expose-headers", _EXPOSED)]
+    return fields
+
+
+def preflight_response(fields: list[Header], methods: str) -> Response:
+    """The answer to a browser that asks before it sends a request; `fields` are those of its origin."""
+    if not any(name == b"access-control-allow-origin" for name, _ in fields):
+        return Response(204, [*SECURITY_HEADERS, NO_STORE])
+    allowed = (
+        (b"access-control-allow-methods", methods.encode()),
+        (b"access-control-allow-headers", _ALLOWED),
+        (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S),
+    )
+    return Response(204, [*SECURITY_HEADERS, *allowed, NO_STORE])
 
 
 def next_offset_header(position: int) -> Header:
@@ -91,7 +131,8 @@ def error_response(status: int, code: ErrorCode, message: str, *headers: Header)
 
 def refused_response(refused: RefusedRequest) -> Response:
     """The answer to a request that is wrong in itself."""
-    return error_response(refused.status, refused.code, refused.message, *_retry_fields(refused.status))
+    fields = ((name.encode(), value.encode()) for name, value in refused.fields)
+    return error_response(refused.status, refused.code, refused.message, *_retry_fields(refused.status), *fields)
 
 
 def store_error_response(error: StoreError) -> Response:
@@ -115,7 +156,7 @@ def refusal_response(refusal: Refusal) -> Response:
 
 
 def _empty_response(status: int, *headers: Header) -> Response:
-    return Response(status, [*SECURITY_HEADERS, *headers, _EMPTY])
+    return Response(status, [*SECURITY_HEADERS, *headers, NO_STORE, _EMPTY])
 
 
 def _closed_headers(head: Head) -> tuple[Header, ...]:
@@ -143,7 +184,7 @@ def create_response(command: Create, outcome: Outcome, location: bytes) -> Respo
     match outcome:
         case Applied(head):
             assert head is not None, "a create leaves a head"
-            headers = [(b"location", location), *_description(head)]
+            headers = [(b"location", location), *_description(head), *reader_key_headers(head)]
             return _empty_response(201, *headers)
         case Unmet(Absent(now_ms), head):
             assert head is not None, "what is not absent has a head"
@@ -163,6 +204,11 @@ def create_response(command: Create, outcome: Outcome, location: bytes) -> Respo
             raise AssertionError(f"no create requires {requirement}")
 
 
+def reader_key_headers(head: Head) -> tuple[Header, ...]:
+    """What makes a URL of the stream one whose answers a cache may keep; a stream of before may have none."""
+    return () if head.reader_key is None else ((b"stream-reader-key", head.reader_key.encode()),)
+
+
 def _description(head: Head) -> tuple[Header, ...]:
     content_type = (b"content-type", head.content_type.encode("latin-1"))
     return (content_type, next_offset_header(head.tail), *_closed_headers(head))
@@ -174,7 +220,7 @@ def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
         return error_response(409, ErrorCode.STREAM_EXISTS, message)
     difference = _difference(command, head)
     if difference is None:
-        return _empty_response(200, *_description(head))
+        return _empty_response(200, *_description(head), *reader_key_headers(head))
     return error_response(
         409,
         ErrorCode.STREAM_EXISTS,
@@ -193,6 +239,8 @@ def _difference(command: Create, head: Head) -> str | None:
         return "lifetime"
     if command.closed is not head.closed:
         return "closure status"
+    if command.is_public is not head.is_public:
+        return "privacy"
     return _fork_difference(command, head)
 
 
@@ -212,7 +260,7 @@ def delete_response(_command: Delete, outcome: Outcome) -> Response:
     """The answer to a DELETE (spec 5.4)."""
     match outcome:
         case Applied():
-            return Response(204, [*SECURITY_HEADERS])
+            return Response(204, [*SECURITY_HEADERS, NO_STORE])
         case Unmet(Live(now_ms) | Expired(now_ms), head):
             return not_live_response(head, now_ms)
         case Unmet(requirement, _):
@@ -224,6 +272,7 @@ def head_response(head: Head) -> Response:
     headers = [
         *SECURITY_HEADERS,
         *_description(head),
+        *reader_key_headers(head),
         NO_STORE,
         (b"etag", etag(head, 0, head.tail)),
     ]
@@ -265,7 +314,7 @@ def page_response(read: PageRead, now_ms: int) -> Response:
     head, page = read.head, read.page
     at_tail = page.end == head.tail
     tag = etag(head, page.start, page.end)
-    headers = [*SECURITY_HEADERS, (b"etag", tag), _cache_control(head, page, now_ms), next_offset_header(page.end)]
+    headers = [*SECURITY_HEADERS, (b"etag", tag), *_cache_fields(read, now_ms), next_offset_header(page.end)]
     if at_tail:
         headers.append(UP_TO_DATE)
         headers += _closed_headers(head)
@@ -279,17 +328,27 @@ def page_response(read: PageRead, now_ms: int) -> Response:
     return Response(200, headers, parts)
 
 
-def _cache_control(head: Head, page: Page, now_ms: int) -> Header:
-    """What is before the tail, and all of a closed stream, cannot change any more, but it may expire.
+def _cache_fields(read: PageRead, now_ms: int) -> tuple[Header, ...]:
+    """How long a cache may answer with a page, and whom.
 
-    At an open stream's tail a page can still grow, so a cache must ask.
+    Only a URL with the reader key is kept without asking: nobody can guess it, and it is of this life alone, so that
+    neither a stranger nor a reader of the stream's next life is answered from there. At an open stream's tail a page
+    can still grow; a long-poll's is kept all the same, for the cursor that its reader sends next makes another URL.
     """
-    if page.end == head.tail and not head.closed:
-        return _CACHE_TAIL
+    head, is_long_poll = read.head, read.cursor is not None
+    can_grow = read.page.end == head.tail and not head.closed
+    if not read.is_keyed or (can_grow and not is_long_poll):
+        if read.is_shared:
+            return ((b"cache-control", b"no-cache"),)
+        return ((b"cache-control", b"private, no-store"), (b"vary", b"Authorization"))
+    age_s = LONG_POLL_CACHE_S_MAX if is_long_poll else CACHE_S_MAX
     if head.live_until_ms is None:
-        return _CACHE_FINAL
-    rest_s = max(0, head.live_until_ms - now_ms) // 1_000
-    return (b"cache-control", b"public, max-age=%d" % min(CACHE_S_MAX, rest_s))
+        # What a private stream's former key is worth ends soon after the key is turned.
+        stale = b", stale-while-revalidate=%d" % STALE_S_MAX if read.is_shared and not is_long_poll else b""
+        return ((b"cache-control", b"public, max-age=%d%s" % (age_s, stale)),)
+    # A moment rather than an age, which a cache that does not tell its answers' age would let begin anew.
+    until_s = min(now_ms // 1_000 + age_s, head.live_until_ms // 1_000)
+    return ((b"cache-control", b"public"), (b"expires", formatdate(until_s, usegmt=True).encode()))
 
 
 def _matches(if_none_match: bytes, tag: bytes) -> bool:

@@ -10,12 +10,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fluvial.core.commit import (
+from fluvial.core.commit import Applied, Commit, Unmet, first_unmet
+from fluvial.core.effect import (
     AddBatch,
-    Applied,
     Begin,
     CloseStream,
-    Commit,
     Effect,
     End,
     GainFollowers,
@@ -23,9 +22,8 @@ from fluvial.core.commit import (
     MoveProducer,
     Renew,
     SetDelivered,
+    SetReaderKey,
     SetStreamSeq,
-    Unmet,
-    first_unmet,
 )
 from fluvial.core.head import Head, Incarnation, ProducerState
 from fluvial.core.lifetime import SlidingTtl
@@ -120,19 +118,21 @@ def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
                 fields["stream_seq"] = stream_seq
             case CloseStream(by):
                 fields["closed"], fields["closed_by"] = True, by
-            case GainFollowers() | SetDelivered() | MoveCursor():
-                fields |= _fields_of_following(head, effect)
+            case GainFollowers() | SetDelivered() | MoveCursor() | SetReaderKey():
+                fields |= _fields_set_seldom(head, effect)
             case Begin() | End():
                 pass
     return fields
 
 
-def _fields_of_following(head: Head, effect: GainFollowers | SetDelivered | MoveCursor) -> dict[str, Any]:
+def _fields_set_seldom(head: Head, effect: GainFollowers | SetDelivered | MoveCursor | SetReaderKey) -> dict[str, Any]:
     match effect:
         case GainFollowers():
             return {"delivered": head.tail if head.delivered is None else head.delivered}
         case SetDelivered(position):
             return {"delivered": position}
+        case SetReaderKey(reader_key):
+            return {"reader_key": reader_key}
         case MoveCursor(source, to):
             others = {name: cursor for name, cursor in head.cursors.items() if name != source}
             return {"cursors": others if to is None else {**others, source: to}}

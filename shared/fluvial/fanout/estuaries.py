@@ -76,6 +76,7 @@ class Estuaries:
             wanted.mode or EstuaryMode.RAW,
             wanted.content_type or DEFAULT_CONTENT_TYPE,
             wanted.ttl_seconds or ESTUARY_TTL_S_DEFAULT,
+            self._world.new_reader_key(),
         )
         commit = plan_estuary(estuary, self._world.new_incarnation(), now_ms)
         match await self._store.apply(wanted.name, commit):

@@ -1,5 +1,7 @@
 """Creating streams; a fork first looks at what it inherits."""
 
+from dataclasses import replace
+
 from fluvial.core.command import Create, ForkPoint
 from fluvial.core.commit import Absent, HasMediaType, Live, Outcome, Unmet
 from fluvial.core.content_type import media_type
@@ -13,6 +15,7 @@ from fluvial.world import World
 async def create(store: Store, world: World, command: Create) -> Outcome:
     """Begin the stream, or tell what is in its place. Raises RefusedRequest for a fork that cannot be."""
     now_ms = world.now_ms()
+    command = replace(command, reader_key=world.new_reader_key())
     if command.fork is None:
         return await store.apply(command.name, plan_create(command, world.new_incarnation(), now_ms))
     absent, existing = Absent(now_ms), await store.head(command.name)

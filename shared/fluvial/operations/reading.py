@@ -1,14 +1,14 @@
-"""Reading: where a read begins, the page it gets, and the deadline that it moves."""
+"""Reading: where a read begins, and the deadline that it moves."""
 
 import logging
+from collections.abc import Callable
 
 from fluvial.core.commit import Live, Unmet
-from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest, StoreError
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.offset import ReadFrom, Sentinel
-from fluvial.core.page import Page
 from fluvial.core.plan import plan_renewal
 from fluvial.stores.contract import Store
 from fluvial.world import World
@@ -16,13 +16,24 @@ from fluvial.world import World
 log = logging.getLogger(__name__)
 
 
-async def used_head(store: Store, world: World, name: StreamName) -> Head | Unmet:
+#: Raises what keeps somebody from reading the stream with this head at this moment.
+Check = Callable[[Head | None, int], None]
+
+
+def allow_all(_head: Head | None, _now_ms: int) -> None:
+    """Keeps nobody from reading."""
+
+
+async def used_head(store: Store, world: World, name: StreamName, check: Check = allow_all) -> Head | Unmet:
     """The head of a stream that is about to be read, its sliding deadline moved if that is due.
+
+    Nothing is moved, and nothing told, before `check` lets the reader in.
 
     "For live read modes (long-poll, SSE), the TTL resets when the server begins processing the request" -- spec 5.1
     """
     head = await store.head(name)
     live = Live(world.now_ms())
+    check(head, live.now_ms)
     if head is None or not live.holds(head):
         return Unmet(live, head)
     if (
@@ -46,13 +57,3 @@ def position_in(head: Head, read_from: ReadFrom) -> int:
     if read_from > head.tail:
         raise RefusedRequest(ErrorCode.UNKNOWN_OFFSET, "the offset is past the stream's tail")
     return read_from
-
-
-async def page_at(store: Store, name: StreamName, head: Head, position: int, byte_count_max: int) -> Page:
-    """The page from `position`, empty at the tail. RefusedRequest when no server ever issued the offset."""
-    if position == head.tail:
-        return Page(position, position, b"")
-    try:
-        return await store.read(name, head, position, byte_count_max)
-    except OffsetNotIssued as exc:
-        raise RefusedRequest(ErrorCode.UNKNOWN_OFFSET, "the offset is not one of this stream's") from exc

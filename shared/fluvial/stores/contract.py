@@ -8,6 +8,7 @@ from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
+from fluvial.stores.projects import Projects
 
 
 @runtime_checkable
@@ -21,6 +22,11 @@ class KeepsUndelivered(Protocol):
 
 class Store(Protocol):
     """Streams that survive what their store says they survive; all calls are from one event loop."""
+
+    @property
+    def projects(self) -> Projects:
+        """Who owns them."""
+        ...
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """Check the requirements in order and make the effects durable, as one step (spec 5.2.1).

@@ -10,6 +10,8 @@ from fluvial.core.head import Head, Incarnation, spans_of
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
 from fluvial.core.transition import transition
+from fluvial.stores.memory_projects import MemoryProjects
+from fluvial.stores.projects import Projects
 from fluvial.stores.waiters import Waiters, has_news
 
 
@@ -31,6 +33,7 @@ class MemoryStore:
         self._logs: dict[Incarnation, _Log] = {}
         self._followers: dict[Incarnation, dict[StreamName, Follower]] = {}
         self._waiters = Waiters()
+        self.projects: Projects = MemoryProjects()
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply: nothing here awaits, so each commit is one step."""

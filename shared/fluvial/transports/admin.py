@@ -1,4 +1,4 @@
-"""What is not a stream: health, and the control routes."""
+"""What is not a stream: health, metrics, and the control routes, each behind what it needs."""
 
 from typing import Annotated, Final
 
@@ -6,27 +6,53 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
+from fluvial import __version__
+from fluvial.access.gate import Gate
+from fluvial.core.grant import Need
 from fluvial.core.limits import STREAM_NAME_BYTES_MAX
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.stores.contract import Store
-from fluvial.transports.estuary_routes import estuary_routes
-from fluvial.transports.framework import SECURITY_HEADERS, answer_errors, json_response
+from fluvial.transports.control import ControlApp
+from fluvial.transports.estuary_routes import ESTUARY_NEEDS, estuary_routes
+from fluvial.transports.framework import SECURITY_HEADERS, Needs, answer_errors, json_response
 from fluvial.transports.live import LiveReads
+from fluvial.transports.project_routes import PAGE_MAX, PROJECT_NEEDS, project_routes
+from fluvial.world import World
 
 _LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls, SSE connections and sockets that are open.")
 
+#: What each route needs; a route that is not here needs an operator.
+NEEDS: Final[Needs] = {
+    ("GET", "/health"): Need.NOTHING,
+    ("GET", "/metrics"): Need.NOTHING,
+    ("GET", "/openapi.json"): Need.NOTHING,
+    ("GET", "/docs"): Need.NOTHING,
+    ("GET", "/v1/streams"): Need.SURVEY,
+    **ESTUARY_NEEDS,
+    **PROJECT_NEEDS,
+}
 
-#: One page of names.
-NAMES_MAX: Final = 1_000
 
-
-def admin_app(live: LiveReads, store: Store, estuaries: Estuaries) -> FastAPI:
+def admin_app(live: LiveReads, store: Store, estuaries: Estuaries, gate: Gate, world: World) -> ControlApp:
     """The application behind every path that is not a stream's."""
-    app = FastAPI(title="Fluvial", openapi_url=None)
+    app = FastAPI(
+        title="Fluvial",
+        version=__version__,
+        description="The control routes: projects, estuaries, names. Streams are served as the protocol says.",
+        openapi_url="/openapi.json",
+        docs_url="/docs",
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.include_router(project_routes(store, world, gate))
     app.include_router(estuary_routes(estuaries))
     answer_errors(app)
     _LIVE_READS.set_function(lambda: live.count)
+    _add_views(app, live, store)
+    return ControlApp(app, gate, NEEDS)
 
+
+def _add_views(app: FastAPI, live: LiveReads, store: Store) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
         """Whether the process answers, and how busy it is."""
@@ -41,10 +67,8 @@ def admin_app(live: LiveReads, store: Store, estuaries: Estuaries) -> FastAPI:
     async def streams(
         prefix: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
         after: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
-        limit: Annotated[int, Query(ge=1, le=NAMES_MAX)] = 100,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     ) -> Response:
-        """The names of streams in order, a page at a time: ask again with `after` set to `next`."""
+        """The names of all streams in order, a page at a time: ask again with `after` set to `next`."""
         names = await store.names(prefix, after, limit)
         return json_response({"streams": names, "next": names[-1] if len(names) == limit else None})
-
-    return app

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from fluvial.access.gate import Credentials, Gate, Permit, Tenant
 from fluvial.core.command import Append, Close, Delete
 from fluvial.core.commit import Applied, Outcome, Unmet
 from fluvial.core.content_type import is_text
 from fluvial.core.cursor import next_cursor
 from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest, StoreError, StreamVanished
+from fluvial.core.grant import Need
 from fluvial.core.head import Head, Life, life_of
 from fluvial.core.limits import PAGE_BYTES_MAX, PATH_BYTES_MAX
 from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
@@ -25,10 +27,13 @@ from fluvial.core.plan import plan_append, plan_close, plan_delete
 from fluvial.core.request import (
     Headers,
     LiveMode,
+    Read,
     parse_append,
     parse_create,
+    parse_is_public,
     parse_read,
     singular_headers,
+    split_token,
 )
 from fluvial.core.response import (
     SECURITY_HEADERS,
@@ -42,7 +47,9 @@ from fluvial.core.response import (
     head_response,
     no_news_response,
     not_live_response,
+    origin_fields,
     page_response,
+    preflight_response,
     refused_response,
     store_error_response,
     tail_response,
@@ -50,7 +57,7 @@ from fluvial.core.response import (
 from fluvial.fanout.delivering import Source
 from fluvial.fanout.publishing import FanOutReport, Publisher
 from fluvial.operations.creating import create
-from fluvial.operations.reading import page_at, position_in, used_head
+from fluvial.operations.reading import position_in, used_head
 from fluvial.stores.contract import Store
 from fluvial.transports.bodies import send_parts
 from fluvial.transports.live import LiveReads, Subscription
@@ -64,26 +71,33 @@ METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 
 #: What a server that only reads answers.
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-_ALLOWED: Final = (
-    b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
-    b"Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq"
-)
-_PREFLIGHT: Final[list[Header]] = [
-    *SECURITY_HEADERS,
-    (b"access-control-allow-methods", METHODS.encode()),
-    (b"access-control-allow-headers", _ALLOWED),
-    (b"access-control-max-age", b"86400"),
-]
 
-_SSE_HEADERS: Final[list[Header]] = [
+_EVENTS: Final[Header] = (b"content-type", b"text/event-stream")
+#: Events are of one reader: proxies pass them on one by one, and nginx only when it is told to.
+_UNBUFFERED: Final[Header] = (b"x-accel-buffering", b"no")
+_SHARED_EVENTS: Final[list[Header]] = [*SECURITY_HEADERS, _EVENTS, (b"cache-control", b"no-cache"), _UNBUFFERED]
+_PRIVATE_EVENTS: Final[list[Header]] = [
     *SECURITY_HEADERS,
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
+    _EVENTS,
+    (b"cache-control", b"private, no-cache, no-store"),
+    _UNBUFFERED,
 ]
 
 
-class _ClientLeft(FluvialError):
+class ClientLeft(FluvialError):
     """The client hung up before its request was whole: there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request that was let in: on which stream, with what, and what it may do."""
+
+    name: StreamName
+    headers: Headers
+    query: bytes
+    permit: Permit
+    scope: Scope
+    receive: Receive
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +108,22 @@ class StreamsApp:
     world: World
     live: LiveReads
     publisher: Publisher
+    gate: Gate
     body_bytes_max: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; what goes wrong becomes an answer, too."""
+        fields: list[Header] = origin_fields((), None)
         try:
-            handle = _HANDLERS.get(scope["method"], StreamsApp.unknown_method)
-            response = await handle(self, scope, receive, send)
+            name, headers = name_and_headers(scope)
+            tenant = await self.gate.tenant(name)
+            fields = origin_fields(tenant.origins, headers.get(b"origin"))
+            response = await self._answer(tenant, name, headers, (scope, receive, with_fields(send, fields)))
         except RefusedRequest as exc:
             response = refused_response(exc)
         except StoreError as exc:
             response = store_error_response(exc)
-        except _ClientLeft:
+        except ClientLeft:
             return
         except asyncio.CancelledError:
             if self.live.is_stopping:  # the server has waited long enough for this request
@@ -115,16 +133,34 @@ class StreamsApp:
             log.exception("request_failed", extra={"method": scope["method"], "path": scope["path"]})
             response = error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
         if response is not None:
-            await _send_response(send, response)
+            response.headers.extend(fields)
+            await send_response(send, response)
 
-    async def append(self, scope: Scope, receive: Receive, _send: Send) -> Response:
+    async def _answer(
+        self, tenant: Tenant, name: StreamName, headers: Headers, connection: tuple[Scope, Receive, Send]
+    ) -> Response | None:
+        """Let a request in and carry it out; None when the response has been sent already."""
+        scope, receive, send = connection
+        method = scope["method"]
+        if method == "OPTIONS":
+            return preflight_response(origin_fields(tenant.origins, headers.get(b"origin")), METHODS)
+        need = STREAM_NEEDS.get(method)
+        if need is None:
+            allow = (b"allow", METHODS.encode())
+            return error_response(405, ErrorCode.METHOD_NOT_ALLOWED, f"a stream has the methods {METHODS}", allow)
+        query, token = split_token(scope["query_string"])
+        permit = await self.gate.permit(tenant, name, need, Credentials(headers.get(b"authorization"), token))
+        visit = Visit(name, headers, query, permit, scope, receive)
+        if method == "GET":
+            return await self.read(visit, send)
+        return await _HANDLERS[method](self, visit)
+
+    async def append(self, visit: Visit) -> Response:
         """POST: append, close, or both."""
-        name, headers = name_and_headers(scope)
-        body = await self._body(headers, receive)
-        command = parse_append(name, headers, body)
+        command = parse_append(visit.name, visit.headers, await self._body(visit))
         now_ms = self.world.now_ms()
         commit = plan_append(command, now_ms) if isinstance(command, Append) else plan_close(command, now_ms)
-        outcome = await self.store.apply(name, commit)
+        outcome = await self.store.apply(visit.name, commit)
         response = append_response(command, outcome)
         if outcome.head is not None and outcome.head.delivered is not None:
             response.headers.extend(await self._published(command, outcome))
@@ -142,69 +178,60 @@ class StreamsApp:
         report = await self.publisher.publish(Source(command.name, head), before)
         return [] if report is None else fan_out_headers(report)
 
-    async def create(self, scope: Scope, receive: Receive, _send: Send) -> Response:
+    async def create(self, visit: Visit) -> Response:
         """PUT: create or confirm, perhaps as a fork."""
-        name, headers = name_and_headers(scope)
-        command = parse_create(name, headers, await self._body(headers, receive))
-        forwarded = headers.get(b"x-forwarded-proto")
+        is_public = parse_is_public(visit.query)
+        command = parse_create(visit.name, visit.headers, await self._body(visit), is_public=is_public)
+        if command.fork is not None:
+            visit.permit.also(command.fork.source)
+        scope, forwarded = visit.scope, visit.headers.get(b"x-forwarded-proto")
         scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
         path = scope.get("root_path", "").encode() + scope["raw_path"]
-        location = b"%s://%s%s" % (scheme, headers.get(b"host", b"localhost"), path)
+        location = b"%s://%s%s" % (scheme, visit.headers.get(b"host", b"localhost"), path)
         return create_response(command, await create(self.store, self.world, command), location)
 
-    async def delete(self, scope: Scope, _receive: Receive, _send: Send) -> Response:
+    async def delete(self, visit: Visit) -> Response:
         """DELETE."""
-        name, _ = name_and_headers(scope)
-        return delete_response(Delete(name), await self.store.apply(name, plan_delete(self.world.now_ms())))
+        commit = plan_delete(self.world.now_ms())
+        return delete_response(Delete(visit.name), await self.store.apply(visit.name, commit))
 
-    async def head(self, scope: Scope, _receive: Receive, _send: Send) -> Response:
+    async def head(self, visit: Visit) -> Response:
         """HEAD: metadata; does not count as a use of the stream."""
-        name, _ = name_and_headers(scope)
-        head, now_ms = await self.store.head(name), self.world.now_ms()
+        head, now_ms = await self.store.head(visit.name), self.world.now_ms()
+        visit.permit.check(head, now_ms)
         if head is None or life_of(head, now_ms) is not Life.LIVE:
             return not_live_response(head, now_ms)
         return head_response(head)
 
-    async def options(self, _scope: Scope, _receive: Receive, _send: Send) -> Response:
-        """OPTIONS: a browser's preflight."""
-        return Response(204, _PREFLIGHT)
-
-    async def unknown_method(self, _scope: Scope, _receive: Receive, _send: Send) -> Response:
-        """Any other method."""
-        allow = (b"allow", METHODS.encode())
-        return error_response(405, ErrorCode.METHOD_NOT_ALLOWED, f"a stream has the methods {METHODS}", allow)
-
-    async def read(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+    async def read(self, visit: Visit, send: Send) -> Response | None:
         """GET: catch up, long-poll or SSE; None when the response has been sent already."""
-        name, headers = name_and_headers(scope)
-        read = parse_read(scope["query_string"])
+        name, permit = visit.name, visit.permit
+        read = parse_read(visit.query)
         if read.live is LiveMode.WEBSOCKET:
             upgrade = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"))
             message = "live=websocket needs a WebSocket handshake; long-poll and sse do without"
             return error_response(426, ErrorCode.UPGRADE_REQUIRED, message, *upgrade)
-        head = await used_head(self.store, self.world, name)
+        head = await used_head(self.store, self.world, name, permit.check)
         if isinstance(head, Unmet):
             return not_live_response(head.head, self.world.now_ms())
         position = position_in(head, read.read_from)
         if read.live is LiveMode.SSE:
             encoding = [] if is_text(head.content_type) else [(b"stream-sse-data-encoding", b"base64")]
-            start = {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [*_SSE_HEADERS, *encoding],
-            }
-            await self.live.send_events(Subscription(name, head, position, read.cursor), receive, send, start)
+            fields = _SHARED_EVENTS if permit.is_shared(head) else _PRIVATE_EVENTS
+            start = {"type": "http.response.start", "status": 200, "headers": [*fields, *encoding]}
+            subscription = Subscription(name, head, position, read.cursor, permit)
+            await self.live.send_events(subscription, visit.receive, send, start)
             return None
         if read.live is LiveMode.LONG_POLL:
-            return await self._long_poll(Subscription(name, head, position, read.cursor), headers, receive)
+            return await self._long_poll(visit, read, Subscription(name, head, position, read.cursor, permit))
         if read.read_from is Sentinel.TAIL:
             return tail_response(head)
-        return await self._page(name, head, position, None, headers)
+        return await self._page(visit, read, head, (position, None))
 
-    async def _long_poll(self, subscription: Subscription, headers: Headers, receive: Receive) -> Response:
+    async def _long_poll(self, visit: Visit, read: Read, subscription: Subscription) -> Response:
         head, position = subscription.head, subscription.position
         if position == head.tail and not head.closed:
-            news = await self.live.long_poll(receive, subscription.name, head)
+            news = await self.live.long_poll(visit.receive, subscription)
             # What was waited for may have ended, and something else may have begun at its name.
             if news is None or news.incarnation != head.incarnation:
                 return not_live_response(None, self.world.now_ms())
@@ -214,49 +241,77 @@ class StreamsApp:
         cursor = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
         if position == head.tail:
             return no_news_response(head, cursor)
-        return await self._page(subscription.name, head, position, cursor, headers)
+        return await self._page(visit, read, head, (position, cursor))
 
-    async def _page(
-        self, name: StreamName, head: Head, position: int, cursor: int | None, headers: Headers
-    ) -> Response:
+    async def _page(self, visit: Visit, read: Read, head: Head, place: tuple[int, int | None]) -> Response:
+        """The page at a position, with the cursor of a long-poll."""
+        position, cursor = place
         try:
-            page = await page_at(self.store, name, head, position, PAGE_BYTES_MAX)
+            page = await self.live.pages.at(visit.name, head, position, PAGE_BYTES_MAX)
         except StreamVanished:
             return not_live_response(None, self.world.now_ms())
-        return page_response(PageRead(head, page, cursor, headers.get(b"if-none-match")), self.world.now_ms())
+        if_none_match = visit.headers.get(b"if-none-match")
+        is_keyed = read.is_plain and read.reader_key is not None and read.reader_key == head.reader_key
+        page_read = PageRead(head, page, cursor, if_none_match, visit.permit.is_shared(head), is_keyed)
+        return page_response(page_read, self.world.now_ms())
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        """The whole body; the server hangs up on a client that stops sending it. RefusedRequest over the limit."""
-        declared = headers.get(b"content-length")
-        if declared is not None:
-            if declared == b"0":
-                return b""
-            if int(declared) > self.body_bytes_max:
-                raise self._too_large()
-        parts, byte_count = list[bytes](), 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientLeft
-            parts.append(message.get("body", b""))
-            byte_count += len(parts[-1])
-            if byte_count > self.body_bytes_max:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _body(self, visit: Visit) -> bytes:
+        """The whole body, counted; the server hangs up on a client that stops sending it.
 
-    def _too_large(self) -> RefusedRequest:
-        return RefusedRequest(ErrorCode.BODY_TOO_LARGE, f"a body may have up to {self.body_bytes_max} bytes", 413)
+        Raises RefusedRequest over a limit.
+        """
+        project, byte_count_max = visit.permit.project, self.body_bytes_max
+        if project is not None and project.limits.body_bytes is not None:
+            byte_count_max = min(byte_count_max, project.limits.body_bytes)
+        body = await whole_body(visit.headers.get(b"content-length"), visit.receive, byte_count_max)
+        if project is not None:
+            await self.gate.throttle.take_bytes(project, len(body))
+        return body
+
+
+async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: int) -> bytes:
+    """A request's body, which may say how long it is. Raises RefusedRequest when it is too long."""
+    if declared == b"0":
+        return b""
+    if declared is not None and declared.isdigit() and int(declared) > byte_count_max:
+        raise _too_large(byte_count_max)
+    parts, byte_count = list[bytes](), 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        parts.append(message.get("body", b""))
+        byte_count += len(parts[-1])
+        if byte_count > byte_count_max:
+            raise _too_large(byte_count_max)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(byte_count_max: int) -> RefusedRequest:
+    return RefusedRequest(ErrorCode.BODY_TOO_LARGE, f"a body may have up to {byte_count_max} bytes", 413)
+
+
+def with_fields(send: Send, fields: list[Header]) -> Send:
+    """A way to send that adds fields to the answer."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *fields]}
+        await send(message)
+
+    return sent
 
 
 async def refuse_change(_scope: Scope, _receive: Receive, send: Send) -> None:
     """The answer of a server that only reads to what is no read."""
     allow = (b"allow", ", ".join(SAFE_METHODS).encode())
     message = "this server only reads; send what changes streams to another one"
-    await _send_response(send, error_response(405, ErrorCode.METHOD_NOT_ALLOWED, message, allow))
+    await send_response(send, error_response(405, ErrorCode.METHOD_NOT_ALLOWED, message, allow))
 
 
-async def _send_response(send: Send, response: Response) -> None:
+async def send_response(send: Send, response: Response) -> None:
+    """Send a whole answer."""
     await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
     await send_parts(send, response.parts, is_last=True)
 
@@ -284,13 +339,20 @@ def fan_out_headers(report: FanOutReport) -> list[Header]:
     ]
 
 
-Handle = Callable[[StreamsApp, Scope, Receive, Send], Awaitable[Response | None]]
+Handle = Callable[[StreamsApp, Visit], Awaitable[Response | None]]
+
+#: What each method needs. One that is not here is answered with 405.
+STREAM_NEEDS: Final[dict[str, Need]] = {
+    "GET": Need.READ,
+    "HEAD": Need.READ,
+    "PUT": Need.WRITE,
+    "POST": Need.WRITE,
+    "DELETE": Need.WRITE,
+}
 
 _HANDLERS: Final[dict[str, Handle]] = {
-    "GET": StreamsApp.read,
     "HEAD": StreamsApp.head,
     "PUT": StreamsApp.create,
     "POST": StreamsApp.append,
     "DELETE": StreamsApp.delete,
-    "OPTIONS": StreamsApp.options,
 }

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
+from fluvial.access.directory import Directory
 from fluvial.core.answer import Appended, Refusal, append_answer
 from fluvial.core.command import Append, Close
 from fluvial.core.content_type import JSON_MEDIA_TYPE
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.limits import IDEMPOTENCY_KEY_LENGTH_MAX
-from fluvial.core.names import parse_name
+from fluvial.core.names import StreamName, parse_name
 from fluvial.core.offset import offset_token
 from fluvial.core.plan import plan_append, plan_close
 from fluvial.core.request import Write, producer_stamp, write_command
@@ -34,9 +35,10 @@ class DirectProducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AppendEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What is asked for.
 
-    `stream` is the path below /v1/stream/. The body is `payload` or the bytes in `payload_base64`; a payload that is
-    text is the body as it is, any other is JSON. Without a body, `close` must be true. What has the same
-    `idempotency_key` is appended to a stream once in 15 days, however often it is asked for.
+    `stream` is the path below /v1/stream/, `{project}/{stream}` once there are projects. The body is `payload` or the
+    bytes in `payload_base64`; a payload that is text is the body as it is, any other is JSON. Without a body, `close`
+    must be true. What has the same `idempotency_key` is appended to a stream once in 15 days, however often it is
+    asked for.
     """
 
     stream: str
@@ -55,7 +57,7 @@ _CODES: Final = {ErrorCode.NOT_FOUND: "STREAM_NOT_FOUND", ErrorCode.GONE: "STREA
 Answer = dict[str, Any]
 
 
-async def answer_append(store: AppliesOnce, world: World, event: object) -> Answer:
+async def answer_append(store: AppliesOnce, world: World, directory: Directory, event: object) -> Answer:
     """`{"tailOffset", "closed", "duplicate"?}`, or `{"error": {"code", "message", …}}` for a refusal.
 
     Raises StoreUnavailable: nothing was written. StoreUncertain: it may have been; with a producer, asking again is
@@ -63,6 +65,7 @@ async def answer_append(store: AppliesOnce, world: World, event: object) -> Answ
     """
     try:
         command, key = _command(event)
+        await _check_project(directory, command.name)
     except RefusedRequest as exc:
         return _refused(exc.code, exc.message)
     now_ms = world.now_ms()
@@ -78,6 +81,15 @@ async def answer_append(store: AppliesOnce, world: World, event: object) -> Answ
             return {**answer, "duplicate": True} if is_duplicate else answer
         case Refusal(_, code, message, fields):
             return _refused(code, message, {_camel(name): value for name, value in fields})
+
+
+async def _check_project(directory: Directory, name: StreamName) -> None:
+    """Whoever may invoke the function may append to every project; one that is not there is still a mistake."""
+    if await directory.is_open():
+        return
+    project, _, stream = name.partition("/")
+    if not stream or await directory.find(project) is None:
+        raise RefusedRequest(ErrorCode.PROJECT_NOT_FOUND, "the stream's path does not begin with a project's name")
 
 
 def _command(event: object) -> tuple[Append | Close, str | None]:

@@ -10,17 +10,28 @@ from pydantic.alias_generators import to_camel
 
 from fluvial.core.answer import Refusal
 from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.grant import Need
 from fluvial.core.head import EstuaryMode, Head
 from fluvial.core.limits import CONTENT_TYPE_BYTES_MAX, ESTUARY_TTL_S_MAX, STREAM_NAME_BYTES_MAX
 from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.core.offset import offset_token
 from fluvial.core.response import refusal_response
 from fluvial.fanout.estuaries import Estuaries, WantedEstuary
-from fluvial.transports.framework import SECURITY_HEADERS, as_response, json_response
+from fluvial.transports.framework import Needs, as_response, done_response, json_response, name_of, permit_of
 
-ESTUARY_ROOT: Final = "/v1/estuary/"
-SUBSCRIBE_ROOT: Final = "/v1/estuary/subscribe/"
-_TOUCH: Final = "/touch"
+SUBSCRIBE: Final = "/v1/estuary/subscribe/{project}/{stream:path}"
+ESTUARY: Final = "/v1/estuary/{project}/{estuary}"
+TOUCH: Final = ESTUARY + "/touch"
+
+#: What each route needs.
+ESTUARY_NEEDS: Final[Needs] = {
+    ("POST", SUBSCRIBE): Need.WRITE,
+    ("DELETE", SUBSCRIBE): Need.WRITE,
+    ("PUT", ESTUARY): Need.WRITE,
+    ("GET", ESTUARY): Need.READ,
+    ("POST", TOUCH): Need.READ,
+    ("DELETE", ESTUARY): Need.WRITE,
+}
 
 
 class _Body(BaseModel):
@@ -62,11 +73,12 @@ def estuary_routes(estuaries: Estuaries) -> APIRouter:
 
 
 def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.post(SUBSCRIBE_ROOT + "{project}/{stream:path}")
+    @routes.post(SUBSCRIBE)
     async def subscribe(request: Request, body: SubscribeBody) -> Response:
         """Let an estuary follow a stream, from its tail on."""
-        source = _name(request, SUBSCRIBE_ROOT)
-        wanted = WantedEstuary(_estuary_of(source, body.estuary_id), body.mode, None, body.ttl_seconds)
+        source, estuary = name_of(request), _estuary_of(name_of(request), body.estuary_id)
+        permit_of(request).also(estuary)
+        wanted = WantedEstuary(estuary, body.mode, None, body.ttl_seconds)
         followed = await estuaries.follow(source, wanted)
         if isinstance(followed, Refusal):
             return _refused(followed)
@@ -74,53 +86,49 @@ def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
         described = {**_described(wanted.name, followed.estuary), "stream": source, "offset": offset}
         return json_response(described, 201 if followed.is_new else 200)
 
-    @routes.delete(SUBSCRIBE_ROOT + "{project}/{stream:path}")
+    @routes.delete(SUBSCRIBE)
     async def unsubscribe(
         request: Request,
         estuary_id: Annotated[str | None, Query(alias="estuaryId", min_length=1)] = None,
         body: Annotated[UnsubscribeBody | None, Body()] = None,
     ) -> Response:
         """Let an estuary follow a stream no more; its id is in the query or in the body."""
-        source, wanted = _name(request, SUBSCRIBE_ROOT), body.estuary_id if body is not None else estuary_id
+        source, wanted = name_of(request), body.estuary_id if body is not None else estuary_id
         if wanted is None:
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "estuaryId is missing")
-        return _done(await estuaries.unfollow(source, _estuary_of(source, wanted)))
+        estuary = _estuary_of(source, wanted)
+        permit_of(request).also(estuary)
+        return _done(await estuaries.unfollow(source, estuary))
 
 
 def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.put(ESTUARY_ROOT + "{project}/{estuary}")
+    @routes.put(ESTUARY)
     async def create(request: Request, body: EstuaryBody) -> Response:
         """Make an estuary, or confirm one."""
-        name = _name(request, ESTUARY_ROOT)
+        name = name_of(request)
         opened = await estuaries.open(WantedEstuary(name, body.mode, body.content_type, body.ttl_seconds))
         if isinstance(opened, Refusal):
             return _refused(opened)
         return json_response(_described(name, opened.head), 201 if opened.is_new else 200)
 
-    @routes.get(ESTUARY_ROOT + "{project}/{estuary}")
+    @routes.get(ESTUARY)
     async def describe(request: Request) -> Response:
         """An estuary, and how far it has been filled from each stream that it follows."""
-        name = _name(request, ESTUARY_ROOT)
+        name = name_of(request)
         head = await estuaries.head(name)
         return _refused(head) if isinstance(head, Refusal) else json_response(_described(name, head))
 
-    @routes.post(ESTUARY_ROOT + "{project}/{estuary}" + _TOUCH)
+    @routes.post(TOUCH)
     async def touch(request: Request) -> Response:
         """Renew an estuary's time to live."""
-        name = _name(request, ESTUARY_ROOT, _TOUCH)
+        name = name_of(request)
         head = await estuaries.touch(name)
         return _refused(head) if isinstance(head, Refusal) else json_response(_described(name, head))
 
-    @routes.delete(ESTUARY_ROOT + "{project}/{estuary}")
+    @routes.delete(ESTUARY)
     async def end(request: Request) -> Response:
         """End an estuary and its subscriptions."""
-        return _done(await estuaries.end(_name(request, ESTUARY_ROOT)))
-
-
-def _name(request: Request, root: str, suffix: str = "") -> StreamName:
-    """The stream that the rest of the path names, as it was sent: `a%2Fb` is one segment."""
-    path: str = request.scope["raw_path"].decode("latin-1")
-    return parse_name(path.removeprefix(root).removesuffix(suffix))
+        return _done(await estuaries.end(name_of(request)))
 
 
 def _estuary_of(source: StreamName, estuary_id: str) -> StreamName:
@@ -148,7 +156,7 @@ def _described(name: StreamName, head: Head) -> dict[str, object]:
 
 
 def _done(refusal: Refusal | None) -> Response:
-    return Response(None, 204, SECURITY_HEADERS) if refusal is None else _refused(refusal)
+    return done_response() if refusal is None else _refused(refusal)
 
 
 def _refused(refusal: Refusal) -> Response:

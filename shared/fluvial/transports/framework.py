@@ -1,5 +1,6 @@
 """The core's answers as FastAPI's, for the control routes; and its errors in the one shape that all errors have."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -7,10 +8,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from fluvial.access.gate import Permit
 from fluvial.core import response as core
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+from fluvial.core.grant import Need
+from fluvial.core.names import StreamName
 
 SECURITY_HEADERS = {name.decode(): value.decode() for name, value in core.SECURITY_HEADERS}
+#: What a route needs, by its method and path.
+Needs = Mapping[tuple[str, str], Need]
+
 _UNCACHED = {**SECURITY_HEADERS, "cache-control": "no-store"}
 
 
@@ -23,6 +30,23 @@ def as_response(answer: core.Response) -> Response:
 def json_response(content: dict[str, Any], status: int = 200) -> Response:
     """JSON that no cache keeps."""
     return JSONResponse(content, status, _UNCACHED)
+
+
+def done_response() -> Response:
+    """There is nothing to tell but that it was done."""
+    return Response(None, 204, _UNCACHED)
+
+
+def name_of(request: Request) -> StreamName:
+    """The stream that the path names, as it was when the request was let in."""
+    name: StreamName = request.scope["fluvial.name"]
+    return name
+
+
+def permit_of(request: Request) -> Permit:
+    """What the request may do."""
+    permit: Permit = request.scope["fluvial.permit"]
+    return permit
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 from cachetools import LRUCache
 from starlette.types import Message, Receive, Send
 
+from fluvial.access.gate import Permit
+from fluvial.access.throttle import Throttle
 from fluvial.core.cursor import next_cursor
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreUnavailable, StreamVanished
 from fluvial.core.head import Head, Incarnation, Life, life_of
@@ -21,7 +23,8 @@ from fluvial.core.limits import EVENT_BYTES_MAX, PAGE_BYTES_MAX
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
 from fluvial.core.sse import control_event, data_event
-from fluvial.operations.reading import page_at, used_head
+from fluvial.operations.paging import Pages
+from fluvial.operations.reading import used_head
 from fluvial.stores.contract import Store
 from fluvial.transports.bodies import send_parts
 from fluvial.world import World
@@ -94,12 +97,16 @@ class OpenRead:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Where a live read begins: the stream as it was found, a position in it, and the client's cursor."""
+    """Where a live read begins: the stream as it was found, a position in it, and the client's cursor.
+
+    `permit` is what its reader was let in by: it may end before the stream does.
+    """
 
     name: StreamName
     head: Head
     position: int
     echoed_cursor: int | None
+    permit: Permit
 
 
 @dataclass(slots=True)
@@ -109,6 +116,8 @@ class LiveReads:
     store: Store
     world: World
     limits: LiveLimits
+    throttle: Throttle
+    pages: Pages = field(init=False)
     _open: set[OpenRead] = field(default_factory=set)
     _kept: LRUCache[_EventKey, _DataEvent] = field(
         default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=_event_bytes)
@@ -116,6 +125,10 @@ class LiveReads:
     _joined: LRUCache[_JoinedKey, bytes] = field(default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=len))
     _shared: WeakValueDictionary[_EventKey, _DataEvent] = field(default_factory=WeakValueDictionary)
     is_stopping: bool = False
+
+    def __post_init__(self) -> None:
+        """Readers share the pages that are being read."""
+        self.pages = Pages(self.store)
 
     @property
     def count(self) -> int:
@@ -129,34 +142,37 @@ class LiveReads:
             read.interrupt()
 
     @contextlib.asynccontextmanager
-    async def opened(self, watch: Callable[[OpenRead], Awaitable[None]]) -> AsyncIterator[OpenRead]:
+    async def opened(self, watch: Callable[[OpenRead], Awaitable[None]], permit: Permit) -> AsyncIterator[OpenRead]:
         """Count a live read as long as it lasts; `watch` interrupts it when its client goes.
 
-        Raises RefusedRequest at the limit.
+        Raises RefusedRequest at the server's limit, and at the project's.
         """
         if len(self._open) >= self.limits.reads_max:
             raise RefusedRequest(ErrorCode.TOO_MANY_LIVE_READS, "too many live reads are open; try again later", 503)
         task = asyncio.current_task()
         assert task is not None, "a live read runs in a task"
         read = OpenRead(task)
-        self._open.add(read)
-        watching = asyncio.ensure_future(watch(read))
-        try:
-            yield read
-        except asyncio.CancelledError:
-            if not read.is_interrupted:
-                raise
-            task.uncancel()
-        finally:
-            self._open.discard(read)
-            watching.cancel()
+        with self.throttle.live_read(permit.project):
+            self._open.add(read)
+            watching = asyncio.ensure_future(watch(read))
+            try:
+                yield read
+            except asyncio.CancelledError:
+                if not read.is_interrupted:
+                    raise
+                task.uncancel()
+            finally:
+                self._open.discard(read)
+                watching.cancel()
 
-    async def long_poll(self, receive: Receive, name: StreamName, seen: Head) -> Head | None:
-        """The stream's head once it differs from `seen`, or as it is when the wait is over."""
-        head: Head | None = seen
-        async with self.opened(partial(_watch_disconnect, receive)):
+    async def long_poll(self, receive: Receive, subscription: Subscription) -> Head | None:
+        """The stream's head once it differs from the subscription's, or as it is when the wait is over."""
+        head: Head | None = subscription.head
+        async with self.opened(partial(_watch_disconnect, receive), subscription.permit):
             if not self.is_stopping:
-                head = await self._wait(name, seen, self.limits.long_poll_timeout_s)
+                rest_s = subscription.permit.rest_s(self.world.now_ms())
+                timeout_s = min(self.limits.long_poll_timeout_s, rest_s)
+                head = await self._wait(subscription.name, subscription.head, timeout_s)
         return head
 
     async def send_events(self, subscription: Subscription, receive: Receive, send: Send, start: Message) -> None:
@@ -166,7 +182,7 @@ class LiveReads:
         server stops before that.
         """
         has_started = False
-        async with self.opened(partial(_watch_disconnect, receive)) as read:
+        async with self.opened(partial(_watch_disconnect, receive), subscription.permit) as read:
             page = await self.first_page(subscription)
             has_started = True
             await send(start)
@@ -181,26 +197,28 @@ class LiveReads:
 
     async def first_page(self, subscription: Subscription) -> Page:
         """What a live read begins with. Raises RefusedRequest when no server ever issued its offset."""
-        return await page_at(self.store, subscription.name, subscription.head, subscription.position, EVENT_BYTES_MAX)
+        return await self.pages.at(subscription.name, subscription.head, subscription.position, EVENT_BYTES_MAX)
 
     async def _send_until_end(self, subscription: Subscription, page: Page, send: Send) -> None:
         spread = 1 + ROTATION_SPREAD * (2 * self.world.jitter() - 1)
         cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
-        async for head, found in self.pages(subscription, page, self.limits.sse_max_age_s * spread):
+        async for head, found in self.following(subscription, page, self.limits.sse_max_age_s * spread):
             data = self._data_event(head, found)  # held while it is sent, for others to share
             await send_parts(send, self._events(head, found, data, cursor_min))
             data = None
             if self._is_complete(found.end - subscription.position, is_at_tail=found.end == head.tail):
                 return
 
-    async def pages(self, subscription: Subscription, page: Page, age_s_max: float) -> AsyncIterator[tuple[Head, Page]]:
+    async def following(
+        self, subscription: Subscription, page: Page, age_s_max: float
+    ) -> AsyncIterator[tuple[Head, Page]]:
         """A stream's pages from the first one on, each with the head that it was read at.
 
-        One is empty when nothing has come for KEEP_ALIVE_S. They end with the stream, with the server, or after
-        `age_s_max`.
+        One is empty when nothing has come for KEEP_ALIVE_S. They end with the stream, with the server, with the token,
+        or after `age_s_max`.
         """
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + age_s_max
+        ends_at = loop.time() + min(age_s_max, subscription.permit.rest_s(self.world.now_ms()))
         name, head = subscription.name, subscription.head
         incarnation = head.incarnation
         while True:
@@ -217,7 +235,7 @@ class LiveReads:
                     return
                 head = news
             try:
-                page = await page_at(self.store, name, head, page.end, EVENT_BYTES_MAX)
+                page = await self.pages.at(name, head, page.end, EVENT_BYTES_MAX)
             except StreamVanished:
                 return
 

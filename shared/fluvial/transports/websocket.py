@@ -7,21 +7,26 @@ from typing import Final
 from cachetools import LRUCache
 from starlette.types import Receive, Scope, Send
 
+from fluvial.access.gate import Credentials, Gate, Tenant
 from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.frames import PONG, is_ping, page_frames
+from fluvial.core.grant import Need
 from fluvial.core.head import Head, Incarnation
+from fluvial.core.names import StreamName
 from fluvial.core.page import Page
-from fluvial.core.request import LiveMode, parse_read
+from fluvial.core.request import Headers, LiveMode, parse_read, split_token
 from fluvial.core.response import (
+    Header,
     Response,
     error_response,
     not_live_response,
+    origin_fields,
     refused_response,
     store_error_response,
 )
 from fluvial.operations.reading import position_in, used_head
-from fluvial.transports.asgi import name_and_headers
+from fluvial.transports.asgi import name_and_headers, send_response
 from fluvial.transports.live import KEPT_EVENT_BYTES_MAX, LiveReads, OpenRead, Subscription
 
 log = logging.getLogger(__name__)
@@ -37,6 +42,7 @@ NORMAL: Final = 1000
 SERVICE_RESTART: Final = 1012
 UNSUPPORTED: Final = 1003
 ABNORMAL: Final = 1006
+POLICY_VIOLATION: Final = 1008
 INTERNAL: Final = 1011
 
 _FrameKey = tuple[Incarnation, int, int, bool, bool]
@@ -47,41 +53,49 @@ class SocketsApp:
     """Every WebSocket below /v1/stream/."""
 
     live: LiveReads
+    gate: Gate
     _frames: LRUCache[_FrameKey, tuple[str, ...]] = field(
         default_factory=lambda: LRUCache(FRAME_CACHE_BYTES, getsizeof=lambda frames: sum(map(len, frames)))
     )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one handshake, and send what comes until the stream or the connection ends."""
+        fields = origin_fields((), None)
         try:
-            subscription = await self._subscription(scope)
+            name, headers = name_and_headers(scope)
+            tenant = await self.gate.tenant(name)
+            fields = origin_fields(tenant.origins, headers.get(b"origin"))
+            subscription = await self._subscription(scope, tenant, name, headers)
         except RefusedRequest as exc:
             subscription = refused_response(exc)
         except StoreError as exc:
             subscription = store_error_response(exc)
         if isinstance(subscription, Response):
-            await _refuse(send, subscription)
+            await _refuse(send, subscription, fields)
             return
         code = INTERNAL
         try:
             code = await self._served(subscription, receive, send)
         except RefusedRequest as exc:
-            await _refuse(send, refused_response(exc))
+            await _refuse(send, refused_response(exc), fields)
             return
         except Exception:
             log.exception("socket_failed", extra={"stream": subscription.name})
         if code != ABNORMAL:
             await send({"type": "websocket.close", "code": code})
 
-    async def _subscription(self, scope: Scope) -> Subscription | Response:
-        name, _ = name_and_headers(scope)
-        read = parse_read(scope["query_string"])
+    async def _subscription(
+        self, scope: Scope, tenant: Tenant, name: StreamName, headers: Headers
+    ) -> Subscription | Response:
+        query, token = split_token(scope["query_string"])
+        permit = await self.gate.permit(tenant, name, Need.READ, Credentials(headers.get(b"authorization"), token))
+        read = parse_read(query)
         if read.live is not LiveMode.WEBSOCKET:
             return error_response(400, ErrorCode.MALFORMED_QUERY, "a WebSocket reads with live=websocket")
-        head = await used_head(self.live.store, self.live.world, name)
+        head = await used_head(self.live.store, self.live.world, name, permit.check)
         if isinstance(head, Unmet):
             return not_live_response(head.head, self.live.world.now_ms())
-        return Subscription(name, head, position_in(head, read.read_from), None)
+        return Subscription(name, head, position_in(head, read.read_from), None, permit)
 
     async def _served(self, subscription: Subscription, receive: Receive, send: Send) -> int:
         """Send a stream's pages; the code to close with."""
@@ -101,17 +115,21 @@ class SocketsApp:
                 code = ABNORMAL
             read.interrupt()
 
-        async with self.live.opened(listen):
+        async with self.live.opened(listen, subscription.permit):
             page = await self.live.first_page(subscription)
             await send({"type": "websocket.accept"})
             is_first = True
-            async for head, found in self.live.pages(subscription, page, SOCKET_AGE_S_MAX):
+            async for head, found in self.live.following(subscription, page, SOCKET_AGE_S_MAX):
                 if not (is_first or found.data or head.closed):
                     continue
                 is_first = False
                 for frame in self._encoded(head, found):
                     await send({"type": "websocket.send", "text": frame})
-        return SERVICE_RESTART if self.live.is_stopping and code == NORMAL else code
+        if code != NORMAL:
+            return code
+        if subscription.permit.rest_s(self.live.world.now_ms()) == 0:
+            return POLICY_VIOLATION  # the token has expired
+        return SERVICE_RESTART if self.live.is_stopping else NORMAL
 
     def _encoded(self, head: Head, page: Page) -> tuple[str, ...]:
         """The messages of a page, shared by all who read it now."""
@@ -125,12 +143,22 @@ class SocketsApp:
         return frames
 
 
-async def _refuse(send: Send, response: Response) -> None:
+async def _refuse(send: Send, response: Response, fields: list[Header]) -> None:
     """Answer a handshake with plain HTTP."""
-    await send({"type": "websocket.http.response.start", "status": response.status, "headers": response.headers})
+    headers = [*response.headers, *fields]
+    await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": response.body})
+
+
+async def refuse_detour(scope: Scope, send: Send) -> None:
+    """Answer what did not come through the CDN."""
+    response = error_response(403, ErrorCode.NOT_THROUGH_THE_CDN, "this server is reached through its CDN alone")
+    if scope["type"] == "websocket":
+        await _refuse(send, response, [])
+    else:
+        await send_response(send, response)
 
 
 async def no_socket(_scope: Scope, _receive: Receive, send: Send) -> None:
     """A handshake on a path that is no stream's."""
-    await _refuse(send, error_response(404, ErrorCode.NOT_FOUND, "WebSockets are below /v1/stream/"))
+    await _refuse(send, error_response(404, ErrorCode.NOT_FOUND, "WebSockets are below /v1/stream/"), [])

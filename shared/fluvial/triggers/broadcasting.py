@@ -76,8 +76,13 @@ class Broadcaster:
         if head is None or not is_live or (known is not None and known.sending is not None):
             await self._end(name, connections)
             return
-        await _each([one for one in connections if one.incarnation != head.incarnation], self._closed)
-        connections = [one for one in connections if one.incarnation == head.incarnation]
+        now_s = self._world.now_ms() / 1_000
+
+        def may_read(one: Connection) -> bool:
+            return one.incarnation == head.incarnation and now_s < one.until_s
+
+        await _each([one for one in connections if not may_read(one)], self._closed)
+        connections = [one for one in connections if may_read(one)]
         done = known.position if known is not None and known.incarnation == head.incarnation else 0
         starts = {one.connection_id: max(one.position, done) if one.has_joined else one.position for one in connections}
         if not head.closed:

@@ -1,18 +1,22 @@
 """Sockets: what API Gateway tells of WebSocket connections. Who connects is noted; the change feed does the rest.
 
-`wss://{api}/{stage}?stream={name}&offset={offset}`: the stream's path below /v1/stream/, encoded as a query value.
+`wss://{api}/{stage}?stream={name}&offset={offset}&token={token}`: the stream's path below /v1/stream/, encoded as a
+query value. The token may come in the Authorization field, which browsers cannot send.
 """
 
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from fluvial.access.gate import Credentials, Gate
 from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.frames import PONG, is_ping
+from fluvial.core.grant import Need
 from fluvial.core.names import parse_name
 from fluvial.core.request import parse_read
 from fluvial.core.response import Response, not_live_response, refused_response
-from fluvial.operations.reading import page_at, position_in, used_head
+from fluvial.operations.paging import Pages
+from fluvial.operations.reading import position_in, used_head
 from fluvial.stores.dynamodb.connections import Connection
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from fluvial.world import World
@@ -31,9 +35,10 @@ _NOT_UNDERSTOOD: Final[Answer] = {"statusCode": 400, "body": '{"type":"error","m
 class Sockets:
     """Notes who reads what."""
 
-    def __init__(self, store: DynamoDbStore, world: World) -> None:
+    def __init__(self, store: DynamoDbStore, world: World, gate: Gate) -> None:
         """Nobody is connected yet."""
-        self._store, self._world = store, world
+        self._store, self._world, self._gate = store, world, gate
+        self._pages = Pages(store)
 
     async def handle(self, event: dict[str, Any]) -> Answer:
         """The answer to an event of the API. Raises StoreUnavailable, StoreUncertain."""
@@ -41,7 +46,7 @@ class Sockets:
         match event["requestContext"]["eventType"]:
             case "CONNECT":
                 try:
-                    refusal = await self._connected(connection_id, event.get("multiValueQueryStringParameters") or {})
+                    refusal = await self._connected(connection_id, event)
                 except RefusedRequest as exc:
                     refusal = refused_response(exc)
                 if refusal is None:
@@ -53,17 +58,30 @@ class Sockets:
             case _:
                 return _PONG if is_ping(event.get("body")) else _NOT_UNDERSTOOD
 
-    async def _connected(self, connection_id: str, query: dict[str, list[str]]) -> Response | None:
+    async def _connected(self, connection_id: str, event: dict[str, Any]) -> Response | None:
+        query: dict[str, list[str]] = event.get("multiValueQueryStringParameters") or {}
         if len(query.get("stream", ())) != 1:
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "stream must be given once")
         name = parse_name(query["stream"][0])
+        tenant = await self._gate.tenant(name)
+        permit = await self._gate.permit(tenant, name, Need.READ, _credentials(event, query))
         known = {key: query[key] for key in ("offset",) if key in query}
         read = parse_read(urlencode({**known, "live": "websocket"}, doseq=True).encode())
-        head = await used_head(self._store, self._world, name)
+        head = await used_head(self._store, self._world, name, permit.check)
         if isinstance(head, Unmet):
             return not_live_response(head.head, self._world.now_ms())
         position = position_in(head, read.read_from)
-        await page_at(self._store, name, head, position, 1)  # refuses an offset that no server ever issued
-        connection = Connection(connection_id, head.incarnation, position)
-        await self._store.connections.add(name, connection, self._world.now_ms() // 1_000 + CONNECTION_S_MAX)
+        await self._pages.at(name, head, position, 1)  # refuses an offset that no server ever issued
+        now_ms = self._world.now_ms()
+        until_s = int(now_ms / 1_000 + min(CONNECTION_S_MAX, permit.rest_s(now_ms)))
+        connection = Connection(connection_id, head.incarnation, position, until_s)
+        await self._store.connections.add(name, connection, now_ms // 1_000 + CONNECTION_S_MAX)
         return None
+
+
+def _credentials(event: dict[str, Any], query: dict[str, list[str]]) -> Credentials:
+    fields = {name.lower(): values for name, values in (event.get("multiValueHeaders") or {}).items()}
+    sent, tokens = fields.get("authorization", []), query.get("token", [])
+    if len(sent) > 1 or len(tokens) > 1:
+        raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "the token was given more than once")
+    return Credentials(sent[0].encode("latin-1", "replace") if sent else None, tokens[0] if tokens else None)

@@ -10,6 +10,8 @@ Every item has the keys `pk` and `sk`. By partition key:
     PRODUCER#<incarnation>    `<producer id>`: a producer that the head has no room for
     FOLLOWER#<incarnation>    `<estuary>`: an estuary that follows this life of a stream
     ONCE#<hash>               `-`: the commit id of an append that its sender gave a key
+    PROJECTS                  `<project>`: a project or, without its content, the mark that there was one
+    USAGE#<project>#<day>     `-`: how many bytes a project has appended on a day
     SWEEP                     `-`: where the last sweep had no time left
 """
 
@@ -64,6 +66,9 @@ ESTUARY: Final = "es"
 CURSORS: Final = "cu"
 #: Present once the stream was followed: up to where all its followers have everything.
 DELIVERED: Final = "dl"
+#: Present when the stream is read without a token; and what caches keep its pages under.
+PUBLIC: Final = "pb"
+READER_KEY: Final = "rk"
 #: When a sweep has last had the change feed look at the head again.
 SHOWN_AT: Final = "sh"
 #: The commit that deleted the stream; stays with the tombstone.
@@ -97,8 +102,15 @@ JOINED: Final = "j"
 SENDING: Final = "sn"
 #: How many broadcasts have begun.
 BROADCASTS: Final = "bn"
+#: Epoch seconds from which a connection must be sent nothing: its token has expired.
+UNTIL: Final = "un"
 #: The stream that a connection reads.
 STREAM: Final = "s"
+
+#: A project as JSON, and which of its versions it is.
+PROJECT: Final = "j"
+VERSION: Final = "v"
+BYTE_COUNT: Final = "n"
 
 #: The place that a sweep goes on from.
 PLACE: Final = "p"

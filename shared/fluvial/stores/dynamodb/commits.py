@@ -5,7 +5,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from fluvial.core.commit import AddBatch, Applied, Commit, Outcome, Renew, Unmet, first_unmet
+from fluvial.core.commit import Applied, Commit, Outcome, Unmet, first_unmet
+from fluvial.core.effect import AddBatch, Renew
 from fluvial.core.errors import StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head
 from fluvial.core.names import StreamName

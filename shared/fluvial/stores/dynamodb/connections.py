@@ -22,11 +22,15 @@ CONNECTIONS_PER_QUERY = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One reader of one life of a stream; until it has joined, `position` is what it asked for."""
+    """One reader of one life of a stream; until it has joined, `position` is what it asked for.
+
+    From `until_s` on, in seconds since 1970, it must be sent nothing.
+    """
 
     connection_id: str
     incarnation: Incarnation
     position: int
+    until_s: int
     has_joined: bool = False
 
 
@@ -50,15 +54,16 @@ class Connections:
         """Nobody is connected yet."""
         self._table = table
 
-    async def add(self, name: StreamName, connection: Connection, until_s: int) -> None:
-        """Note a connection, which the feed will see; DynamoDB may forget it after `until_s`."""
-        ttl = number(until_s)
+    async def add(self, name: StreamName, connection: Connection, noted_until_s: int) -> None:
+        """Note a connection, which the feed will see; DynamoDB may forget it after `noted_until_s`."""
+        ttl = number(noted_until_s)
         await self._put({**connection_stream_key(connection.connection_id), a.STREAM: {"S": name}, a.TTL: ttl})
         await self._put(
             {
                 **connection_key(name, connection.connection_id),
                 a.INCARNATION: incarnation_value(connection.incarnation),
                 a.TAIL: number(connection.position),
+                a.UNTIL: number(connection.until_s),
                 a.TTL: ttl,
             }
         )
@@ -159,5 +164,6 @@ def _connection(item: Item) -> Connection:
         item[a.SK]["S"].removeprefix(a.CONNECTION_SK_PREFIX),
         incarnation_of(item[a.INCARNATION]),
         int(item[a.TAIL]["N"]),
+        int(item[a.UNTIL if a.UNTIL in item else a.TTL]["N"]),
         has_joined=a.JOINED in item,
     )

@@ -16,6 +16,7 @@ from fluvial.core.head import (
     Origin,
     ProducerStamp,
     ProducerState,
+    ReaderKey,
     SourcePosition,
     Span,
 )
@@ -188,6 +189,10 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
     if head.estuary is not None:
         item[a.ESTUARY] = {"S": head.estuary.value}
         item[a.CURSORS] = {"M": {source: cursor_value(cursor) for source, cursor in head.cursors.items()}}
+    if head.is_public:
+        item[a.PUBLIC] = number(1)
+    if head.reader_key is not None:
+        item[a.READER_KEY] = {"S": head.reader_key}
     if head.delivered is not None:
         item[a.DELIVERED] = number(head.delivered)
     counts = {a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
@@ -259,6 +264,8 @@ def _head(item: Item) -> Head:
             for source, cursor in (item[a.CURSORS]["M"] if a.CURSORS in item else {}).items()
         },
         delivered=_integer(item, a.DELIVERED) if a.DELIVERED in item else None,
+        is_public=a.PUBLIC in item,
+        reader_key=ReaderKey(item[a.READER_KEY]["S"]) if a.READER_KEY in item else None,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from fluvial.core.commit import CommitId
 from fluvial.core.head import Incarnation
 from fluvial.core.names import StreamName
+from fluvial.core.project import ProjectName
 from fluvial.stores.dynamodb import attributes as a
 
 #: One of DynamoDB's attribute values, e.g. {"N": "1"}, and an item of them by name.
@@ -80,6 +81,16 @@ def connection_key(name: StreamName, connection_id: str) -> Key:
 def connection_stream_key(connection_id: str) -> Key:
     """The key of the stream that a connection reads."""
     return _key(f"C#{connection_id}", "-")
+
+
+def project_key(name: ProjectName) -> Key:
+    """The key of a project."""
+    return _key("PROJECTS", name)
+
+
+def usage_key(name: ProjectName, day: int) -> Key:
+    """The key of what a project has appended on a day."""
+    return _key(f"USAGE#{name}#{day}", "-")
 
 
 def sweep_key() -> Key:

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from fluvial.core.commit import AddBatch, Applied, Commit, CommitId, Unmet
+from fluvial.core.commit import Applied, Commit, CommitId, Unmet
+from fluvial.core.effect import AddBatch
 from fluvial.core.errors import StoreUnavailable, StoreUncertain
 from fluvial.core.names import StreamName
 from fluvial.stores.contract import Once

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from fluvial.core.commit import Applied, Begin, Commit, End, Outcome
+from fluvial.core.commit import Applied, Commit, Outcome
+from fluvial.core.effect import Begin, End
 from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
@@ -22,6 +23,7 @@ from fluvial.stores.dynamodb.objects import Objects
 from fluvial.stores.dynamodb.once import OnceWriter
 from fluvial.stores.dynamodb.places import places
 from fluvial.stores.dynamodb.polling import Poller
+from fluvial.stores.dynamodb.projects import DynamoDbProjects
 from fluvial.stores.dynamodb.reading import Reader
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.rotation import Rotator, rotation_is_due
@@ -29,6 +31,7 @@ from fluvial.stores.dynamodb.settling import Settler
 from fluvial.stores.dynamodb.spilling import Spiller
 from fluvial.stores.dynamodb.sweeping import Sweeper
 from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.projects import Projects
 from fluvial.stores.turns import Turns
 from fluvial.stores.waiters import Waiters
 from fluvial.world import World
@@ -69,6 +72,7 @@ class DynamoDbStore:
         self._rotator = Rotator(self._places, spiller, self._recent, world)
         self._collector = Collector(self._places)
         self.connections = Connections(self._table)
+        self.projects: Projects = DynamoDbProjects(self._table)
         self._chores = Chores() if config.does_chores else None
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:

@@ -4,23 +4,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
-from fluvial.core.commit import (
+from fluvial.core.commit import Commit, EpochBeginsAtZero, NoGap, NotDuplicate, NotFenced, RoomForProducer
+from fluvial.core.effect import (
     AddBatch,
     Begin,
     CloseStream,
-    Commit,
     Effect,
     End,
-    EpochBeginsAtZero,
     GainFollowers,
     MoveCursor,
     MoveProducer,
-    NoGap,
-    NotDuplicate,
-    NotFenced,
     Renew,
-    RoomForProducer,
     SetDelivered,
+    SetReaderKey,
     SetStreamSeq,
 )
 from fluvial.core.head import ProducerState
@@ -127,6 +123,8 @@ def _sets(effect: Effect, batch: StoredBatch | None, e: Expression, *, is_counte
             return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
         case CloseStream(by):
             return [f"{e.name(a.CLOSED)} = {e.value(closed_value(by))}"]
+        case SetReaderKey(reader_key):
+            return [f"{e.name(a.READER_KEY)} = {e.value(reader_key)}"]
         case GainFollowers() | SetDelivered() | MoveCursor():
             return _sets_of_following(effect, e)
         case Begin() | End():

@@ -94,14 +94,25 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {step};\nCOMMIT;")
 
 
-def open_folder(folder: Path) -> FolderLock:
-    """Make the data folder if need be and take its lock. Raises StartupRefused."""
+def make_folder(folder: Path) -> None:
+    """Make the data folder if need be. Raises StartupRefused."""
     try:
         _make_durably(folder.absolute())
+    except OSError as exc:
+        raise _unusable(folder, exc) from exc
+
+
+def open_folder(folder: Path) -> FolderLock:
+    """Make the data folder if need be and take its lock. Raises StartupRefused."""
+    make_folder(folder)
+    try:
         return FolderLock(folder)
     except OSError as exc:
-        message = f"cannot use {folder} as the data folder: {exc.strerror or exc}"
-        raise StartupRefused(message) from exc
+        raise _unusable(folder, exc) from exc
+
+
+def _unusable(folder: Path, error: OSError) -> StartupRefused:
+    return StartupRefused(f"cannot use {folder} as the data folder: {error.strerror or error}")
 
 
 def _make_durably(folder: Path) -> None:

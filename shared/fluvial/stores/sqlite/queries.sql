@@ -2,7 +2,8 @@
 -- The head of one name; its tail is where the hot log ends, unless that is empty.
 SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_run
                                                  WHERE hot_run.incarnation = stream.incarnation), 0)),
-       closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors
+       closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors,
+       reader_key
   FROM stream WHERE name = ?;
 
 -- name: names_after
@@ -16,13 +17,13 @@ SELECT epoch, seq FROM producer WHERE incarnation = ? AND producer_id = ?;
 -- name: save_new_head
 -- A head with all that it has, in the place of whatever was at its name.
 INSERT OR REPLACE INTO stream (name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
-                               references_, soft_deleted, producer_count, delivered, cursors)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                               references_, soft_deleted, producer_count, delivered, cursors, reader_key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: save_head
 -- What can change in a life.
 UPDATE stream SET tail = ?, closed = ?, closed_by = ?, stream_seq = ?, live_until_ms = ?, references_ = ?,
-                  soft_deleted = ?, producer_count = ?, delivered = ?, cursors = ?
+                  soft_deleted = ?, producer_count = ?, delivered = ?, cursors = ?, reader_key = ?
  WHERE name = ?;
 
 -- name: remove_head

@@ -22,6 +22,7 @@ class _Config(msgspec.Struct, frozen=True, omit_defaults=True):
     origin: Origin | None = None
     lineage: tuple[Span, ...] = ()
     estuary: EstuaryMode | None = None
+    is_public: bool = False
 
 
 _CONFIG = msgspec.json.Decoder(_Config)
@@ -38,6 +39,7 @@ def _encoded_config(head: Head) -> bytes:
             origin=head.origin,
             lineage=head.lineage,
             estuary=head.estuary,
+            is_public=head.is_public,
         )
     )
 
@@ -64,6 +66,7 @@ def has_only_grown(before: Head, head: Head) -> bool:
         and head.references == before.references
         and head.soft_deleted is before.soft_deleted
         and head.cursors is before.cursors
+        and head.reader_key == before.reader_key
     )
 
 
@@ -79,6 +82,7 @@ def _changeable(head: Head) -> Row:
         head.producer_count,
         head.delivered,
         msgspec.json.encode(head.cursors) if head.cursors else None,
+        head.reader_key,
     )
 
 
@@ -86,7 +90,7 @@ def head_of_row(row: Row) -> Head:
     """The head in a row of `load_head`, without its producers. Raises msgspec.DecodeError when it is damaged."""
     incarnation, encoded_config, tail, closed, closed_by, stream_seq, live_until_ms, *counts = row
     config = _CONFIG.decode(encoded_config)
-    references, soft_deleted, producer_count, delivered, cursors = counts
+    references, soft_deleted, producer_count, delivered, cursors, reader_key = counts
     return Head(
         incarnation=Incarnation(incarnation),
         content_type=config.content_type,
@@ -104,6 +108,8 @@ def head_of_row(row: Row) -> Head:
         estuary=config.estuary,
         cursors={} if cursors is None else _CURSORS.decode(cursors),
         delivered=delivered,
+        is_public=config.is_public,
+        reader_key=reader_key,
     )
 
 

@@ -12,18 +12,21 @@ import msgspec
 from cachetools import LRUCache
 from msgspec.structs import replace
 
-from fluvial.core.commit import AddBatch, Commit, Outcome
+from fluvial.core.commit import Commit, Outcome
+from fluvial.core.effect import AddBatch
 from fluvial.core.errors import StartupRefused, StorageDamaged, StoreUnavailable, StreamVanished
 from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation, ProducerState, Span
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.core.names import HIGHEST, StreamName
 from fluvial.core.page import Page
+from fluvial.stores.projects import Projects
 from fluvial.stores.runs import Run, gathered, joined
 from fluvial.stores.sqlite.collection import Collector
 from fluvial.stores.sqlite.database import connect, open_database, open_folder
 from fluvial.stores.sqlite.group import Group
 from fluvial.stores.sqlite.group_commit import GroupCommit
+from fluvial.stores.sqlite.projects import SqliteProjects
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rotation import Rotator
 from fluvial.stores.sqlite.rows import Row, follower_of_row, follower_row, head_of_row, run_of_row
@@ -61,10 +64,14 @@ class SqliteStore:
                 self._reader = connect(folder / "fluvial.db")
                 opened.callback(self._reader.close)
                 self._files = SegmentFiles(folder / "segments")
+                projects = SqliteProjects(folder)
+                opened.callback(projects.close)
                 overfull = overfull_lives(self._reader)
             except (OSError, sqlite3.Error) as exc:
                 raise StartupRefused(f"cannot open the data in {folder}: {exc}") from exc
             opened.pop_all()
+        self.projects: Projects = projects
+        self._close_projects = projects.close
         self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX, getsizeof=_shares)
         self._runs: LRUCache[_RunKey, Run] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
         self._waiters = Waiters()
@@ -137,6 +144,7 @@ class SqliteStore:
             stack.callback(self._lock.release)
             stack.callback(self._writer.close)
             stack.callback(self._reader.close)
+            stack.callback(self._close_projects)
             stack.push_async_callback(self._group_commit.close)
             stack.push_async_callback(self._rotator.stop)
             stack.push_async_callback(self._collector.stop)

@@ -1,0 +1,1 @@
+"""Access: whose stream it is, who may do what with it, and how much of it."""

@@ -1,0 +1,228 @@
+"""The gate: what every request passes before a stream is looked at, through whichever door it comes.
+
+A server is open to all until it has a project (docs/security.md). Then the first segment of a stream's path is the
+project that it belongs to, and whoever is not let in learns nothing: a project that is not there refuses like one
+whose tokens are others.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache
+
+from fluvial.access.directory import Directory
+from fluvial.access.throttle import Throttle
+from fluvial.access.tokens import TokenRefused, verify
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.grant import OPERATOR, Grant, Need
+from fluvial.core.head import Head, Life, life_of
+from fluvial.core.names import StreamName
+from fluvial.core.project import Project, Secret
+from fluvial.world import World
+
+#: Tokens that were verified lately, by the version of the project whose secrets have signed them.
+TOKENS_CACHED_MAX: Final = 2_048
+
+#: What operators' tokens are signed with; empty when this server has no operator.
+OperatorSecrets = Callable[[], Awaitable[tuple[Secret, ...]]]
+
+_REALM: Final = 'Bearer realm="fluvial"'
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whom a path belongs to: a project, nobody (`project` is None), or everybody."""
+
+    project: Project | None
+    is_open: bool
+    origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request brings: its Authorization field, and the token in its query."""
+
+    authorization: bytes | None = None
+    query_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What a request may do, as far as that is known before the stream is looked at.
+
+    `project` is None on an open server, `grant` where nobody needs one. With `unless_public` only a public stream may
+    be read; it is the answer for any other.
+    """
+
+    project: Project | None
+    grant: Grant | None = None
+    unless_public: RefusedRequest | None = None
+
+    def check(self, head: Head | None, now_ms: int) -> None:
+        """Whether the stream with this head may be read. Raises RefusedRequest: of others not even that they exist."""
+        if self.unless_public is None:
+            return
+        if head is None or not head.is_public or life_of(head, now_ms) is not Life.LIVE:
+            raise self.unless_public
+
+    def also(self, name: StreamName) -> None:
+        """Whether the request may do with another stream what it may do with its own. Raises RefusedRequest."""
+        if self.project is None:
+            return
+        if name.partition("/")[0] != self.project.name:
+            raise _forbidden("the other stream is in another project")
+        if self.grant is not None and not self.grant.covers(name):
+            raise _forbidden("the token is not for the other stream")
+
+    def rest_s(self, now_ms: int) -> float:
+        """How long a read may stay open."""
+        return float("inf") if self.grant is None else max(0, self.grant.expires_at_ms - now_ms) / 1_000
+
+    def is_shared(self, head: Head) -> bool:
+        """Whether everybody may read the stream."""
+        return self.project is None or self.project.is_public or head.is_public
+
+
+OPEN: Final = Permit(None)
+
+
+async def no_operator() -> tuple[Secret, ...]:
+    """The operators' secrets of a server that has none."""
+    return ()
+
+
+class Gate:
+    """Lets requests in, or tells why not. Every method raises StoreUnavailable, too: nobody is let in on a guess."""
+
+    def __init__(
+        self, directory: Directory, throttle: Throttle, world: World, operators: OperatorSecrets, open_origins: str
+    ) -> None:
+        """`open_origins` are those whose pages may use a server that is open to all, separated by commas."""
+        self.directory, self.throttle, self._world, self._operators = directory, throttle, world, operators
+        origins = tuple(filter(None, open_origins.replace(" ", "").split(",")))
+        self._everybody = Tenant(None, is_open=True, origins=origins)
+        self._nobody = Tenant(None, is_open=False, origins=())
+        self._grants: LRUCache[tuple[str, int, str], Grant] = LRUCache(TOKENS_CACHED_MAX)
+
+    async def tenant(self, name: str | None) -> Tenant:
+        """Whom a stream, or whatever else begins with a project's name, belongs to."""
+        if await self.directory.is_open():
+            return self._everybody
+        project = None if name is None else await self.directory.find(name.partition("/")[0])
+        return self._nobody if project is None else Tenant(project, is_open=False, origins=project.origins)
+
+    async def permit(self, tenant: Tenant, name: StreamName, need: Need, credentials: Credentials) -> Permit:
+        """What a request on a stream may do. Raises RefusedRequest."""
+        if tenant.is_open:
+            return OPEN
+        project = tenant.project
+        if project is not None and "/" not in name:
+            message = "a stream's path is /v1/stream/{project}/{stream}"
+            raise RefusedRequest(ErrorCode.NOT_FOUND, message, 404)
+        token = _token(credentials, need)
+        if token is None:
+            permit = _anonymous(project, need)
+        else:
+            permit = _for_stream(project, name, need, self._grant(project, token))
+        assert permit.project is not None, "only an open server has no project"
+        self.throttle.take_request(permit.project)
+        return permit
+
+    async def control(
+        self, tenant: Tenant, need: Need, credentials: Credentials, name: StreamName | None = None
+    ) -> Permit:
+        """What a request on a project, or on all of them, may do. Raises RefusedRequest."""
+        if need is Need.NOTHING or (need is Need.SURVEY and tenant.is_open):
+            return OPEN
+        token = _token(credentials, need)
+        if token is None:
+            raise _unauthenticated()
+        grant = await self._operators_grant(token)
+        if grant is not None:
+            return Permit(tenant.project, grant)
+        if need is not Need.MANAGE:
+            raise _invalid(TokenRefused("no operator has signed it"))
+        grant = self._grant(tenant.project, token)
+        if not grant.allows(need):
+            raise _forbidden(f"this needs a token with the scope {need.name.lower()}", need)
+        if grant.stream is not None and (name is None or not grant.covers(name)):
+            raise _forbidden("the token is not for the whole project")
+        assert tenant.project is not None, "its secret has signed the token"
+        self.throttle.take_request(tenant.project)
+        return Permit(tenant.project, grant)
+
+    def _grant(self, project: Project | None, token: str) -> Grant:
+        if project is None:
+            raise _invalid(TokenRefused("no secret of the project has signed it"))
+        return self._verified(project.name, project.version, token, project.secrets)
+
+    async def _operators_grant(self, token: str) -> Grant | None:
+        secrets = await self._operators()
+        try:
+            return verify(token, OPERATOR, secrets, self._world.now_ms())
+        except TokenRefused:
+            return None
+
+    def _verified(self, project: str, version: int, token: str, secrets: tuple[Secret, ...]) -> Grant:
+        key, now_ms = (project, version, token), self._world.now_ms()
+        grant = self._grants.get(key)
+        if grant is None or grant.expires_at_ms <= now_ms:
+            try:
+                grant = self._grants[key] = verify(token, project, secrets, now_ms)
+            except TokenRefused as exc:
+                raise _invalid(exc) from exc
+        return grant
+
+
+def _token(credentials: Credentials, need: Need) -> str | None:
+    """The token that a request brings, wherever it has it. RefusedRequest for two, and for one where it must not be."""
+    scheme, _, value = (credentials.authorization or b"").strip().partition(b" ")
+    if credentials.query_token is not None:
+        if credentials.authorization is not None:
+            message = "the token is sent in the Authorization field or in the query, not in both"
+            raise RefusedRequest(ErrorCode.MALFORMED_QUERY, message)
+        if need is not Need.READ:
+            message = "a token in the query is for reads alone; send it in the Authorization field"
+            raise RefusedRequest(ErrorCode.MALFORMED_QUERY, message)
+        return credentials.query_token
+    if scheme.lower() != b"bearer":
+        return None
+    return value.strip().decode("latin-1")
+
+
+def _anonymous(project: Project | None, need: Need) -> Permit:
+    if project is None or need is not Need.READ:
+        raise _unauthenticated()
+    return Permit(project, unless_public=None if project.is_public else _unauthenticated())
+
+
+def _for_stream(project: Project | None, name: StreamName, need: Need, grant: Grant) -> Permit:
+    """A token that is not for the stream lets its bearer see no less than nobody's does."""
+    if not grant.covers(name):
+        refusal = _forbidden("the token is not for this stream")
+    elif not grant.allows(need):
+        refusal = _forbidden(f"this needs a token with the scope {need.name.lower()}", need)
+    else:
+        return Permit(project, grant)
+    assert project is not None, "its secret has signed the token"
+    if need is not Need.READ:
+        raise refusal
+    return Permit(project, unless_public=None if project.is_public else refusal)
+
+
+def _unauthenticated() -> RefusedRequest:
+    message = "this needs a token: Authorization: Bearer …"
+    return RefusedRequest(ErrorCode.UNAUTHENTICATED, message, 401, (("www-authenticate", _REALM),))
+
+
+def _invalid(reason: TokenRefused) -> RefusedRequest:
+    field = f'{_REALM}, error="invalid_token", error_description="{reason}"'
+    message = f"the token is not valid: {reason}"
+    return RefusedRequest(ErrorCode.INVALID_TOKEN, message, 401, (("www-authenticate", field),))
+
+
+def _forbidden(message: str, need: Need | None = None) -> RefusedRequest:
+    scope = "" if need is None else f', scope="{need.name.lower()}"'
+    field = f'{_REALM}, error="insufficient_scope"{scope}'
+    return RefusedRequest(ErrorCode.FORBIDDEN, message, 403, (("www-authenticate", field),))

@@ -1,0 +1,1 @@
+"""The subcommands of `fluvial`, each in a module of its own."""

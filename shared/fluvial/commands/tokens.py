@@ -1,0 +1,117 @@
+"""`fluvial token …`: tokens are made and looked at where their secret is; no server is asked."""
+
+import sys
+from typing import Final
+
+import click
+import msgspec
+
+from fluvial.access.tokens import Claims, TokenRefused, mint, parse_stream_claim, unverified, verify
+from fluvial.commands.options import OF_STORE, Refused, with_settings
+from fluvial.commands.projects import run, secret_from
+from fluvial.core.grant import OPERATOR, Scope
+from fluvial.core.limits import TOKEN_BYTES_MAX
+from fluvial.core.project import Secret, is_project_name
+from fluvial.operations.projects import moment
+from fluvial.world import World
+
+_AGE_S_DEFAULT: Final = 3_600
+_AGE_S_MAX: Final = 366 * 86_400
+
+_SECRET_FILE = click.option(
+    "--secret-file", metavar="FILE", help="Take the secret from a file, - is standard input, not from the store."
+)
+
+
+@click.group("token")
+def token_group() -> None:
+    """Make tokens, and look at them."""
+
+
+@token_group.command("mint")
+@click.argument("project")
+@click.option("--scope", type=click.Choice([str(scope) for scope in Scope]), default="read", show_default=True)
+@click.option(
+    "--expires-in",
+    type=click.IntRange(1, _AGE_S_MAX),
+    default=_AGE_S_DEFAULT,
+    show_default=True,
+    help="Seconds that it is good for.",
+)
+@click.option("--stream", help="The only stream that it is for; with a slash at the end, all that begin so.")
+@click.option("--jti", help="A name of its own.")
+@_SECRET_FILE
+@with_settings(OF_STORE)
+def _mint(  # noqa: PLR0913  one for each claim
+    project: str,
+    *,
+    scope: str,
+    expires_in: int,
+    stream: str | None,
+    jti: str | None,
+    secret_file: str | None,
+    **values: str,
+) -> None:
+    """Print a token for a project, signed with its newest secret. The project * is an operator's: --secret-file."""
+    secrets = _secrets(project, secret_file, values)
+    now_s = World().now_ms() // 1_000
+    try:
+        named = None if stream is None else parse_stream_claim(stream)
+        claims = Claims(project, Scope(scope), now_s + expires_in, iat=now_s, stream=named, jti=jti)
+        token = mint(secrets[0], claims)
+        verify(token, project, secrets, World().now_ms())
+    except TokenRefused as exc:
+        raise Refused(f"no server would take the token: {exc}") from exc
+    click.echo(token)
+
+
+@token_group.command("inspect")
+@click.argument("token", default="-")
+@_SECRET_FILE
+@with_settings(OF_STORE)
+def _inspect(token: str, secret_file: str | None, **values: str) -> None:
+    """Print what a token says, and whether a server would take it; - is standard input.
+
+    The exit status is 1 when no server would.
+    """
+    if token == "-":  # noqa: S105  standard input
+        if secret_file == "-":  # noqa: S105  likewise
+            raise Refused("the token and the secret cannot both come from standard input")
+        token = sys.stdin.read(TOKEN_BYTES_MAX + 2)
+    token = token.strip()
+    try:
+        header, claims = unverified(token)
+    except TokenRefused as exc:
+        raise Refused(str(exc)) from exc
+    shown: dict[str, object] = {"header": header, "claims": claims}
+    expires = claims.get("exp")
+    if isinstance(expires, int | float) and 0 <= expires < 10**11:
+        shown["expires"] = moment(int(expires * 1_000))
+    reason = _reason(token, str(claims.get("sub", "")), secret_file, values)
+    shown["valid"] = reason is None
+    if reason is not None:
+        shown["reason"] = reason
+    click.echo(msgspec.json.format(msgspec.json.encode(shown)).decode())
+    if reason is not None:
+        sys.exit(1)
+
+
+def _reason(token: str, project: str, secret_file: str | None, values: dict[str, str]) -> str | None:
+    """Why no server would take a token."""
+    try:
+        verify(token, project, _secrets(project, secret_file, values), World().now_ms())
+    except TokenRefused as exc:
+        return str(exc)
+    except Refused as exc:
+        return exc.message
+    return None
+
+
+def _secrets(project: str, secret_file: str | None, values: dict[str, str]) -> tuple[Secret, ...]:
+    if secret_file is not None:
+        return (secret_from(secret_file),)
+    if project == OPERATOR:
+        raise Refused("an operator's token is signed with the operators' secret: give --secret-file")
+    if not is_project_name(project):
+        raise Refused("no project has that name")
+    return run(values, lambda registry: registry.get(project)).secrets

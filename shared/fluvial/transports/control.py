@@ -1,0 +1,129 @@
+"""The door of every route that is not a stream's: what a route needs is in a table, and what is not there is shut."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+from fastapi import FastAPI
+from starlette.routing import Match
+from starlette.types import Message, Receive, Scope, Send
+
+from fluvial.access.gate import Credentials, Gate, Permit, Tenant
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+from fluvial.core.grant import Need
+from fluvial.core.limits import CONTROL_BODY_BYTES_MAX, PATH_BYTES_MAX
+from fluvial.core.names import StreamName, parse_name
+from fluvial.core.request import singular_headers, split_token
+from fluvial.core.response import (
+    Header,
+    Response,
+    origin_fields,
+    preflight_response,
+    refused_response,
+    store_error_response,
+)
+from fluvial.transports.asgi import ClientLeft, send_response, whole_body, with_fields
+from fluvial.transports.framework import Needs
+
+METHODS: Final = "GET, PUT, POST, DELETE, OPTIONS"
+
+_STREAM: Final = "{stream:path}"
+
+
+class _Routed(Protocol):
+    """A route of the framework's: it has a path with placeholders."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlApp:
+    """Lets requests through to the framework's application, each by the need of its route."""
+
+    app: FastAPI
+    gate: Gate
+    needs: Needs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        fields = origin_fields((), None)
+        try:
+            headers = singular_headers(scope["headers"])
+            route, scope = self._routed(scope)
+            name = _name(route, scope)
+            tenant = await self.gate.tenant(_project(name, scope))
+            fields = origin_fields(tenant.origins, headers.get(b"origin"))
+            if scope["method"] == "OPTIONS":
+                response = preflight_response(fields, METHODS)
+            elif route is None:
+                return await self.app(scope, receive, with_fields(send, fields))
+            else:
+                query, token = split_token(scope["query_string"])
+                credentials = Credentials(headers.get(b"authorization"), token)
+                permit = await self._permit(route, scope["method"], tenant, name, credentials)
+                body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
+                admitted = {**scope, "query_string": query, "fluvial.name": name, "fluvial.permit": permit}
+                return await self.app(admitted, partial(_received, [body], receive), with_fields(send, fields))
+        except RefusedRequest as exc:
+            response = refused_response(exc)
+        except StoreError as exc:
+            response = store_error_response(exc)
+        except ClientLeft:
+            return None
+        return await _sent(send, response, fields)
+
+    def _routed(self, scope: Scope) -> tuple[_Routed | None, Scope]:
+        """The route of a request, and the scope with what its path has in the placeholders.
+
+        No route when there is none for the method: the framework says so. A preflight is for any.
+        """
+        if len(scope["raw_path"]) > PATH_BYTES_MAX:
+            raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the path is over {PATH_BYTES_MAX} bytes long", 414)
+        for route in self.app.router.routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL or (match is Match.PARTIAL and scope["method"] == "OPTIONS"):
+                return route, {**scope, **found}  # type: ignore[return-value]
+        return None, scope
+
+    async def _permit(
+        self, route: _Routed, method: str, tenant: Tenant, name: StreamName | None, credentials: Credentials
+    ) -> Permit:
+        need = self.needs.get((method, route.path), Need.OPERATE)
+        if need not in {Need.READ, Need.WRITE}:
+            return await self.gate.control(tenant, need, credentials, name)
+        assert name is not None, "what is read or written has a name"
+        permit = await self.gate.permit(tenant, name, need, credentials)
+        if permit.unless_public is not None:  # an estuary is nobody's but its project's
+            raise permit.unless_public
+        return permit
+
+
+def _name(route: _Routed | None, scope: Scope) -> StreamName | None:
+    """The stream or estuary that the path names, as it was sent: `a%2Fb` is one segment."""
+    if route is None or not ("{estuary}" in route.path or _STREAM in route.path):
+        return None
+    root, _, rest = route.path.partition("{project}")
+    suffix = rest.removeprefix("/{estuary}").removeprefix("/" + _STREAM)
+    path: str = scope["raw_path"].decode("latin-1")
+    if not path.startswith(root) or not path.endswith(suffix):  # its words were sent percent-encoded
+        raise RefusedRequest(ErrorCode.MALFORMED_NAME, f"the path must begin with {root}, spelt as it is")
+    return parse_name(path.removeprefix(root).removesuffix(suffix))
+
+
+def _project(name: StreamName | None, scope: Scope) -> str | None:
+    if name is not None:
+        return name
+    project: str | None = scope.get("path_params", {}).get("project")
+    return project
+
+
+async def _received(rest: list[bytes], receive: Receive) -> Message:
+    """The body that was read already; after it what the connection tells."""
+    if rest:
+        return {"type": "http.request", "body": rest.pop(), "more_body": False}
+    return await receive()
+
+
+async def _sent(send: Send, response: Response, fields: list[Header]) -> None:
+    response.headers.extend(fields)
+    await send_response(send, response)

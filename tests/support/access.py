@@ -1,0 +1,33 @@
+"""Projects and tokens for tests."""
+
+from fluvial.access.directory import Directory
+from fluvial.access.gate import Gate, no_operator
+from fluvial.access.throttle import Throttle
+from fluvial.access.tokens import Claims, mint
+from fluvial.core.grant import Scope
+from fluvial.core.project import Project, ProjectName, Secret
+from fluvial.stores.projects import Projects
+from fluvial.world import World
+from tests.support.worlds import START_MS
+
+SECRET = Secret("s" * 32, START_MS)
+OLD_SECRET = Secret("o" * 32, START_MS)
+FOREIGN_SECRET = Secret("f" * 32, START_MS)
+OPERATOR_SECRET = Secret("p" * 32, START_MS)
+
+
+def open_gate(projects: Projects, world: World) -> Gate:
+    """The gate of a server that is open until there is a project."""
+    return Gate(Directory(projects, world, closed=False), Throttle(projects, world), world, no_operator, "*")
+
+
+def project(name: str = "demo", **fields: object) -> Project:
+    """A project with one secret, with some fields changed."""
+    defaults: dict[str, object] = {"name": ProjectName(name), "secrets": (SECRET,), "created_ms": START_MS}
+    return Project(**{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def token(scope: Scope = Scope.READ, secret: Secret = SECRET, sub: str = "demo", **claims: object) -> str:
+    """A token that is good for an hour, unless its claims say something else."""
+    defaults: dict[str, object] = {"sub": sub, "scope": scope, "exp": START_MS / 1_000 + 3_600}
+    return mint(secret, Claims(**{**defaults, **claims}))  # type: ignore[arg-type]
