@@ -12,11 +12,13 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from aws_lambda_powertools.utilities.parameters.secrets import SecretsProvider
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
 from fluvial.bootstrap import build_application
 from fluvial.core.followers import Follower
+from fluvial.core.grant import OPERATOR, Scope
 from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
@@ -28,6 +30,7 @@ from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
 from tests.functions.samples import event
+from tests.support.access import OPERATOR_SECRET, SECRET, token
 from tests.support.commands import close_commit, create_commit, delete_commit
 from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
@@ -78,7 +81,11 @@ def spelt(resource: dict[str, Any]) -> str:
         name, attribute = resource["Fn::GetAtt"]
         assert attribute == "Arn"
         return str(name)
+    if "Ref" in resource:
+        return str(resource["Ref"])
     text = str(resource["Fn::Sub"])
+    if text.startswith("${StreamTable.Arn}"):
+        return text.replace("${StreamTable.Arn}", "StreamTable")
     if "execute-api" in text:
         return "SocketApi"
     assert text.startswith("${SegmentBucket.Arn}/"), text
@@ -108,8 +115,18 @@ class Calls:
             for action in params["TransactItems"]:
                 self.made |= {(f"dynamodb:{TRANSACTED[kind]}", "StreamTable") for kind in action}
         else:
-            assert "IndexName" not in params
-            self.made.add((f"dynamodb:{model.name}", "StreamTable"))
+            resource = f"StreamTable/index/{params['IndexName']}" if "IndexName" in params else "StreamTable"
+            self.made.add((f"dynamodb:{model.name}", resource))
+
+    def watch_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Record what Powertools asks Secrets Manager."""
+        get = SecretsProvider._get
+
+        def recorded(provider: SecretsProvider, name: str, **options: object) -> str | bytes:
+            self.made.add(("secretsmanager:GetSecretValue", "OperatorSecret"))
+            return get(provider, name, **options)
+
+        monkeypatch.setattr(SecretsProvider, "_get", recorded)
 
     def assert_are(self, grants: set[Grant]) -> None:
         """All that was done is allowed, and all that is allowed was done."""
@@ -156,6 +173,12 @@ def test_the_edge_function_may_do_what_it_does(
     session, as_json = json.dumps({"estuaryId": "session"}).encode(), "application/json"
     http(module, "POST", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
     http(module, "DELETE", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
+    calls.watch_secrets(monkeypatch)
+    operator = f"Bearer {token(Scope.MANAGE, OPERATOR_SECRET, OPERATOR, exp=2**32)}"
+    http(module, "GET", "/v1/streams", authorization=operator)
+    wanted = json.dumps({"name": "shop", "secret": SECRET.value}).encode()
+    http(module, "POST", "/v1/projects", wanted, content_type=as_json, authorization=operator)
+    http(module, "GET", "/v1/projects/shop/streams", authorization=operator)
     calls.assert_are(granted("EdgeFunction"))
 
 

@@ -7,9 +7,11 @@ from types import ModuleType
 
 import boto3
 import pytest
+from aws_lambda_powertools.utilities.parameters import clear_caches
 
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.support.access import OPERATOR_SECRET
 from tests.support.commands import create_commit
 from tests.support.estuaries import FanOutRig
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_url, dynamodb_rig
@@ -59,6 +61,9 @@ def import_handler(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> Iterato
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    secret = boto3.client("secretsmanager").create_secret(Name="operator", SecretString=OPERATOR_SECRET.value)
+    monkeypatch.setenv("FLUVIAL_OPERATOR_SECRET_ARN", secret["ARN"])
+    clear_caches()  # type: ignore[no-untyped-call]  # what an environment before this one was told
     queue = boto3.client("sqs").create_queue(QueueName="fan-out")
     monkeypatch.setenv("FLUVIAL_FANOUT_QUEUE_URL", queue["QueueUrl"])
     loop, stores = asyncio.new_event_loop(), list[DynamoDbStore]()

@@ -17,7 +17,7 @@ from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.core.offset import offset_token
 from fluvial.core.response import refusal_response
 from fluvial.fanout.estuaries import Estuaries, WantedEstuary
-from fluvial.transports.framework import Needs, as_response, done_response, json_response, name_of, permit_of
+from fluvial.transports.framework import TOKEN, Needs, as_response, done_response, json_response, name_of, permit_of
 
 SUBSCRIBE: Final = "/v1/estuary/subscribe/{project}/{stream:path}"
 ESTUARY: Final = "/v1/estuary/{project}/{estuary}"
@@ -66,7 +66,7 @@ class UnsubscribeBody(_Body):
 
 def estuary_routes(estuaries: Estuaries) -> APIRouter:
     """The routes below /v1/estuary/."""
-    routes = APIRouter(tags=["estuaries"])
+    routes = APIRouter(tags=["estuaries"], dependencies=[TOKEN])
     _add_subscribing(routes, estuaries)
     _add_estuaries(routes, estuaries)
     return routes

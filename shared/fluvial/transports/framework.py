@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from fluvial.access.gate import Permit
@@ -15,6 +16,9 @@ from fluvial.core.grant import Need
 from fluvial.core.names import StreamName
 
 SECURITY_HEADERS = {name.decode(): value.decode() for name, value in core.SECURITY_HEADERS}
+#: Says in the OpenAPI document that a route takes a token; its door has looked at it before.
+TOKEN = Security(HTTPBearer(auto_error=False, bearerFormat="JWT"))
+
 #: What a route needs, by its method and path.
 Needs = Mapping[tuple[str, str], Need]
 

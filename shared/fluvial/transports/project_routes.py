@@ -21,7 +21,7 @@ from fluvial.core.project import PROJECT_NAME_PATTERN, ProjectLimits, parse_orig
 from fluvial.core.response import not_live_response
 from fluvial.operations.projects import Registry, described, moment
 from fluvial.stores.contract import Store
-from fluvial.transports.framework import Needs, as_response, done_response, json_response, name_of
+from fluvial.transports.framework import TOKEN, Needs, as_response, done_response, json_response, name_of
 from fluvial.world import World
 
 PROJECTS: Final = "/v1/projects"
@@ -111,7 +111,7 @@ _Limited = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 
 def project_routes(store: Store, world: World, gate: Gate) -> APIRouter:
     """The routes below /v1/projects, and those that turn reader keys."""
-    routes = APIRouter(tags=["projects"])
+    routes = APIRouter(tags=["projects"], dependencies=[TOKEN])
     registry = Registry(store.projects, world, gate.directory.forget)
     _add_projects(routes, registry, store, world)
     _add_rules(routes, registry, world)

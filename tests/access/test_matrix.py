@@ -1,0 +1,270 @@
+"""Who may do what: every route with every kind of credentials, through both doors."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+
+from fluvial.access.directory import Directory
+from fluvial.access.gate import Gate, no_operator
+from fluvial.access.throttle import Throttle
+from fluvial.core.grant import OPERATOR, Scope
+from fluvial.fanout.estuaries import Estuaries
+from fluvial.fanout.publishing import Publisher
+from fluvial.fanout.working import DeliveryWorker
+from fluvial.stores.memory import MemoryStore
+from fluvial.transports.admin import NEEDS, admin_app
+from fluvial.transports.asgi import STREAM_NEEDS
+from fluvial.transports.live import LiveLimits, LiveReads
+from fluvial.world import World
+from tests.access.doors import JSON, Door, EdgeDoor, ServerDoor, bearer, edge_door, minted, operator, server_door
+from tests.functions.conftest import ImportHandler
+from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET
+from tests.support.servers import running_server
+
+STREAM = "/v1/stream/{project}/{stream}"
+TEXT = {"content-type": "text/plain"}
+_NUMBERS = count(1)
+
+OK, BAD, UNAUTHENTICATED, FORBIDDEN = "ok", 400, 401, 403
+
+Answers = dict[str, str | int]
+
+#: What each kind of credentials is answered with where a stream is read, and so on.
+READ: Answers = {
+    "none": UNAUTHENTICATED,
+    "expired": UNAUTHENTICATED,
+    "not yet valid": UNAUTHENTICATED,
+    "wrong secret": UNAUTHENTICATED,
+    "old secret": OK,
+    "other project": UNAUTHENTICATED,
+    "read": OK,
+    "write": OK,
+    "manage": OK,
+    "other stream": FORBIDDEN,
+    "this stream": OK,
+    "prefix": OK,
+    "public stream": OK,
+    "other stream, public": OK,
+    "expired, public": UNAUTHENTICATED,
+    "operator": UNAUTHENTICATED,
+    "in the query": OK,
+    "twice": BAD,
+    "basic": UNAUTHENTICATED,
+}
+WRITE: Answers = READ | {
+    "read": FORBIDDEN,
+    "public stream": UNAUTHENTICATED,
+    "other stream, public": FORBIDDEN,
+    "in the query": BAD,
+}
+NOBODY: Answers = dict.fromkeys(READ, UNAUTHENTICATED)
+MANAGE: Answers = WRITE | {"write": FORBIDDEN, "operator": OK, "this stream": FORBIDDEN, "prefix": FORBIDDEN}
+OPERATE: Answers = NOBODY | {"operator": OK, "in the query": BAD, "twice": BAD}
+NOTHING: Answers = dict.fromkeys(READ, OK)
+
+#: An estuary is never public, and its name is one segment, so no prefix is for it.
+OF_ESTUARIES: Answers = {"public stream": UNAUTHENTICATED, "other stream, public": FORBIDDEN, "prefix": FORBIDDEN}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One route: what it is asked with, and what each kind of credentials is answered."""
+
+    answers: Answers
+    body: dict[str, object] | bytes | None = None
+    query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+ROWS = {
+    ("GET", STREAM): Row(READ),
+    ("GET", STREAM + " long-poll"): Row(READ, query="live=long-poll&offset=now"),
+    ("GET", STREAM + " sse"): Row(READ, query="live=sse&offset=-1"),
+    ("HEAD", STREAM): Row(READ),
+    ("PUT", STREAM): Row(WRITE, headers=TEXT),
+    ("POST", STREAM): Row(WRITE, b"x", headers=TEXT),
+    ("DELETE", STREAM): Row(WRITE),
+    ("GET", "/health"): Row(NOTHING),
+    ("GET", "/metrics"): Row(NOTHING),
+    ("GET", "/openapi.json"): Row(NOTHING),
+    ("GET", "/docs"): Row(NOTHING),
+    ("GET", "/v1/streams"): Row(OPERATE),
+    ("POST", "/v1/estuary/subscribe/{project}/{stream:path}"): Row(
+        # A token for the source alone is not for the estuary that would follow it.
+        WRITE | {"this stream": FORBIDDEN, "prefix": FORBIDDEN},
+        {"estuaryId": "{estuary}"},
+    ),
+    ("DELETE", "/v1/estuary/subscribe/{project}/{stream:path}"): Row(
+        WRITE | {"this stream": FORBIDDEN, "prefix": FORBIDDEN}, {"estuaryId": "{estuary}"}
+    ),
+    ("PUT", "/v1/estuary/{project}/{estuary}"): Row(WRITE | OF_ESTUARIES, {}),
+    ("GET", "/v1/estuary/{project}/{estuary}"): Row(READ | OF_ESTUARIES),
+    ("POST", "/v1/estuary/{project}/{estuary}/touch"): Row(READ | OF_ESTUARIES),
+    ("DELETE", "/v1/estuary/{project}/{estuary}"): Row(WRITE | OF_ESTUARIES),
+    ("POST", "/v1/projects"): Row(OPERATE, {"name": "p{number}", "secret": "n" * 32}),
+    ("GET", "/v1/projects"): Row(OPERATE),
+    ("GET", "/v1/projects/{project}"): Row(MANAGE),
+    ("DELETE", "/v1/projects/{project}"): Row(OPERATE),
+    ("POST", "/v1/projects/{project}/secrets"): Row(MANAGE, {"secret": "{number:032d}"}),
+    ("DELETE", "/v1/projects/{project}/secrets/{secret_id}"): Row(MANAGE),
+    ("PUT", "/v1/projects/{project}/origins"): Row(MANAGE, {"origins": ["https://app.example"]}),
+    ("PUT", "/v1/projects/{project}/privacy"): Row(MANAGE, {"public": False}),
+    ("PUT", "/v1/projects/{project}/limits"): Row(OPERATE, {}),
+    ("GET", "/v1/projects/{project}/streams"): Row(MANAGE),
+    ("POST", "/v1/reader-key/{project}/{stream:path}"): Row(MANAGE | {"this stream": OK, "prefix": OK}),
+}
+
+
+def claims_of(kind: str, name: str) -> dict[str, object]:
+    """What the token of a kind of credentials for a stream of `demo` says, and what signs it."""
+    now_s = World().now_ms() / 1_000
+    special: dict[str, dict[str, object]] = {
+        "expired": {"exp": now_s - 1},
+        "expired, public": {"exp": now_s - 1},
+        "not yet valid": {"nbf": now_s + 120},
+        "wrong secret": {"secret": FOREIGN_SECRET},
+        "old secret": {"secret": OLD_SECRET},
+        "other project": {"secret": FOREIGN_SECRET, "sub": "other"},
+        "other stream": {"stream": "elsewhere"},
+        "other stream, public": {"stream": "elsewhere"},
+        "this stream": {"stream": name},
+        "prefix": {"stream": "m/"},
+        "operator": {"secret": OPERATOR_SECRET, "sub": OPERATOR},
+        "read": {"scope": Scope.READ},
+        "write": {"scope": Scope.WRITE},
+    }
+    return {"scope": Scope.MANAGE, **special.get(kind, {})}
+
+
+def credentials_of(kind: str, name: str) -> tuple[dict[str, str], str | None]:
+    """The header fields and the query's token of a kind of credentials."""
+    if kind in {"none", "public stream"}:
+        return {}, None
+    if kind == "basic":
+        return {"authorization": "Basic ZGVtbzpkZW1v"}, None
+    token = minted(**claims_of(kind, name))  # type: ignore[arg-type]
+    return {} if kind == "in the query" else bearer(token), token if kind in {"in the query", "twice"} else None
+
+
+def asked(door: Door, route: tuple[str, str], row: Row, kind: str) -> tuple[int, dict[str, str]]:
+    """Ask for the route, with a stream and an estuary of its own; status and header fields."""
+    method, template = route
+    number = next(_NUMBERS)
+    names = {"project": "demo", "stream": f"m/{number}", "estuary": f"e{number}", "secret_id": "0" * 16}
+    writer = bearer(minted(Scope.WRITE))
+    public = "?public=true" if "public" in kind else ""
+    if (method, template) != ("PUT", STREAM):
+        made = door.ask("PUT", f"/v1/stream/demo/{names['stream']}{public}", {**writer, **TEXT})
+        assert made.status == 201, made.body
+    if "estuary" in template and not (method == "PUT" or (method == "POST" and "subscribe" in template)):
+        assert door.ask("PUT", f"/v1/estuary/demo/{names['estuary']}", {**writer, **JSON}, b"{}").status == 201
+    if route == ("DELETE", "/v1/projects/{project}"):
+        names["project"] = f"empty{number}"
+        make = json.dumps({"name": names["project"], "secret": "e" * 32}).encode()
+        assert door.ask("POST", "/v1/projects", {**operator(), **JSON}, make).status == 201
+    path = template.split(" ")[0].replace("{stream:path}", "{stream}").format(**names)
+    narrowed = names["estuary"] if "{estuary}" in template else names["stream"]
+    headers, token = credentials_of(kind, narrowed)
+    query = "&".join(filter(None, (row.query, "" if token is None else f"token={token}")))
+    body = row.body
+    if isinstance(body, dict):
+        text = json.dumps(body)
+        body = text.replace("{estuary}", names["estuary"]).replace("{number}", str(number)).encode()
+        body = body.replace(b"{number:032d}", b"%032d" % number)
+        headers = {**headers, **JSON}
+    answer = door.ask(method, f"{path}?{query}" if query else path, {**headers, **row.headers}, body or b"")
+    if template.endswith("/secrets") and answer.status == 201:
+        door.ask("DELETE", f"/v1/projects/demo/secrets/{json.loads(answer.body)['id']}", operator())
+    return answer.status, answer.headers
+
+
+def assert_row(door: Door, route: tuple[str, str]) -> None:
+    """Every kind of credentials is answered as stated, and told what it lacks."""
+    row = ROWS[route]
+    for kind, wanted in row.answers.items():
+        status, headers = asked(door, route, row, kind)
+        if wanted == OK:
+            # A secret that is not there is looked for only once somebody may.
+            assert status < 300 or (status == 404 and "secret_id" in route[1]), (route, kind, status)
+            continue
+        assert status == wanted, (route, kind)
+        challenge = headers.get("www-authenticate") or headers.get("x-amzn-remapped-www-authenticate", "")
+        assert challenge.startswith('Bearer realm="fluvial"') is (wanted in {401, 403}), (route, kind)
+        assert ("insufficient_scope" in challenge) is (wanted == 403), (route, kind)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerDoor]:
+    """One server for all rows."""
+    with server_door(tmp_path_factory.mktemp("matrix")) as door:
+        yield door
+
+
+@pytest.mark.parametrize("route", ROWS, ids=" ".join)
+def test_the_local_server_answers_as_the_matrix_says(server: ServerDoor, route: tuple[str, str]) -> None:
+    """Each row with all its kinds of credentials."""
+    assert_row(server, route)
+
+
+@pytest.mark.slow
+def test_the_edge_function_answers_as_the_matrix_says(
+    import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows."""
+    monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
+    door: EdgeDoor = edge_door(import_handler)
+    for route in ROWS:
+        assert_row(door, route)
+
+
+def application() -> FastAPI:
+    """The control routes."""
+    store, world = MemoryStore(), World()
+    throttle = Throttle(store.projects, world)
+    gate = Gate(Directory(store.projects, world, closed=False), throttle, world, no_operator, "*")
+    live = LiveReads(store, world, LiveLimits(1, 1, 1), throttle)
+    publisher = Publisher(store, world, DeliveryWorker(store, None))
+    return admin_app(live, store, Estuaries(store, world, publisher), gate, world).app
+
+
+def test_every_route_has_a_row() -> None:
+    """A new one without is a failure here, and needs an operator until it has one."""
+    app = application()
+    routes = {
+        (method, route.path)
+        for route in app.router.routes
+        if isinstance(route, Route | APIRoute)
+        for method in (route.methods or set())
+        if not (method == "HEAD" and not isinstance(route, APIRoute))
+    }
+    assert routes == {(method, path) for method, path in ROWS if not path.startswith(STREAM)}
+    assert routes == set(NEEDS)
+    assert {method for method, path in ROWS if path == STREAM} == set(STREAM_NEEDS)
+
+
+def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path: Path) -> None:
+    """Until there is a project; making the first one over HTTP takes an operator."""
+    secret = tmp_path / "secret"
+    secret.write_text(OPERATOR_SECRET.value)
+    with (
+        running_server(tmp_path / "data", "--operator-secret-file", str(secret)) as running,
+        httpx.Client(base_url=running.url) as client,
+    ):
+        body = {"name": "first", "secret": "1" * 32}
+        assert client.put("/v1/stream/demo/1", headers=TEXT).status_code == 201
+        assert client.get("/v1/streams").json()["streams"] == ["demo/1"]
+        assert client.post("/v1/projects", json=body).status_code == 401
+        assert client.get("/v1/projects/demo", headers=bearer(minted())).status_code == 401
+        assert client.post("/v1/projects", json=body, headers=operator()).status_code == 201
+        assert client.get("/v1/stream/demo/1").status_code == 401
+        assert client.get("/v1/streams").status_code == 401
+        assert client.delete("/v1/projects/first", headers=operator()).status_code == 204
+        assert client.get("/v1/stream/demo/1").status_code == 401  # open to all is what it never is again
