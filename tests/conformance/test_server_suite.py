@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.access.doors import ServerDoor, make_projects, server_door
 from tests.aws_local.__main__ import local_aws
+from tests.conformance.token_front import allow_all_origins, token_front
+from tests.support.access import OPERATOR_SECRET
 from tests.support.rigs import dynamodb_local_url
 from tests.support.servers import ending, running_server, start_api_gateway
 
@@ -59,6 +63,34 @@ def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
         assert_suite_passes(server.url)
         log = server.log
     assert "error" not in log, log
+
+
+@pytest.mark.slow
+def test_the_public_suite_passes_with_projects(tmp_path: Path) -> None:
+    """Once something in front adds the project to each path, and a token to each request."""
+    with server_door(tmp_path, "--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60") as door:
+        allow_all_origins(door)
+        with token_front(tmp_path / "front", str(door.client.base_url)) as front:
+            assert_suite_passes(front)
+
+
+@pytest.mark.slow
+def test_the_public_suite_passes_through_lambda_with_projects(tmp_path: Path) -> None:
+    """The edge and the live function know the same projects."""
+    settings = {"FLUVIAL_LONG_POLL_TIMEOUT": LONG_POLL_S, "FLUVIAL_SSE_MAX_AGE": "1", "FLUVIAL_ACCESS": "projects"}
+    secret = tmp_path / "secret"
+    secret.write_text(OPERATOR_SECRET.value)
+    settings["FLUVIAL_OPERATOR_SECRET_FILE"] = str(secret)
+    with (
+        environment_of("dynamodb") as environment,
+        ending(start_api_gateway(tmp_path / "gateway.log", **environment, **settings)) as gateway,
+        httpx.Client(base_url=gateway.url, timeout=30) as client,
+    ):
+        door = ServerDoor(client)
+        make_projects(door)
+        allow_all_origins(door)
+        with token_front(tmp_path / "front", gateway.url) as front:
+            assert_suite_passes(front)
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ import pytest
 from fluvial.core.command import ForkPoint
 from fluvial.core.commit import Absent, Applied, Commit, Live, NoGap, NotDuplicate, Open, SeqAfter, Unmet
 from fluvial.core.errors import OffsetNotIssued, StreamVanished
-from fluvial.core.head import Head, Incarnation, ProducerStamp
+from fluvial.core.head import Head, Incarnation, ProducerStamp, ReaderKey
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
-from fluvial.core.plan import Divergence, plan_expiry, plan_fork, plan_renewal
+from fluvial.core.plan import Divergence, plan_expiry, plan_fork, plan_reader_key, plan_renewal
 from tests.support.commands import (
     NAME,
     OTHER,
@@ -349,3 +349,20 @@ async def test_a_batch_larger_than_any_page_is_read_whole(rig: Rig) -> None:
     assert (await rig.store.read(NAME, head, 0, 1_000)).data == large
     await rig.reopen()
     assert (await rig.store.read(NAME, head, 0, 1_000)).data == large
+
+
+async def test_a_reader_key_is_its_lifes_and_can_be_turned(rig: Rig) -> None:
+    """And so is whether a stream is public; both are there after a restart."""
+    key, turned = ReaderKey("first"), ReaderKey("second")
+    before = await applied(rig, create_commit(reader_key=key, is_public=True))
+    assert (before.reader_key, before.is_public) == (key, True)
+    await applied(rig, plan_reader_key(turned, START_MS))
+    await applied(rig, append_commit())
+    await rig.reopen()
+    after = await rig.store.head(NAME)
+    assert after is not None
+    assert (after.reader_key, after.is_public, after.tail) == (turned, True, 1)
+    await applied(rig, delete_commit())
+    await unmet(rig, plan_reader_key(key, START_MS))
+    begun = await applied(rig, create_commit(incarnation=2))
+    assert (begun.reader_key, begun.is_public) == (None, False)

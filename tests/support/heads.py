@@ -30,6 +30,7 @@ from fluvial.core.head import (
     Origin,
     ProducerStamp,
     ProducerState,
+    ReaderKey,
     SourcePosition,
     Span,
 )
@@ -89,6 +90,8 @@ def heads(draw: st.DrawFn) -> Head:
         estuary=estuary,
         cursors=draw(cursors) if estuary else {},
         delivered=draw(st.none() | _small),
+        is_public=draw(st.booleans()),
+        reader_key=draw(st.none() | st.just(ReaderKey("k"))),
     )
 
 

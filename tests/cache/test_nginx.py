@@ -1,0 +1,303 @@
+"""The cache in front: readers of one page are one request, and nobody gets what is not theirs, or not any more."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from fluvial.core.grant import Scope
+from tests.access.doors import JSON, bearer, minted, operator, server_door
+from tests.cache.nginx import Nginx, running_nginx
+from tests.support.access import SECRET
+
+READERS = 100
+TEXT = {"content-type": "text/plain"}
+LIFETIME_S = 2
+DEADLINE_S = 10
+_NUMBERS = count(1)
+
+
+@dataclass
+class Front:
+    """nginx, and the server behind it."""
+
+    nginx: Nginx
+    origin: httpx.Client
+    cached: httpx.Client
+
+    def stream(self, *batches: bytes, public: bool = False, **fields: str) -> tuple[str, str]:
+        """A new stream of `demo`: its path, and its reader key."""
+        path = f"/v1/stream/demo/{next(_NUMBERS)}"
+        return path, self.make(path, *batches, public=public, **fields)
+
+    def make(self, path: str, *batches: bytes, public: bool = False, **fields: str) -> str:
+        """A new stream at a path; its reader key."""
+        headers = {name.replace("_", "-"): value for name, value in fields.items()}
+        query = "?public=true" if public else ""
+        made = self.cached.put(path + query, headers={**writer(), **TEXT, **headers})
+        assert made.status_code == 201, made.text
+        for batch in batches:
+            assert self.cached.post(path, content=batch, headers={**writer(), **TEXT}).status_code == 204
+        return made.headers["stream-reader-key"]
+
+    def close(self, path: str) -> None:
+        """End a stream: all of it may be cached."""
+        assert self.cached.post(path, headers={**writer(), "stream-closed": "true"}).status_code == 204
+
+    def status(self, path: str) -> str:
+        """What the cache had of the last request for a path."""
+        lines = [line for line in (self.nginx.folder / "fluvial.log").read_text().splitlines() if f" {path} " in line]
+        return lines[-1].split()[-1]
+
+
+def writer() -> dict[str, str]:
+    """A writer's token."""
+    return bearer(minted(Scope.WRITE))
+
+
+def reader() -> dict[str, str]:
+    """A reader's token."""
+    return bearer(minted())
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    """A server with projects, behind nginx."""
+    with (
+        server_door(tmp_path, "--long-poll-timeout", "0.3") as door,
+        running_nginx(tmp_path / "nginx", str(door.client.base_url).rstrip("/")) as nginx,
+        httpx.Client(base_url=nginx.url, timeout=30) as cached,
+    ):
+        yield Front(nginx, door.client, cached)
+
+
+async def all_at_once(url: str, path: str, headers: dict[str, str]) -> list[httpx.Response]:
+    """Many readers that begin at the same time, each with a connection of its own."""
+    limits = httpx.Limits(max_connections=READERS)
+    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
+        return await asyncio.gather(*(client.get(path, headers=headers) for _ in range(READERS)))
+
+
+def test_many_readers_of_the_same_offsets_are_about_one_request_each(
+    front: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hundred readers go through a stream; the server is asked once for each page before the tail."""
+    size = 600_000  # of which a page has one
+    path, key = front.stream(*(bytes([letter]) * size for letter in b"abcd"))
+    offset, pages = "-1", 0
+    while offset != f"{0:016d}_{3 * size:016d}":
+        answers = asyncio.run(all_at_once(front.nginx.url, f"{path}?offset={offset}&rk={key}", reader()))
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.content for answer in answers}) == 1
+        offset, pages = answers[0].headers["stream-next-offset"], pages + 1
+    statuses = front.nginx.cache_statuses(path)
+    asked = statuses["MISS"] + statuses["EXPIRED"]
+    with capsys.disabled():
+        hits = statuses["HIT"] / (pages * READERS)
+        sys.stdout.write(f"\n{READERS} readers of {pages} pages: {asked} requests to the server, {hits:.1%} hits\n")
+    assert statuses["HIT"] + asked == pages * READERS
+    assert asked <= pages + 1
+
+
+def test_what_is_cached_needs_no_server_any_more(tmp_path: Path) -> None:
+    """So it was not asked."""
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        door = server.enter_context(server_door(tmp_path))
+        nginx = stack.enter_context(running_nginx(tmp_path / "nginx", str(door.client.base_url).rstrip("/")))
+        cached = stack.enter_context(httpx.Client(base_url=nginx.url, timeout=30))
+        front = Front(nginx, door.client, cached)
+        path, key = front.stream(b"x" * 10)
+        front.close(path)
+        assert cached.get(f"{path}?offset=-1&rk={key}", headers=reader()).status_code == 200
+        server.close()
+        answers = asyncio.run(all_at_once(nginx.url, f"{path}?offset=-1&rk={key}", {}))
+    assert {answer.content for answer in answers} == {b"x" * 10}
+
+
+def test_a_private_streams_entry_cannot_be_had_without_its_key(front: Front) -> None:
+    """Its key is as good as a token for what is cached; nothing else is, and a turned key is worth nothing new."""
+    path, key = front.stream(b"one", b"two")
+    url = f"{path}?offset={0:016d}_{0:016d}"
+    front.close(path)
+    assert front.cached.get(f"{url}&rk={key}").status_code == 401  # not cached yet: the server wants a token
+    assert front.cached.get(f"{url}&rk={key}", headers=reader()).content == b"onetwo"
+    assert front.cached.get(f"{url}&rk={key}").content == b"onetwo"
+    assert front.status(path) == "HIT"
+    for other in (
+        url,
+        f"{url}&rk=",
+        f"{url}&rk={key}x",
+        f"{url}&rk={key[:-1]}",
+        f"{url}&RK={key}",
+        f"{url}&%72k={key}",
+    ):
+        assert front.cached.get(other).status_code == 401, other
+        assert front.cached.get(other, headers=reader()).status_code == 200, other
+        assert front.cached.get(other).status_code == 401, other
+    turned = front.cached.post(f"/v1/reader-key{path.removeprefix('/v1/stream')}", headers=operator()).json()[
+        "readerKey"
+    ]
+    assert front.cached.get(f"{url}&rk={turned}").status_code == 401
+    assert front.cached.get(f"{url}&rk={turned}", headers=reader()).content == b"onetwo"
+    assert front.status(path) == "MISS"
+    assert front.cached.head(path, headers=reader()).headers["stream-reader-key"] == turned
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_stream_is_never_answered_from_its_former_lifes_cache(front: Front, *, public: bool) -> None:
+    """With its key another URL is asked for; without one nothing is kept."""
+    path, key = front.stream(b"former", public=public)
+    front.close(path)
+    bare, keyed = f"{path}?offset=-1", f"{path}?offset=-1&rk={key}"
+    for url in (bare, keyed, bare, keyed):
+        assert front.cached.get(url, headers=reader()).content == b"former"
+    assert front.status(path) == "HIT"
+    assert front.cached.delete(path, headers=writer()).status_code == 204
+    again = front.make(path, b"latter", public=public)
+    assert again != key
+    assert front.cached.get(bare, headers=reader()).content == b"latter"
+    assert front.cached.get(f"{path}?offset=-1&rk={again}", headers=reader()).content == b"latter"
+    front.close(path)
+    etag = front.cached.get(bare, headers=reader()).headers["etag"]
+    assert front.cached.get(bare, headers={**reader(), "if-none-match": etag}).status_code == 304
+
+
+def test_no_spelling_of_a_query_or_a_path_poisons_the_cache(front: Front) -> None:
+    """Whatever is asked for in an odd way, what others then get under the plain URL is theirs."""
+    path, key = front.stream(b"1" * 700_000, b"2" * 700_000, b"3")
+    second = f"{0:016d}_{700_000:016d}"
+    plain = f"{path}?offset=-1&rk={key}"
+    odd = [
+        f"{path}?OFFSET=-1&offset={second}&rk={key}",
+        f"{path}?rk={key}&%6fffset={second}",
+        f"{path}?offset=-1&rk={key}&%6Fffset={second}",
+        f"{path}?rk={key}&offset={second}",
+        f"{path}?offset=-1&offset={second}&rk={key}",
+        f"{path}?offset={second}&offset=-1&rk={key}",
+        f"{path}?offset=-1&rk={key}&rk=x",
+        f"{path}?offset=-1;offset={second}&rk={key}",
+        f"{path}?offset={second}%26offset=-1&rk={key}",
+        f"{path}?&offset={second}&rk={key}",
+        f"{path}?offset={second}&rk={key}#?offset=-1",
+        f"{path}/?offset=-1&rk={key}",
+        f"{path.replace('/demo/', '/demo//')}?offset=-1&rk={key}",
+        f"{path.replace('/demo/', '/demo/./')}?offset=-1&rk={key}",
+        f"{path.replace('/demo/', '/demo%2F')}?offset=-1&rk={key}",
+    ]
+    hostile = {
+        "x-forwarded-host": "evil.example",
+        "x-original-url": "/v1/stream/demo/other",
+        "x-http-method-override": "HEAD",
+    }
+    for url in odd:
+        front.cached.get(url, headers={**reader(), **hostile})
+    for _ in range(2):
+        assert front.cached.get(plain, headers=reader()).content == b"1" * 700_000
+        found = front.cached.get(f"{path}?offset={second}&rk={key}", headers=reader())
+        assert found.content == b"2" * 700_000 + b"3"
+
+
+def test_streams_whose_paths_look_alike_are_kept_apart(front: Front) -> None:
+    """`a%2Fb` is another stream than `a/b`."""
+    number = next(_NUMBERS)
+    paths = [f"/v1/stream/demo/{number}a%2Fb", f"/v1/stream/demo/{number}a/b", f"/v1/stream/demo/{number}a%252Fb"]
+    for path in paths:
+        key = front.make(path, path.encode())
+        front.close(path)
+        for _ in range(2):
+            assert front.cached.get(f"{path}?offset=-1&rk={key}", headers=reader()).content == path.encode()
+        assert front.status(path) == "HIT"
+
+
+def test_what_may_not_be_cached_is_not(front: Front) -> None:
+    """The tail, `now`, 204, errors, HEAD, events: asked again, the server answers again, and differently by then."""
+    path, key = front.stream(b"x")
+    tail = f"{0:016d}_{1:016d}"
+    asked = [
+        ("GET", f"{path}?offset=-1&rk={key}", 200),
+        ("GET", f"{path}?offset=now&rk={key}", 200),
+        ("GET", f"{path}?offset={tail}&rk={key}", 200),
+        ("GET", f"{path}?cursor=1&live=long-poll&offset={tail}&rk={key}", 204),
+        ("GET", f"{path}?offset=nonsense&rk={key}", 400),
+        ("GET", f"{path}?live=sse&offset=-1&rk={key}", 200),
+        ("HEAD", f"{path}?rk={key}", 200),
+        ("GET", f"{path}none?rk={key}", 404),
+    ]
+    for method, url, status in asked:
+        for _ in range(2):
+            answer = front.cached.request(method, url, headers=reader())
+            assert answer.status_code == status, (method, url)
+            assert front.status(url.partition("?")[0]) != "HIT", (method, url)
+    assert "HIT" not in front.nginx.cache_statuses(path)
+
+
+def test_a_long_poll_that_has_news_is_kept_for_its_cursor(front: Front) -> None:
+    """Whoever comes with the same cursor a little later is answered at once, and goes on with another."""
+    path, key = front.stream(b"x")
+    url = f"{path}?cursor=1&live=long-poll&offset=-1&rk={key}"
+    first, second = (front.cached.get(url, headers=reader()) for _ in range(2))
+    assert (first.content, second.content) == (b"x", b"x")
+    assert first.headers["stream-cursor"] == second.headers["stream-cursor"] != "1"
+    assert front.status(path) == "HIT"
+
+
+def test_nothing_outlives_its_stream_in_the_cache(front: Front) -> None:
+    """Also when it was cached just before the end."""
+    path, key = front.stream(b"x", stream_ttl=str(LIFETIME_S))
+    front.close(path)
+    url = f"{path}?offset=-1&rk={key}"
+    began = time.monotonic()
+    while front.cached.get(url, headers=reader()).status_code == 200:
+        assert time.monotonic() - began < DEADLINE_S
+    # Asked for again and again a stream lives on, but the cache answers for it: it ends unused.
+    assert time.monotonic() - began <= LIFETIME_S + 1.5
+    assert front.cached.get(url, headers=reader()).status_code == 404
+
+
+def test_each_origin_is_told_what_its_pages_may(front: Front) -> None:
+    """Of several, from the cache as well."""
+    origins = {"origins": ["https://a.example", "https://b.example"]}
+    answer = front.cached.put("/v1/projects/demo/origins", content=json.dumps(origins), headers={**operator(), **JSON})
+    assert answer.status_code == 200
+    path, key = front.stream(b"x")
+    front.close(path)
+    for _ in range(2):
+        for origin in ("https://a.example", "https://b.example", "https://evil.example", "null"):
+            found = front.cached.get(f"{path}?offset=-1&rk={key}", headers={**reader(), "origin": origin})
+            allowed = origin if origin in origins["origins"] else None
+            assert found.headers.get("access-control-allow-origin") == allowed
+
+
+def test_events_and_sockets_pass_through(front: Front) -> None:
+    """One by one, as they come."""
+    path, key = front.stream(b"x")
+    with front.cached.stream("GET", f"{path}?live=sse&offset=-1&rk={key}", headers=reader()) as events:
+        assert next(line for line in events.iter_lines() if line.startswith("data:"))
+    url = front.nginx.url.replace("http", "ws")
+    with connect(f"{url}{path}?live=websocket&offset=-1&token={minted()}") as socket:
+        assert json.loads(socket.recv(timeout=5))["payload"] == "x"
+
+
+def test_its_log_has_no_token_and_no_key(front: Front) -> None:
+    """Whatever becomes of a request."""
+    path, key = front.stream(b"x")
+    token = minted()
+    for url in (f"{path}?rk={key}&token={token}", f"{path}none?token={token}", f"{path}?offset=bad&rk={key}"):
+        front.cached.get(url)
+        front.cached.get(url, headers=bearer(token))
+    front.cached.get("/elsewhere?token=" + token)
+    log = front.nginx.log
+    assert path in log
+    assert token not in log
+    assert key not in log
+    assert SECRET.value not in log
