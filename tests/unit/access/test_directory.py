@@ -1,0 +1,120 @@
+"""The directory: what a process knows of projects, and for how long."""
+
+import asyncio
+
+import pytest
+
+from fluvial.access.directory import ABSENT_MAX, Directory
+from fluvial.core.errors import StoreUnavailable
+from fluvial.core.limits import PROJECT_CACHE_S
+from fluvial.core.project import Project, ProjectName, changed
+from fluvial.stores.memory_projects import MemoryProjects
+from tests.support.access import project
+from tests.support.worlds import StillWorld
+
+
+class WatchedProjects(MemoryProjects):
+    """Counts how often it is asked, and fails when it is told to."""
+
+    asked = 0
+    fails = False
+
+    async def get(self, name: ProjectName) -> Project | None:
+        """See Projects.get."""
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.fails:
+            raise StoreUnavailable
+        return await super().get(name)
+
+    async def any_ever(self) -> bool:
+        """See Projects.any_ever."""
+        self.asked += 1
+        return await super().any_ever()
+
+
+async def test_a_project_is_asked_for_once_in_a_while_and_a_change_is_seen_in_time() -> None:
+    """However many ask at the same time; so is one that is not there."""
+    still, projects = StillWorld(), WatchedProjects()
+    directory = Directory(projects, still.world(), closed=True)
+    await projects.put(project())
+    found = await asyncio.gather(*(directory.find("demo") for _ in range(50)))
+    assert (found, projects.asked) == ([project()] * 50, 1)
+    await asyncio.gather(*(directory.find("none") for _ in range(50)))
+    assert projects.asked == 2
+    await projects.put(changed(project(), is_public=True))
+    await projects.put(project("none"))
+    still.clock.advance(PROJECT_CACHE_S * 1_000)
+    assert await directory.find("demo") == changed(project(), is_public=True)
+    assert await directory.find("none") == project("none")
+
+
+async def test_what_this_process_changes_it_sees_at_once() -> None:
+    """Also that there is a project at all."""
+    still, projects = StillWorld(), WatchedProjects()
+    directory = Directory(projects, still.world(), closed=False)
+    assert await directory.is_open()
+    assert await directory.find("demo") is None
+    await projects.put(project())
+    assert await directory.is_open()
+    directory.forget("demo")
+    assert not await directory.is_open()
+    assert await directory.find("demo") == project()
+
+
+async def test_a_server_closes_within_a_second_and_for_ever() -> None:
+    """It asks no more often than that, and not at all once it is closed."""
+    still, projects = StillWorld(), WatchedProjects()
+    directory = Directory(projects, still.world(), closed=False)
+    for _ in range(100):
+        assert await directory.is_open()
+    assert projects.asked == 1
+    await projects.put(project())
+    still.clock.advance(1_000)
+    assert not await directory.is_open()
+    await projects.remove(project())
+    still.clock.advance(1_000_000)
+    assert not await directory.is_open()
+    assert projects.asked == 2
+    assert not await Directory(MemoryProjects(), still.world(), closed=True).is_open()
+
+
+async def test_names_that_are_made_up_push_out_no_project_and_those_that_cannot_be_ask_nobody() -> None:
+    """What is remembered is bounded either way."""
+    projects = WatchedProjects()
+    directory = Directory(projects, StillWorld().world(), closed=True)
+    await projects.put(project())
+    await directory.find("demo")
+    for number in range(ABSENT_MAX + 100):
+        await directory.find(f"made-up-{number}")
+    assert len(directory._absent) == ABSENT_MAX
+    asked = projects.asked
+    for name in ("", "Demo", "a" * 65, "démo", "%64emo", "a b", "-a", "demo\n", "*"):
+        assert await directory.find(name) is None
+    await directory.find("demo")
+    assert projects.asked == asked
+
+
+async def test_nobody_is_let_in_on_a_guess() -> None:
+    """A store that cannot answer is an error for all who asked, and is asked again by the next."""
+    projects = WatchedProjects()
+    directory = Directory(projects, StillWorld().world(), closed=True)
+    await projects.put(project())
+    projects.fails = True
+    answers = await asyncio.gather(*(directory.find("demo") for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    projects.fails = False
+    assert await directory.find("demo") == project()
+
+
+async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
+    """One of two who wait is cancelled."""
+    projects = WatchedProjects()
+    directory = Directory(projects, StillWorld().world(), closed=True)
+    await projects.put(project())
+    first, second = asyncio.ensure_future(directory.find("demo")), asyncio.ensure_future(directory.find("demo"))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == project()
+    with pytest.raises(asyncio.CancelledError):
+        await first

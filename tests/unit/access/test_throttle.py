@@ -1,0 +1,100 @@
+"""What a project may take: rates, days and live reads, by a clock that stands still."""
+
+from contextlib import ExitStack, suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluvial.access.throttle import REPORT_INTERVAL_MS, Throttle
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.project import Project, ProjectLimits
+from fluvial.stores.memory_projects import MemoryProjects
+from tests.support.access import project
+from tests.support.worlds import StillWorld
+
+DAY_MS = 86_400_000
+
+
+def limited(**limits: int) -> Project:
+    """A project with limits."""
+    return project(limits=ProjectLimits(**limits))
+
+
+def taken(throttle: Throttle, one: Project, count: int) -> int:
+    """How many of so many requests are let through."""
+    through = 0
+    for _ in range(count):
+        with suppress(RefusedRequest):
+            throttle.take_request(one)
+            through += 1
+    return through
+
+
+def test_a_rate_is_a_burst_and_then_so_many_a_second() -> None:
+    """For each project by itself, and nobody else's."""
+    still = StillWorld()
+    throttle, one = Throttle(MemoryProjects(), still.world()), limited(requests_per_second=10)
+    assert taken(throttle, one, 50) == 10
+    with pytest.raises(RefusedRequest) as refused:
+        throttle.take_request(one)
+    assert (refused.value.code, refused.value.status) == (ErrorCode.RATE_LIMITED, 429)
+    assert dict(refused.value.fields)["retry-after"] == "1"
+    still.clock.advance(500)
+    assert taken(throttle, one, 50) == 5
+    still.clock.advance(3_600_000)
+    assert taken(throttle, one, 50) == 10
+    assert taken(throttle, project("other", limits=one.limits), 50) == 10
+    assert taken(throttle, project("unlimited"), 50) == 50
+
+
+@given(st.integers(1, 50), st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 30)), max_size=20))
+def test_no_rhythm_gets_more_than_the_burst_and_the_rate(rate: int, steps: list[tuple[int, int]]) -> None:
+    """However requests and pauses alternate; a clock that is set back gives nothing."""
+    still = StillWorld()
+    throttle, one = Throttle(MemoryProjects(), still.world()), limited(requests_per_second=rate)
+    through = 0
+    for pause, count in steps:
+        still.clock.advance(pause)
+        through += taken(throttle, one, count)
+    assert through <= rate + rate * sum(pause for pause, _ in steps) / 1_000
+    still.clock.advance(-10_000)
+    assert taken(throttle, one, 1_000) <= rate
+
+
+async def test_a_days_bytes_are_one_sum_for_all_processes_within_what_each_counts_alone() -> None:
+    """And begin anew at midnight, which Retry-After tells."""
+    still, projects = StillWorld(), MemoryProjects()
+    world, one = still.world(), limited(bytes_per_day=100)
+    first, second = Throttle(projects, world), Throttle(projects, world)
+    await first.take_bytes(one, 60)
+    await first.take_bytes(one, 40)
+    with pytest.raises(RefusedRequest) as refused:
+        await first.take_bytes(one, 1)
+    assert (refused.value.code, refused.value.status) == (ErrorCode.QUOTA_EXCEEDED, 429)
+    midnight_s = (still.clock.now_ms // DAY_MS + 1) * DAY_MS // 1_000 - still.clock.now_ms // 1_000
+    assert dict(refused.value.fields)["retry-after"] == str(midnight_s)
+    still.clock.advance(REPORT_INTERVAL_MS)
+    with pytest.raises(RefusedRequest):
+        await first.take_bytes(one, 1)  # and tells the others what it has counted
+    with pytest.raises(RefusedRequest):
+        await second.take_bytes(one, 1)
+    await second.take_bytes(one, 0)  # a close takes nothing
+    still.clock.advance(DAY_MS)
+    await second.take_bytes(one, 100)
+
+
+async def test_live_reads_are_counted_while_they_are_open() -> None:
+    """For each project by itself."""
+    throttle, one = Throttle(MemoryProjects(), StillWorld().world()), limited(live_reads=2)
+    with ExitStack() as open_reads:
+        for _ in range(2):
+            open_reads.enter_context(throttle.live_read(one))
+        with pytest.raises(RefusedRequest) as refused, throttle.live_read(one):
+            pass
+        assert refused.value.status == 429
+        open_reads.enter_context(throttle.live_read(project("other", limits=one.limits)))
+        open_reads.enter_context(throttle.live_read(None))
+    with throttle.live_read(one):
+        pass
+    assert not throttle._live_reads

@@ -1,0 +1,214 @@
+"""Tokens: what is taken, what is refused, and that nothing of a token's own choosing decides."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluvial.access.tokens import TokenRefused, unverified, verify
+from fluvial.core.grant import OPERATOR, Grant, Need, Scope
+from fluvial.core.limits import TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
+from fluvial.core.names import StreamName
+from fluvial.core.project import Secret
+from tests.support.access import FOREIGN_SECRET, OLD_SECRET, SECRET, token
+from tests.support.worlds import START_MS
+
+NOW_S = START_MS // 1_000
+SECRETS = (SECRET, OLD_SECRET)
+GOOD = {"sub": "demo", "scope": "read", "exp": NOW_S + 60}
+
+
+def encoded(part: bytes) -> str:
+    """A part of a token."""
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def signed(header: bytes, payload: bytes, secret: Secret = SECRET) -> str:
+    """A token with these very bytes in it, signed by HS256 whatever they say."""
+    body = f"{encoded(header)}.{encoded(payload)}"
+    return f"{body}.{encoded(hmac.digest(secret.value.encode(), body.encode(), hashlib.sha256))}"
+
+
+def with_header(**fields: Any) -> str:  # noqa: ANN401  whatever an attacker likes
+    """A good token, but for its header."""
+    return signed(json.dumps({"alg": "HS256", "typ": "JWT", **fields}).encode(), json.dumps(GOOD).encode())
+
+
+def with_claims(**claims: Any) -> str:  # noqa: ANN401  likewise
+    """A well-signed token with other claims; None leaves one out."""
+    left = {name: value for name, value in {**GOOD, **claims}.items() if value is not None}
+    return signed(b'{"alg":"HS256"}', json.dumps(left).encode())
+
+
+def granted(text: str, project: str = "demo") -> Grant:
+    """What the token is good for now."""
+    return verify(text, project, SECRETS, START_MS)
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=["newest", "old"])
+@pytest.mark.parametrize("scope", Scope)
+def test_what_any_of_the_projects_secrets_has_signed_is_good(secret: Secret, scope: Scope) -> None:
+    """With each scope, and all that it says is in the grant."""
+    text = token(scope, secret, stream="a/", jti="t1", iat=NOW_S, nbf=NOW_S)
+    assert granted(text) == Grant("demo", scope, (NOW_S + 3_600) * 1_000, "a/", "t1")
+
+
+REFUSED: dict[str, Callable[[], str]] = {
+    "alg none, unsigned": lambda: encoded(b'{"alg":"none"}') + "." + encoded(json.dumps(GOOD).encode()) + ".",
+    "alg none, signed": lambda: with_header(alg="none"),
+    "alg None": lambda: with_header(alg="None"),
+    "no alg": lambda: signed(b"{}", json.dumps(GOOD).encode()),
+    "alg RS256, keyed with what might be public": lambda: with_header(alg="RS256"),
+    "alg HS384": lambda: with_header(alg="HS384"),
+    "alg hs256": lambda: with_header(alg="hs256"),
+    "alg a list": lambda: with_header(alg=["HS256"]),
+    "crit": lambda: with_header(crit=["exp"], exp=1),
+    "b64 false": lambda: with_header(b64=False, crit=["b64"]),
+    "another's secret": lambda: token(secret=FOREIGN_SECRET),
+    "empty secret": lambda: signed(b'{"alg":"HS256"}', json.dumps(GOOD).encode(), Secret("", 0)),
+    "another payload under a good signature": lambda: ".".join(
+        (*token(Scope.READ).split(".")[:1], token(Scope.MANAGE).split(".")[1], token(Scope.READ).split(".")[2])
+    ),
+    "signature cut off": lambda: token()[:-1],
+    "no signature": lambda: token().rpartition(".")[0],
+    "one part": lambda: "token",
+    "four parts": lambda: token() + ".x",
+    "empty": lambda: "",
+    "not ASCII": lambda: token() + "é",
+    "a megabyte": lambda: "a" * 1_048_576,
+    "too large, but well signed": lambda: with_claims(jti="j" * TOKEN_BYTES_MAX),
+    "expired": lambda: with_claims(exp=NOW_S),
+    "expired long ago": lambda: with_claims(exp=0),
+    "no exp": lambda: with_claims(exp=None),
+    "exp a text": lambda: with_claims(exp=str(NOW_S + 60)),
+    "exp true": lambda: with_claims(exp=True),
+    "exp huge": lambda: with_claims(exp=10**30),
+    "exp infinite": lambda: signed(b'{"alg":"HS256"}', b'{"sub":"demo","scope":"read","exp":Infinity}'),
+    "exp not a number": lambda: signed(b'{"alg":"HS256"}', b'{"sub":"demo","scope":"read","exp":NaN}'),
+    "not yet valid": lambda: with_claims(nbf=NOW_S + TOKEN_LEEWAY_S + 1),
+    "from the future": lambda: with_claims(iat=NOW_S + TOKEN_LEEWAY_S + 1),
+    "another project": lambda: with_claims(sub="other"),
+    "all projects": lambda: with_claims(sub=OPERATOR),
+    "project in capitals": lambda: with_claims(sub="DEMO"),
+    "project a list": lambda: with_claims(sub=["demo"]),
+    "no project": lambda: with_claims(sub=None),
+    "no scope": lambda: with_claims(scope=None),
+    "unknown scope": lambda: with_claims(scope="admin"),
+    "two scopes": lambda: with_claims(scope="read write"),
+    "scopes in a list": lambda: with_claims(scope=["read"]),
+    "a claim twice": lambda: signed(
+        b'{"alg":"HS256"}', b'{"sub":"demo","scope":"read","scope":"manage","exp":%d}' % (NOW_S + 60)
+    ),
+    "stream empty": lambda: with_claims(stream=""),
+    "stream with dots": lambda: with_claims(stream="../other"),
+    "stream a slash": lambda: with_claims(stream="/"),
+    "claims a list": lambda: signed(b'{"alg":"HS256"}', b"[]"),
+    "claims no JSON": lambda: signed(b'{"alg":"HS256"}', b"{"),
+    "claims nested without end": lambda: signed(b'{"alg":"HS256"}', b"[" * 2_000),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_good_token_is_refused(name: str) -> None:
+    """And the message never quotes it."""
+    text = REFUSED[name]()
+    with pytest.raises(TokenRefused) as refused:
+        granted(text)
+    assert all(part not in str(refused.value) for part in text.split(".") if len(part) > 8)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"kid": "../../etc/passwd"}, {"kid": "1' OR '1'='1"}, {"jku": "https://evil.example"}, {"jwk": {"k": "x"}}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_tokens_hints_at_its_key_are_not_looked_at(fields: dict[str, Any]) -> None:
+    """The project's secrets decide, whatever the header points to; nothing is fetched or opened."""
+    assert granted(with_header(**fields)).scope is Scope.READ
+    forged = signed(json.dumps({"alg": "HS256", **fields}).encode(), json.dumps(GOOD).encode(), FOREIGN_SECRET)
+    with pytest.raises(TokenRefused):
+        granted(forged)
+
+
+def test_clocks_may_differ_by_the_leeway_but_not_at_the_end() -> None:
+    """What begins may begin a little early; what ends, ends."""
+    granted(with_claims(nbf=NOW_S + TOKEN_LEEWAY_S, iat=NOW_S + TOKEN_LEEWAY_S))
+    granted(with_claims(exp=NOW_S + 0.001))
+    with pytest.raises(TokenRefused, match="expired"):
+        granted(with_claims(exp=NOW_S - 0.001))
+
+
+def test_every_secret_is_tried_whichever_has_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And compared by what takes the same time for every difference: the time tells nothing of the secrets."""
+    compared = list[int]()
+    digests = hmac.compare_digest
+
+    def counted(one: bytes, other: bytes) -> bool:
+        compared.append(len(one))
+        return digests(one, other)
+
+    monkeypatch.setattr("hmac.compare_digest", counted)
+    secrets = (SECRET, OLD_SECRET, Secret("t" * 32, 0))
+    counts = set()
+    for text in (token(secret=secrets[0]), token(secret=secrets[2]), token(secret=FOREIGN_SECRET)):
+        compared.clear()
+        with contextlib.suppress(TokenRefused):
+            verify(text, "demo", secrets, START_MS)
+        counts.add(len(compared))
+    assert counts == {len(secrets)}
+
+
+def test_an_operators_token_manages_and_does_nothing_else() -> None:
+    """It is for no stream."""
+    assert granted(with_claims(sub=OPERATOR, scope="manage"), OPERATOR).allows(Need.MANAGE)
+    for claims in ({"scope": "read"}, {"scope": "write"}, {"scope": "manage", "stream": "a"}):
+        with pytest.raises(TokenRefused):
+            granted(with_claims(sub=OPERATOR, **claims), OPERATOR)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_make_it_fail_in_any_other_way(noise: bytes) -> None:
+    """As a whole token, as its header, and as its claims."""
+    for text in (noise.decode("latin-1"), signed(noise, json.dumps(GOOD).encode()), signed(b'{"alg":"HS256"}', noise)):
+        with pytest.raises(TokenRefused):
+            granted(text)
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "covers"),
+    [
+        (None, "demo/a", True),
+        ("a", "demo/a", True),
+        ("a", "demo/a/b", False),
+        ("a", "demo/ab", False),
+        ("a/", "demo/a/b", True),
+        ("a/", "demo/a/b/c", True),
+        ("a/", "demo/a", False),
+        ("a/", "demo/ab", False),
+        ("a/b", "demo/a%2Fb", False),
+        ("a%2Fb", "demo/a%2Fb", True),
+        ("room 1", "demo/room%201", True),
+        ("%72oom", "demo/room", True),
+        ("é", "demo/%C3%A9", True),
+        ("*", "demo/a", False),
+        ("*", "demo/*", True),
+    ],
+)
+def test_a_stream_claim_is_one_stream_or_all_below_a_slash(claim: str | None, name: str, *, covers: bool) -> None:
+    """In any spelling of the path; half a segment is not the segment."""
+    assert granted(token(stream=claim)).covers(StreamName(name)) is covers
+
+
+def test_a_token_can_be_looked_at_without_its_secret() -> None:
+    """And what is none is told."""
+    header, claims = unverified(token(secret=FOREIGN_SECRET, exp=1))
+    assert (header["alg"], claims["exp"]) == ("HS256", 1)
+    with pytest.raises(TokenRefused):
+        unverified("x.y.z")
