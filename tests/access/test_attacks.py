@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -51,7 +52,7 @@ def reader() -> dict[str, str]:
     ("field", "status"),
     [
         ("Bearer " + "a" * (TOKEN_BYTES_MAX + 1), 401),
-        ("Bearer " + "a" * 1_048_576, 431),
+        ("Bearer " + "a" * 40_000, 431),
         ("Bearer", 401),
         ("Bearer ", 401),
         ("Bearer a b", 401),
@@ -65,10 +66,17 @@ def reader() -> dict[str, str]:
     ids=range(11),
 )
 def test_the_authorization_field_is_a_bearers_or_nobodys(door: ServerDoor, field: str, status: int) -> None:
-    """A megabyte of it does not even come through."""
+    """What is larger than all fields together may be does not even come through."""
     value = field.replace("{token}", minted())
-    answer = door.client.get("/v1/stream/demo/private", headers=[(b"authorization", value.encode("latin-1"))])
-    assert answer.status_code == status
+    answer = raw_get(door, "/v1/stream/demo/private", {"authorization": value})
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+
+
+def test_a_megabyte_of_a_token_is_cut_off(door: ServerDoor) -> None:
+    """The connection ends, perhaps before the answer could be read; the server goes on."""
+    answer = raw_get(door, "/v1/stream/demo/private", {"authorization": "Bearer " + "a" * 1_048_576})
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+    assert door.ask("GET", "/v1/stream/demo/private", reader()).status == 200
 
 
 def test_a_token_comes_once(door: ServerDoor) -> None:
@@ -136,10 +144,11 @@ def raw_get(door: ServerDoor, path: str, headers: dict[str, str]) -> bytes:
 def raw(door: ServerDoor, request: bytes) -> bytes:
     """What a connection answers until it ends."""
     with connect(str(door.client.base_url).rstrip("/")) as connection:
-        connection.sendall(request)
         answer = b""
-        while part := connection.recv(65_536):
-            answer += part
+        with suppress(ConnectionError):
+            connection.sendall(request)
+            while part := connection.recv(65_536):
+                answer += part
     return answer
 
 
@@ -210,7 +219,7 @@ def test_no_route_tells_a_secret(door: ServerDoor) -> None:
     for answer in (added, again, wrong, shown, listed):
         assert secret.encode() not in answer.body
     known = json.loads(added.body)["id"]
-    assert [one["id"] for one in json.loads(shown.body)["secrets"]][0] == known
+    assert json.loads(shown.body)["secrets"][0]["id"] == known
     assert door.ask("DELETE", f"/v1/projects/demo/secrets/{known}", manager).status == 204
 
 
