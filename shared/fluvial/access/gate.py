@@ -6,7 +6,7 @@ whose tokens are others.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cachetools import LRUCache
@@ -52,12 +52,13 @@ class Permit:
     """What a request may do, as far as that is known before the stream is looked at.
 
     `project` is None on an open server, `grant` where nobody needs one. With `unless_public` only a public stream may
-    be read; it is the answer for any other.
+    be read; it is the answer for any other. `count` is called once it is: strangers use up nothing of a project.
     """
 
     project: Project | None
     grant: Grant | None = None
     unless_public: RefusedRequest | None = None
+    count: Callable[[Project], None] | None = None
 
     def check(self, head: Head | None, now_ms: int) -> None:
         """Whether the stream with this head may be read. Raises RefusedRequest: of others not even that they exist."""
@@ -65,6 +66,8 @@ class Permit:
             return
         if head is None or not head.is_public or life_of(head, now_ms) is not Life.LIVE:
             raise self.unless_public
+        if self.count is not None and self.project is not None:
+            self.count(self.project)
 
     def also(self, name: StreamName) -> None:
         """Whether the request may do with another stream what it may do with its own. Raises RefusedRequest."""
@@ -125,6 +128,8 @@ class Gate:
             permit = _anonymous(project, need)
         else:
             permit = _for_stream(project, name, need, self._grant(project, token))
+        if permit.unless_public is not None:
+            return replace(permit, count=self.throttle.take_request)
         assert permit.project is not None, "only an open server has no project"
         self.throttle.take_request(permit.project)
         return permit

@@ -17,7 +17,17 @@ from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.core.offset import offset_token
 from fluvial.core.response import refusal_response
 from fluvial.fanout.estuaries import Estuaries, WantedEstuary
-from fluvial.transports.framework import TOKEN, Needs, as_response, done_response, json_response, name_of, permit_of
+from fluvial.transports.framework import (
+    OF_ESTUARY,
+    OF_STREAM,
+    TOKEN,
+    Needs,
+    as_response,
+    done_response,
+    json_response,
+    name_of,
+    permit_of,
+)
 
 SUBSCRIBE: Final = "/v1/estuary/subscribe/{project}/{stream:path}"
 ESTUARY: Final = "/v1/estuary/{project}/{estuary}"
@@ -73,7 +83,7 @@ def estuary_routes(estuaries: Estuaries) -> APIRouter:
 
 
 def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.post(SUBSCRIBE)
+    @routes.post(SUBSCRIBE, dependencies=[OF_STREAM])
     async def subscribe(request: Request, body: SubscribeBody) -> Response:
         """Let an estuary follow a stream, from its tail on."""
         source, estuary = name_of(request), _estuary_of(name_of(request), body.estuary_id)
@@ -86,7 +96,7 @@ def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
         described = {**_described(wanted.name, followed.estuary), "stream": source, "offset": offset}
         return json_response(described, 201 if followed.is_new else 200)
 
-    @routes.delete(SUBSCRIBE)
+    @routes.delete(SUBSCRIBE, dependencies=[OF_STREAM])
     async def unsubscribe(
         request: Request,
         estuary_id: Annotated[str | None, Query(alias="estuaryId", min_length=1)] = None,
@@ -102,7 +112,7 @@ def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
 
 
 def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.put(ESTUARY)
+    @routes.put(ESTUARY, dependencies=[OF_ESTUARY])
     async def create(request: Request, body: EstuaryBody) -> Response:
         """Make an estuary, or confirm one."""
         name = name_of(request)
@@ -111,21 +121,21 @@ def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
             return _refused(opened)
         return json_response(_described(name, opened.head), 201 if opened.is_new else 200)
 
-    @routes.get(ESTUARY)
+    @routes.get(ESTUARY, dependencies=[OF_ESTUARY])
     async def describe(request: Request) -> Response:
         """An estuary, and how far it has been filled from each stream that it follows."""
         name = name_of(request)
         head = await estuaries.head(name)
         return _refused(head) if isinstance(head, Refusal) else json_response(_described(name, head))
 
-    @routes.post(TOUCH)
+    @routes.post(TOUCH, dependencies=[OF_ESTUARY])
     async def touch(request: Request) -> Response:
         """Renew an estuary's time to live."""
         name = name_of(request)
         head = await estuaries.touch(name)
         return _refused(head) if isinstance(head, Refusal) else json_response(_described(name, head))
 
-    @routes.delete(ESTUARY)
+    @routes.delete(ESTUARY, dependencies=[OF_ESTUARY])
     async def end(request: Request) -> Response:
         """End an estuary and its subscriptions."""
         return _done(await estuaries.end(name_of(request)))

@@ -1,9 +1,9 @@
 """The core's answers as FastAPI's, for the control routes; and its errors in the one shape that all errors have."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response, Security
+from fastapi import Depends, FastAPI, Path, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
@@ -18,6 +18,24 @@ from fluvial.core.names import StreamName
 SECURITY_HEADERS = {name.decode(): value.decode() for name, value in core.SECURITY_HEADERS}
 #: Says in the OpenAPI document that a route takes a token; its door has looked at it before.
 TOKEN = Security(HTTPBearer(auto_error=False, bearerFormat="JWT"))
+
+
+def _of_stream(
+    project: Annotated[str, Path(description="The project's name.")],
+    stream: Annotated[str, Path(description="The rest of the stream's path; it may have slashes.")],
+) -> None:
+    """The route is of a stream, which its door has found in the path as it was sent."""
+
+
+def _of_estuary(
+    project: Annotated[str, Path(description="The project's name.")],
+    estuary: Annotated[str, Path(description="The estuary's id.")],
+) -> None:
+    """The route is of an estuary, which its door has found in the path as it was sent."""
+
+
+OF_STREAM = Depends(_of_stream)
+OF_ESTUARY = Depends(_of_estuary)
 
 #: What a route needs, by its method and path.
 Needs = Mapping[tuple[str, str], Need]

@@ -21,7 +21,7 @@ from fluvial.core.project import PROJECT_NAME_PATTERN, ProjectLimits, parse_orig
 from fluvial.core.response import not_live_response
 from fluvial.operations.projects import Registry, described, moment
 from fluvial.stores.contract import Store
-from fluvial.transports.framework import TOKEN, Needs, as_response, done_response, json_response, name_of
+from fluvial.transports.framework import OF_STREAM, TOKEN, Needs, as_response, done_response, json_response, name_of
 from fluvial.world import World
 
 PROJECTS: Final = "/v1/projects"
@@ -190,7 +190,7 @@ def _add_streams(routes: APIRouter, store: Store, world: World) -> None:
         names = [name.removeprefix(root) for name in found]
         return json_response({"streams": names, "next": names[-1] if len(names) == limit else None})
 
-    @routes.post(READER_KEY)
+    @routes.post(READER_KEY, dependencies=[OF_STREAM])
     async def turn_reader_key(request: Request) -> Response:
         """Give a stream another reader key: what caches hold under the former one is asked for no more."""
         key, now_ms = world.new_reader_key(), world.now_ms()

@@ -1,0 +1,109 @@
+"""Whatever is sent, no answer is a 5xx: the control routes by their OpenAPI document, streams' by their own fields."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+
+from fluvial.core.grant import Scope
+from fluvial.core.request import SINGULAR_FIELDS
+from fluvial.transports.admin import NEEDS
+from tests.access.doors import ServerDoor, bearer, minted, operator, server_door
+from tests.support.raw_http import connect
+
+#: The document itself, and the page that shows it.
+UNDOCUMENTED = {("GET", "/openapi.json"), ("GET", "/docs")}
+
+LIVE = ("long-poll", "sse", "websocket", "x", "")
+TOKEN = f"{0:016d}_{1:016d}"
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerDoor]:
+    """A server with projects."""
+    with server_door(tmp_path_factory.mktemp("fuzzed")) as opened:
+        writer = bearer(minted(Scope.WRITE))
+        made = opened.ask("PUT", "/v1/stream/demo/fuzzed", {**writer, "content-type": "text/plain"}, b"x")
+        assert made.status == 201
+        yield opened
+
+
+@pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)
+def test_the_control_routes_take_whatever_their_document_allows_and_what_it_does_not(
+    door: ServerDoor, mode: schemathesis.GenerationMode
+) -> None:
+    """Asked by an operator, and by a project's manager."""
+    url = str(door.client.base_url).rstrip("/")
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    documented = {(operation.method.upper(), operation.path) for operation in operations}
+    assert documented == {(method, path.replace(":path", "")) for method, path in NEEDS} - UNDOCUMENTED
+    tokens = (operator(), bearer(minted(Scope.MANAGE)))
+
+    for operation in operations:
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        def no_answer_is_a_failure(case: schemathesis.Case[Any]) -> None:
+            for headers in tokens:
+                answer = case.call(base_url=url, headers=headers)
+                case.validate_response(answer, checks=[not_a_server_error])
+
+        with suppress(Unsatisfiable):  # a route that has no parameters cannot be asked in a wrong way
+            no_answer_is_a_failure()
+
+
+_text = st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n\0"), max_size=40)
+_values = st.one_of(
+    _text,
+    st.sampled_from(["true", "0", "-1", "now", TOKEN, "9" * 30, "application/json", 'W/"x"', "/v1/stream/demo/fuzzed"]),
+)
+_names = st.sampled_from(
+    [
+        *sorted(name.decode() for name in SINGULAR_FIELDS - {b"authorization"}),
+        *("if-none-match", "origin", "x-forwarded-proto", "range", "expect", "accept", "x-fluvial-origin"),
+    ]
+)
+_parameters = st.sampled_from(["offset", "live", "cursor", "rk", "token", "public", "OFFSET", "%6fffset", "x"])
+_query_values = st.one_of(st.sampled_from([*LIVE, TOKEN, "-1", "now", "%00", "%zz", "a%26b", "+", ""]), _text)
+
+
+def requested(method: str, query: list[tuple[str, str]], fields: list[tuple[str, str]], body: bytes) -> bytes:
+    """A request as bytes, with all that no client library would send."""
+    asked = "&".join(f"{name}={value}" for name, value in query)
+    asked = re.sub(r"[\x00-\x20\x7f-\xff]", "_", asked)
+    lines = [f"{method} /v1/stream/demo/fuzzed?{asked} HTTP/1.1", "host: x", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    lines += [f"content-length: {len(body)}", f"authorization: Bearer {minted(Scope.WRITE)}"]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"]),
+    query=st.lists(st.tuples(_parameters, _query_values), max_size=4),
+    fields=st.lists(st.tuples(_names, _values), max_size=5),
+    body=st.binary(max_size=50),
+)
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_streams_routes_take_any_fields_and_any_query(
+    door: ServerDoor, method: str, query: list[tuple[str, str]], fields: list[tuple[str, str]], body: bytes
+) -> None:
+    """Every answer is whole, and none is a failure of the server."""
+    answer = b""
+    with connect(str(door.client.base_url).rstrip("/")) as connection, suppress(ConnectionError):
+        connection.sendall(requested(method, query, fields, body))
+        while part := connection.recv(65_536):
+            answer += part
+    status = re.match(rb"HTTP/1\.1 ([1-5]\d\d) ", answer)
+    assert status is not None, answer[:200]
+    assert not status[1].startswith(b"5"), answer[:500]
+    writer = bearer(minted(Scope.WRITE))
+    door.ask("PUT", "/v1/stream/demo/fuzzed", {**writer, "content-type": "text/plain"})
