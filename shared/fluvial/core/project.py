@@ -125,7 +125,11 @@ def _is_origin(text: str) -> bool:
         return False
     if parts.scheme not in {"http", "https"} or not parts.hostname or len(text) > ORIGIN_BYTES_MAX:
         return False
-    if port == {"http": 80, "https": 443}[parts.scheme] or _PRINTABLE.fullmatch(text) is None or "," in text:
+    if (
+        port == {"http": 80, "https": 443}[parts.scheme]
+        or _PRINTABLE.fullmatch(text) is None
+        or set(text) & {",", ANY_ORIGIN}
+    ):
         return False
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return text == f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
