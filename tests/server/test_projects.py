@@ -3,6 +3,8 @@
 import json
 import stat
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 
 from fluvial.core.limits import SECRETS_PER_PROJECT_MAX
 from tests.server.test_command_line import assert_refused, fluvial
-from tests.support.rigs import eventually
 from tests.support.servers import RunningServer, running_server
+
+#: A second, and what a busy machine may add.
+CLOSES_WITHIN_S = 5
 
 TEXT = {"content-type": "text/plain"}
 
@@ -37,13 +41,15 @@ def ran(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-async def test_a_running_server_sees_the_first_project_within_a_second(folder: str, server: RunningServer) -> None:
+def test_a_running_server_sees_the_first_project_within_a_second(folder: str, server: RunningServer) -> None:
     """And asks for tokens from then on; a minted one is taken."""
     with httpx.Client(base_url=server.url) as client:
         assert client.put("/v1/stream/shop/a", headers=TEXT, content=b"x").status_code == 201
         secret = ran("project", "create", "shop", "--data-dir", folder)
         assert len(secret) >= 32
-        await eventually(lambda: client.get("/v1/stream/shop/a").status_code == 401)
+        began = time.monotonic()
+        while client.get("/v1/stream/shop/a").status_code != 401:
+            assert time.monotonic() - began < CLOSES_WITHIN_S
         token = ran("token", "mint", "shop", "--data-dir", folder)
         assert client.get("/v1/stream/shop/a", headers={"authorization": f"Bearer {token}"}).content == b"x"
         assert client.get(f"/v1/stream/shop/a?token={token}").content == b"x"
@@ -74,11 +80,8 @@ def test_a_projects_life_from_the_command_line(folder: str) -> None:
     shown = json.loads(ran("project", "set", "shop", *changes, *here))
     assert (shown["origins"], shown["public"]) == ([], True)
     shown = json.loads(ran("project", "set", "shop", "--private", "--requests-per-second", "0", *here))
-    assert (shown["public"], shown["limits"]["requestsPerSecond"], shown["limits"]["bytesPerDay"]) == (
-        False,
-        None,
-        1000,
-    )
+    assert shown["public"] is False
+    assert shown["limits"] == {"requestsPerSecond": None, "liveReads": None, "bodyBytes": None, "bytesPerDay": 1000}
     ran("project", "add-secret", "shop", *here)
     newest, oldest = json.loads(ran("project", "show", "shop", *here))["secrets"]
     ran("project", "remove-secret", "shop", oldest["id"], *here)
@@ -156,8 +159,6 @@ def test_a_token_is_looked_at(folder: str) -> None:
         assert done.returncode == (1 if why else 0)
         assert why is None or why in json.loads(done.stdout)["reason"]
     command = ["-m", "fluvial", "token", "inspect", "--data-dir", folder]
-    import sys  # noqa: PLC0415
-
     piped = subprocess.run([sys.executable, *command], input=token + "\n", capture_output=True, text=True, check=True)
     assert json.loads(piped.stdout)["valid"] is True
 
