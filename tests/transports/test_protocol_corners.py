@@ -40,15 +40,21 @@ def test_a_known_page_is_not_sent_again(http: httpx.Client, name: str, spelling:
     assert http.get(name, headers={"If-None-Match": tag}).headers["stream-closed"] == "true"
 
 
-def test_only_what_is_final_may_be_cached(http: httpx.Client, name: str) -> None:
-    """A page at an open stream's tail can grow; nothing is cached past the stream's own end."""
-    http.put(name, content=b"x", headers=TEXT)
-    assert http.get(name).headers["cache-control"] == "no-cache"
+def test_only_what_has_the_reader_key_may_be_cached_unasked(http: httpx.Client, name: str) -> None:
+    """And only what is final, no longer than its stream lives; any other page a cache must ask for."""
+    key = http.put(name, content=b"x", headers=TEXT).headers["stream-reader-key"]
+    assert http.head(name).headers["stream-reader-key"] == key
+    assert http.get(name, params={"rk": key}).headers["cache-control"] == "no-cache"
     http.post(name, headers={"Stream-Closed": "true"})
-    assert http.get(name).headers["cache-control"].startswith("public, max-age=60")
-    http.put(name + "ttl", content=b"x", headers={**TEXT, "Stream-TTL": "10", "Stream-Closed": "true"})
-    age = http.get(name + "ttl").headers["cache-control"].removeprefix("public, max-age=")
-    assert int(age) <= 10
+    assert http.get(name).headers["cache-control"] == "no-cache"
+    final = http.get(name, params={"rk": key}).headers
+    assert final["cache-control"] == "public, max-age=60, stale-while-revalidate=300"
+    ends = {**TEXT, "Stream-TTL": "10", "Stream-Closed": "true"}
+    key = http.put(name + "ttl", content=b"x", headers=ends).headers["stream-reader-key"]
+    ending = http.get(name + "ttl", params={"rk": key}).headers
+    assert ending["cache-control"] == "public"
+    rest = parsedate_to_datetime(ending["expires"]) - parsedate_to_datetime(ending["date"])
+    assert 0 <= rest.total_seconds() <= 10
 
 
 def test_a_long_stream_comes_in_pages(http: httpx.Client, name: str) -> None:
