@@ -132,3 +132,16 @@ def test_every_error_code_and_limit_is_documented() -> None:
     for name, value in vars(limits).items():
         if name.isupper() and isinstance(value, int):
             assert f"| `{name}` | {value:,} |" in text, name
+
+
+def test_every_claim_about_security_has_its_test() -> None:
+    """docs/security.md names a test for each, and all that it names are there."""
+    text = (ROOT / "docs" / "security.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", text))
+    there = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert named <= there, named - there
+    protected = text.partition("## What is not protected")[0]
+    for claim in re.findall(r"^- .*?(?=^- |^\n|\Z)", protected, re.MULTILINE | re.DOTALL):
+        assert "`test_" in claim, claim
