@@ -35,6 +35,10 @@ class Directory:
         self._is_closed = closed
         self._open_until_ms = 0
 
+    def is_known_to_be_open(self) -> bool:
+        """Whether `is_open` need not look."""
+        return not self._is_closed and self._world.now_ms() < self._open_until_ms
+
     async def is_open(self) -> bool:
         """Whether everybody may do everything: until there is a project, and never again."""
         if self._is_closed:
@@ -45,9 +49,13 @@ class Directory:
             self._open_until_ms = now_ms + OPEN_CACHE_S * 1_000
         return not self._is_closed
 
+    def known(self, name: str) -> Project | None:
+        """The project of a name, if `find` need not look."""
+        return self._known.get(name) if self._is_closed else None
+
     async def find(self, name: str) -> Project | None:
         """The project of a name, as it was at most PROJECT_CACHE_S ago."""
-        known = self._known.get(name)
+        known = self.known(name)
         if known is not None or name in self._absent or not is_project_name(name):
             return known
         asked = self._asked.get(name)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -89,23 +90,24 @@ class PageRead:
     is_keyed: bool
 
 
-def origin_fields(allowed: tuple[str, ...], origin: bytes | None) -> list[Header]:
+@lru_cache(maxsize=1_024)
+def origin_fields(allowed: tuple[str, ...], origin: bytes | None) -> tuple[Header, ...]:
     """What pages of other origins may do with an answer; `origin` is the requesting page's.
 
     The only one of its project is told to everybody, so that one cached answer does for all.
     """
     if not allowed:
-        return [(b"cross-origin-resource-policy", b"same-origin")]
+        return ((b"cross-origin-resource-policy", b"same-origin"),)
     fields = [(b"cross-origin-resource-policy", b"cross-origin")]
     if len(allowed) > 1:
         fields.append((b"vary", b"Origin"))
     told = allowed[0] if len(allowed) == 1 else (origin or b"").decode("latin-1")
     if told in allowed:
         fields += [(b"access-control-allow-origin", told.encode()), (b"access-control-expose-headers", _EXPOSED)]
-    return fields
+    return tuple(fields)
 
 
-def preflight_response(fields: list[Header], methods: str) -> Response:
+def preflight_response(fields: tuple[Header, ...], methods: str) -> Response:
     """The answer to a browser that asks before it sends a request; `fields` are those of its origin."""
     if not any(name == b"access-control-allow-origin" for name, _ in fields):
         return Response(204, [*SECURITY_HEADERS, NO_STORE])

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from starlette.types import Message, Receive, Scope, Send
+import msgspec
+from starlette.types import Receive, Scope, Send
 
-from fluvial.access.gate import Credentials, Gate, Permit, Tenant
+from fluvial.access.gate import OPEN, Credentials, Gate, Permit, Tenant
 from fluvial.core.command import Append, Close, Delete
 from fluvial.core.commit import Applied, Outcome, Unmet
 from fluvial.core.content_type import is_text
@@ -88,16 +89,25 @@ class ClientLeft(FluvialError):
     """The client hung up before its request was whole: there is nobody to answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """One request that was let in: on which stream, with what, and what it may do."""
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """One request as it came, and the header fields that its answer has for browsers."""
+
+    name: StreamName
+    headers: Headers
+    fields: tuple[Header, ...]
+    scope: Scope
+    receive: Receive
+    send: Send
+
+
+class Visit(msgspec.Struct, frozen=True, gc=False):
+    """One request that was let in: on which stream, with what, and what it may do; `query` is without its token."""
 
     name: StreamName
     headers: Headers
     query: bytes
     permit: Permit
-    scope: Scope
-    receive: Receive
+    asked: Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +123,13 @@ class StreamsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; what goes wrong becomes an answer, too."""
-        fields: list[Header] = origin_fields((), None)
+        fields = origin_fields((), None)
         try:
             name, headers = name_and_headers(scope)
-            tenant = await self.gate.tenant(name)
+            tenant = self.gate.tenant_now(name) or await self.gate.tenant(name)
             fields = origin_fields(tenant.origins, headers.get(b"origin"))
-            response = await self._answer(tenant, name, headers, (scope, receive, with_fields(send, fields)))
+            visit = self._admitted(tenant, Asked(name, headers, fields, scope, receive, send))
+            response = visit if isinstance(visit, Response) else await _HANDLERS[scope["method"]](self, visit)
         except RefusedRequest as exc:
             response = refused_response(exc)
         except StoreError as exc:
@@ -136,24 +147,21 @@ class StreamsApp:
             response.headers.extend(fields)
             await send_response(send, response)
 
-    async def _answer(
-        self, tenant: Tenant, name: StreamName, headers: Headers, connection: tuple[Scope, Receive, Send]
-    ) -> Response | None:
-        """Let a request in and carry it out; None when the response has been sent already."""
-        scope, receive, send = connection
-        method = scope["method"]
-        if method == "OPTIONS":
-            return preflight_response(origin_fields(tenant.origins, headers.get(b"origin")), METHODS)
+    def _admitted(self, tenant: Tenant, asked: Asked) -> Visit | Response:
+        """A request that is let in, or its answer when it is none on a stream. Raises RefusedRequest."""
+        scope, method = asked.scope, asked.scope["method"]
         need = STREAM_NEEDS.get(method)
         if need is None:
+            if method == "OPTIONS":
+                return preflight_response(asked.fields, METHODS)
             allow = (b"allow", METHODS.encode())
             return error_response(405, ErrorCode.METHOD_NOT_ALLOWED, f"a stream has the methods {METHODS}", allow)
         query, token = split_token(scope["query_string"])
-        permit = await self.gate.permit(tenant, name, need, Credentials(headers.get(b"authorization"), token))
-        visit = Visit(name, headers, query, permit, scope, receive)
-        if method == "GET":
-            return await self.read(visit, send)
-        return await _HANDLERS[method](self, visit)
+        permit = OPEN
+        if not tenant.is_open:
+            credentials = Credentials(asked.headers.get(b"authorization"), token)
+            permit = self.gate.permit(tenant, asked.name, need, credentials)
+        return Visit(asked.name, asked.headers, query, permit, asked)
 
     async def append(self, visit: Visit) -> Response:
         """POST: append, close, or both."""
@@ -184,7 +192,7 @@ class StreamsApp:
         command = parse_create(visit.name, visit.headers, await self._body(visit), is_public=is_public)
         if command.fork is not None:
             visit.permit.also(command.fork.source)
-        scope, forwarded = visit.scope, visit.headers.get(b"x-forwarded-proto")
+        scope, forwarded = visit.asked.scope, visit.headers.get(b"x-forwarded-proto")
         scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
         path = scope.get("root_path", "").encode() + scope["raw_path"]
         location = b"%s://%s%s" % (scheme, visit.headers.get(b"host", b"localhost"), path)
@@ -203,7 +211,7 @@ class StreamsApp:
             return not_live_response(head, now_ms)
         return head_response(head)
 
-    async def read(self, visit: Visit, send: Send) -> Response | None:
+    async def read(self, visit: Visit) -> Response | None:
         """GET: catch up, long-poll or SSE; None when the response has been sent already."""
         name, permit = visit.name, visit.permit
         read = parse_read(visit.query)
@@ -218,9 +226,9 @@ class StreamsApp:
         if read.live is LiveMode.SSE:
             encoding = [] if is_text(head.content_type) else [(b"stream-sse-data-encoding", b"base64")]
             fields = _SHARED_EVENTS if permit.is_shared(head) else _PRIVATE_EVENTS
-            start = {"type": "http.response.start", "status": 200, "headers": [*fields, *encoding]}
+            start = {"type": "http.response.start", "status": 200, "headers": [*fields, *encoding, *visit.asked.fields]}
             subscription = Subscription(name, head, position, read.cursor, permit)
-            await self.live.send_events(subscription, visit.receive, send, start)
+            await self.live.send_events(subscription, visit.asked.receive, visit.asked.send, start)
             return None
         if read.live is LiveMode.LONG_POLL:
             return await self._long_poll(visit, read, Subscription(name, head, position, read.cursor, permit))
@@ -231,7 +239,7 @@ class StreamsApp:
     async def _long_poll(self, visit: Visit, read: Read, subscription: Subscription) -> Response:
         head, position = subscription.head, subscription.position
         if position == head.tail and not head.closed:
-            news = await self.live.long_poll(visit.receive, subscription)
+            news = await self.live.long_poll(visit.asked.receive, subscription)
             # What was waited for may have ended, and something else may have begun at its name.
             if news is None or news.incarnation != head.incarnation:
                 return not_live_response(None, self.world.now_ms())
@@ -263,7 +271,7 @@ class StreamsApp:
         project, byte_count_max = visit.permit.project, self.body_bytes_max
         if project is not None and project.limits.body_bytes is not None:
             byte_count_max = min(byte_count_max, project.limits.body_bytes)
-        body = await whole_body(visit.headers.get(b"content-length"), visit.receive, byte_count_max)
+        body = await whole_body(visit.headers.get(b"content-length"), visit.asked.receive, byte_count_max)
         if project is not None:
             await self.gate.throttle.take_bytes(project, len(body))
         return body
@@ -290,17 +298,6 @@ async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: i
 
 def _too_large(byte_count_max: int) -> RefusedRequest:
     return RefusedRequest(ErrorCode.BODY_TOO_LARGE, f"a body may have up to {byte_count_max} bytes", 413)
-
-
-def with_fields(send: Send, fields: list[Header]) -> Send:
-    """A way to send that adds fields to the answer."""
-
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *fields]}
-        await send(message)
-
-    return sent
 
 
 async def refuse_change(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -351,6 +348,7 @@ STREAM_NEEDS: Final[dict[str, Need]] = {
 }
 
 _HANDLERS: Final[dict[str, Handle]] = {
+    "GET": StreamsApp.read,
     "HEAD": StreamsApp.head,
     "PUT": StreamsApp.create,
     "POST": StreamsApp.append,

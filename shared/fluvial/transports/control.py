@@ -22,7 +22,7 @@ from fluvial.core.response import (
     refused_response,
     store_error_response,
 )
-from fluvial.transports.asgi import ClientLeft, send_response, whole_body, with_fields
+from fluvial.transports.asgi import ClientLeft, send_response, whole_body
 from fluvial.transports.framework import Needs
 
 METHODS: Final = "GET, PUT, POST, DELETE, OPTIONS"
@@ -56,14 +56,14 @@ class ControlApp:
             if scope["method"] == "OPTIONS":
                 response = preflight_response(fields, METHODS)
             elif route is None:
-                return await self.app(scope, receive, with_fields(send, fields))
+                return await self.app(scope, receive, _with_fields(send, fields))
             else:
                 query, token = split_token(scope["query_string"])
                 credentials = Credentials(headers.get(b"authorization"), token)
                 permit = await self._permit(route, scope["method"], tenant, name, credentials)
                 body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
                 admitted = {**scope, "query_string": query, "fluvial.name": name, "fluvial.permit": permit}
-                return await self.app(admitted, partial(_received, [body], receive), with_fields(send, fields))
+                return await self.app(admitted, partial(_received, [body], receive), _with_fields(send, fields))
         except RefusedRequest as exc:
             response = refused_response(exc)
         except StoreError as exc:
@@ -92,7 +92,7 @@ class ControlApp:
         if need not in {Need.READ, Need.WRITE}:
             return await self.gate.control(tenant, need, credentials, name)
         assert name is not None, "what is read or written has a name"
-        permit = await self.gate.permit(tenant, name, need, credentials)
+        permit = self.gate.permit(tenant, name, need, credentials)
         if permit.unless_public is not None:  # an estuary is nobody's but its project's
             raise permit.unless_public
         return permit
@@ -117,6 +117,17 @@ def _project(name: StreamName | None, scope: Scope) -> str | None:
     return project
 
 
+def _with_fields(send: Send, fields: tuple[Header, ...]) -> Send:
+    """A way to send that adds fields to the answer."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *fields]}
+        await send(message)
+
+    return sent
+
+
 async def _received(rest: list[bytes], receive: Receive) -> Message:
     """The body that was read already; after it what the connection tells."""
     if rest:
@@ -124,6 +135,6 @@ async def _received(rest: list[bytes], receive: Receive) -> Message:
     return await receive()
 
 
-async def _sent(send: Send, response: Response, fields: list[Header]) -> None:
+async def _sent(send: Send, response: Response, fields: tuple[Header, ...]) -> None:
     response.headers.extend(fields)
     await send_response(send, response)

@@ -88,7 +88,7 @@ class SocketsApp:
         self, scope: Scope, tenant: Tenant, name: StreamName, headers: Headers
     ) -> Subscription | Response:
         query, token = split_token(scope["query_string"])
-        permit = await self.gate.permit(tenant, name, Need.READ, Credentials(headers.get(b"authorization"), token))
+        permit = self.gate.permit(tenant, name, Need.READ, Credentials(headers.get(b"authorization"), token))
         read = parse_read(query)
         if read.live is not LiveMode.WEBSOCKET:
             return error_response(400, ErrorCode.MALFORMED_QUERY, "a WebSocket reads with live=websocket")
@@ -143,7 +143,7 @@ class SocketsApp:
         return frames
 
 
-async def _refuse(send: Send, response: Response, fields: list[Header]) -> None:
+async def _refuse(send: Send, response: Response, fields: tuple[Header, ...]) -> None:
     """Answer a handshake with plain HTTP."""
     headers = [*response.headers, *fields]
     await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
@@ -154,11 +154,11 @@ async def refuse_detour(scope: Scope, send: Send) -> None:
     """Answer what did not come through the CDN."""
     response = error_response(403, ErrorCode.NOT_THROUGH_THE_CDN, "this server is reached through its CDN alone")
     if scope["type"] == "websocket":
-        await _refuse(send, response, [])
+        await _refuse(send, response, ())
     else:
         await send_response(send, response)
 
 
 async def no_socket(_scope: Scope, _receive: Receive, send: Send) -> None:
     """A handshake on a path that is no stream's."""
-    await _refuse(send, error_response(404, ErrorCode.NOT_FOUND, "WebSockets are below /v1/stream/"), [])
+    await _refuse(send, error_response(404, ErrorCode.NOT_FOUND, "WebSockets are below /v1/stream/"), ())

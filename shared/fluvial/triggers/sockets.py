@@ -64,7 +64,7 @@ class Sockets:
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "stream must be given once")
         name = parse_name(query["stream"][0])
         tenant = await self._gate.tenant(name)
-        permit = await self._gate.permit(tenant, name, Need.READ, _credentials(event, query))
+        permit = self._gate.permit(tenant, name, Need.READ, _credentials(event, query))
         known = {key: query[key] for key in ("offset",) if key in query}
         read = parse_read(urlencode({**known, "live": "websocket"}, doseq=True).encode())
         head = await used_head(self._store, self._world, name, permit.check)
