@@ -26,9 +26,9 @@ class Application:
     """The whole server as one ASGI application over one open store."""
 
     def __init__(self, streams: StreamsApp, *, read_only: bool, cdn_secret: str) -> None:
-        """`cdn_secret` is what proves that a request came through the CDN; empty when none need come that way."""
+        """`cdn_secret` is what proves that a request came through the CDN, or several of them with commas between."""
         self.streams, self.live, self._read_only = streams, streams.live, read_only
-        self._cdn_secret = cdn_secret.encode()
+        self._cdn_secrets = [secret.strip().encode() for secret in cdn_secret.split(",") if secret.strip()]
         self.sockets = SocketsApp(self.live, streams.gate)
 
     @cached_property
@@ -43,7 +43,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams go the short way; all else goes to the framework."""
         is_stream = scope["raw_path"].startswith(STREAM_ROOT_BYTES)
-        if self._cdn_secret and scope["raw_path"] != HEALTH and not self._came_through_the_cdn(scope):
+        if self._cdn_secrets and scope["raw_path"] != HEALTH and not self._came_through_the_cdn(scope):
             await refuse_detour(scope, send)
         elif self._read_only and scope.get("method", "GET") not in SAFE_METHODS:
             await refuse_change(scope, receive, send)
@@ -56,7 +56,8 @@ class Application:
 
     def _came_through_the_cdn(self, scope: Scope) -> bool:
         proofs = [value for name, value in scope["headers"] if name == CDN_HEADER]
-        return len(proofs) == 1 and hmac.compare_digest(proofs[0], self._cdn_secret)
+        matches = [hmac.compare_digest(proof, secret) for proof in proofs for secret in self._cdn_secrets]
+        return len(proofs) == 1 and any(matches)
 
 
 def build_application(
@@ -70,5 +71,5 @@ def build_application(
     gate = gate_of(settings, store.projects, world)
     live = LiveReads(store, world, limits, gate.throttle)
     publisher = Publisher(store, world, backlog)
-    streams = StreamsApp(store, world, live, publisher, gate, settings.max_body)
+    streams = StreamsApp(store, world, live, publisher, gate, settings.max_body, bool(settings.cdn_secret))
     return Application(streams, read_only=settings.read_only, cdn_secret=settings.cdn_secret)

@@ -92,8 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = AccessMode.AUTO
     cors_origins: Annotated[
         str,
-        Meta(description="Origins, with commas between, whose pages may use a server that is open; * is all of them."),
-    ] = "*"
+        Meta(description="Origins, with commas, whose pages may use an open server; localhost is any port, * is all."),
+    ] = "localhost"
     operator_secret_file: Annotated[
         str,
         Meta(description="File with the secret that signs operators' tokens, which make projects over HTTP."),
@@ -103,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     cdn_secret: Annotated[
         str,
-        Meta(description="What a CDN sends as X-Fluvial-Origin; requests without it are refused. Empty asks for none."),
+        Meta(description="What a CDN sends as X-Fluvial-Origin, several with commas; without it requests are refused."),
     ] = ""
     shutdown_timeout: Annotated[
         float,

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from fluvial.access.tokens import Claims, mint
 from fluvial.core.grant import OPERATOR, Scope
@@ -46,6 +48,10 @@ class Door(Protocol):
         """The answer."""
         ...
 
+    def shake_hands(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
+        """The answer to a WebSocket's handshake; 200 when there is a connection."""
+        ...
+
 
 @dataclass
 class ServerDoor:
@@ -57,6 +63,19 @@ class ServerDoor:
         """See Door.ask."""
         answer = self.client.request(method, path, headers=headers, content=body)
         return Answer(answer.status_code, dict(answer.headers), answer.content)
+
+    def shake_hands(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
+        """See Door.shake_hands."""
+        assert (method, body) == ("GET", b"")
+        url = str(self.client.base_url).replace("http", "ws").rstrip("/") + path
+        try:
+            with connect(url, additional_headers=headers):
+                return Answer(200, {}, b"")
+        except InvalidStatus as exc:
+            response = exc.response
+            return Answer(
+                response.status_code, {k.lower(): v for k, v in response.headers.raw_items()}, bytes(response.body)
+            )
 
 
 @dataclass
@@ -76,6 +95,10 @@ class EdgeDoor:
         answer = self.module.handler(asked, Context("edge", "request"))
         fields = {name.lower(): values[-1] for name, values in answer["multiValueHeaders"].items()}
         return Answer(answer["statusCode"], fields, b64decode(answer["body"]))
+
+    def shake_hands(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
+        """See Door.shake_hands: no handshake comes through this door."""
+        return self.ask(method, path, headers, body)
 
 
 def bearer(token: str) -> dict[str, str]:

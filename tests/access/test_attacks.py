@@ -32,6 +32,10 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerDoor]:
         assert opened.ask("PUT", "/v1/projects/demo/origins", {**operator(), **JSON}, body).status == 200
         other = bearer(minted(Scope.WRITE, sub="other", secret=FOREIGN_SECRET))
         assert opened.ask("PUT", "/v1/stream/other/secret", {**other, **TEXT}, b"theirs").status == 201
+        origins = json.dumps({"origins": [ORIGIN, "https://b.example"]}).encode()
+        assert opened.ask("PUT", "/v1/projects/other/origins", {**operator(), **JSON}, origins).status == 200
+        made = opened.ask("PUT", "/v1/stream/other/public?public=true", {**other, **TEXT}, b"for all")
+        assert made.status == 201
         yield opened
 
 
@@ -206,6 +210,95 @@ def test_strangers_learn_nothing_of_what_is_there(door: ServerDoor, method: str)
         assert len(answers) == 1
 
 
+TEMPLATES = (
+    "/v1/stream/{}",
+    "/v1/stream/{}/x",
+    "/v1/stream/{}/x?offset=nonsense",
+    "/v1/stream/{}/x?live=websocket&offset=-1",
+    "/v1/stream/{}/x?live=sse",
+    "/v1/stream/{}/x?public=maybe",
+    "/v1/estuary/{}/x",
+    "/v1/projects/{}",
+)
+
+
+def test_strangers_cannot_ask_for_a_projects_name_or_its_origins(door: ServerDoor) -> None:
+    """A path without a stream, a guess at an origin, a control route: all as if nothing was there."""
+    for headers in ({}, {"origin": "https://guess.example"}, bearer("x.y.z")):
+        for method in ("GET", "OPTIONS", "POST"):
+            for template in ("/v1/stream/{}", "/v1/stream/{}/x", "/v1/estuary/{}/x", "/v1/projects/{}"):
+                paths = [template.format(name) for name in ("other", "demo", "none")]
+                answers = {shape(door.ask(method, path, headers)) for path in paths}
+                assert len(answers) == 1, (method, template)
+
+
+BODIES = [
+    b"",
+    b"null",
+    b"[]",
+    b"1",
+    b'"x"',
+    b"{",
+    b"\xff\xfe",
+    b'{"\\ud800":1}',
+    b'{"name":1,"secret":2}',
+    b"a=b",
+    b"[" * 5_000,
+]
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize("path", ["/v1/projects", "/v1/projects/demo/secrets", "/v1/estuary/subscribe/demo/private"])
+def test_no_body_of_a_control_route_makes_it_fail(door: ServerDoor, path: str, content_type: str) -> None:
+    """It is not of its form, and that is all that is said."""
+    for body in (*BODIES, b'{"secret":"told-to-nobody-whatever-becomes-of-it"'):
+        token = operator() if "secrets" in path or path == "/v1/projects" else writer()
+        headers = {**token, **({"content-type": content_type} if content_type else {})}
+        answer = door.ask("POST", path, headers, body)
+        assert (answer.status, answer.code) == (400, "malformed_request"), body
+        assert b"told-to-nobody" not in answer.body
+
+
+def test_nothing_is_redirected(door: ServerDoor) -> None:
+    """To another scheme, or with a token in the new URL."""
+    for path in ("/v1/projects/", "/v1/streams/", "/health/", "/v1/estuary/demo/e/"):
+        answer = door.ask("GET", f"{path}?token=t", {"x-forwarded-proto": "https", **operator()})
+        assert answer.status in {400, 401, 404}
+        assert "location" not in answer.headers
+
+
+def test_a_projects_successor_knows_nothing_of_it(door: ServerDoor) -> None:
+    """Neither its tokens nor its versions: the name is another project's now."""
+    former, latter = Secret("former-" * 5, 0), Secret("latter-" * 5, 0)
+    for secret in (former, latter):
+        body = json.dumps({"name": "again", "secret": secret.value}).encode()
+        assert door.ask("POST", "/v1/projects", {**operator(), **JSON}, body).status == 201
+        token = bearer(minted(Scope.WRITE, sub="again", secret=secret))
+        assert door.ask("PUT", "/v1/stream/again/x", {**token, **TEXT}).status == 201
+        assert door.ask("DELETE", "/v1/projects/again", operator()).code == "project_not_empty"
+        if secret is former:
+            assert door.ask("DELETE", "/v1/stream/again/x", token).status == 204
+            assert door.ask("DELETE", "/v1/projects/again", operator()).status == 204
+    gone = bearer(minted(Scope.WRITE, sub="again", secret=former))
+    assert door.ask("GET", "/v1/stream/again/x", gone).status == 401
+
+
+def test_what_let_a_request_in_must_hold_when_its_body_has_come(door: ServerDoor) -> None:
+    """A secret that is removed, or a token that ends, while a body dribbles in."""
+    secret, manager = Secret("dribble-" * 5, 0), {**bearer(minted(Scope.MANAGE)), **JSON}
+    added = json.dumps({"secret": secret.value}).encode()
+    assert door.ask("POST", "/v1/projects/demo/secrets", manager, added).status == 201
+    token = minted(Scope.WRITE, secret=secret)
+    head = f"POST /v1/stream/demo/private HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n"
+    request = head + "content-type: text/plain\r\ncontent-length: 4\r\nconnection: close\r\n\r\nab"
+    with connect(str(door.client.base_url).rstrip("/")) as connection:
+        connection.sendall(request.encode())
+        assert door.ask("DELETE", f"/v1/projects/demo/secrets/{secret.id}", manager).status == 204
+        connection.sendall(b"cd")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")
+    assert b"abcd" not in door.ask("GET", "/v1/stream/demo/private", reader()).body
+
+
 def test_no_route_tells_a_secret(door: ServerDoor) -> None:
     """Not the one that takes it, either, nor what is said of one that cannot be."""
     secret = "a-secret-that-is-long-enough-to-be-one"
@@ -263,20 +356,17 @@ def test_a_removed_secret_is_worth_nothing(door: ServerDoor) -> None:
         "file://",
     ],
 )
-def test_no_other_origin_is_allowed(tmp_path: Path, origin: str) -> None:
+def test_no_other_origin_is_allowed(door: ServerDoor, origin: str) -> None:
     """Of a project with two origins, each is told alone; look-alikes are told nothing."""
-    with server_door(tmp_path) as door:
-        body = json.dumps({"origins": [ORIGIN, "https://b.example"]}).encode()
-        assert door.ask("PUT", "/v1/projects/demo/origins", {**operator(), **JSON}, body).status == 200
-        for method in ("GET", "OPTIONS"):
-            asked = {"origin": origin, "access-control-request-method": "PUT"}
-            answer = door.ask(method, "/v1/stream/demo/x", asked)
-            assert "access-control-allow-origin" not in answer.headers
-            assert "access-control-allow-methods" not in answer.headers
-            assert answer.headers["vary"] == "Origin"
+    for method in ("GET", "OPTIONS"):
+        for allowed in (origin, ORIGIN):
+            asked = {"origin": allowed, "access-control-request-method": "PUT"}
+            answer = door.ask(method, "/v1/stream/other/public", asked)
+            assert answer.headers.get("access-control-allow-origin") == (ORIGIN if allowed == ORIGIN else None)
+            assert method == "OPTIONS" or answer.headers["vary"] == "Origin"
 
 
-def test_a_projects_only_origin_is_told_to_all_and_any_means_any(door: ServerDoor) -> None:
+def test_a_projects_only_origin_is_told_to_all_who_may_read(door: ServerDoor) -> None:
     """So that one cached answer does for everybody; a browser compares it with the page's own."""
     for origin in (ORIGIN, "https://evil.example"):
         answer = door.ask("GET", "/v1/stream/demo/public", {"origin": origin})
@@ -329,6 +419,60 @@ def producer(epoch: int) -> dict[str, str]:
     return {"producer-id": "p", "producer-epoch": str(epoch), "producer-seq": "0"}
 
 
+@pytest.mark.parametrize(
+    ("origins", "origin", "may"),
+    [
+        ("localhost", "http://localhost:5173", True),
+        ("localhost", "https://127.0.0.1", True),
+        ("localhost", "http://[::1]:3000", True),
+        ("localhost", "https://evil.example", False),
+        ("localhost", "http://localhost.evil.example", False),
+        ("localhost", "http://evil-localhost", False),
+        ("localhost", "null", False),
+        ("", "http://localhost:5173", False),
+        ("https://app.example", "https://app.example", True),
+        ("*", "https://evil.example", True),
+    ],
+)
+def test_no_page_from_elsewhere_writes_to_an_open_server(
+    tmp_path: Path, origins: str, origin: str, *, may: bool
+) -> None:
+    """Or listens: a browser sends what needs no preflight whatever CORS says, and a handshake anyway."""
+    with (
+        running_server(tmp_path / "data", "--store", "memory", "--cors-origins", origins) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        door, page = ServerDoor(client), {"origin": origin, **TEXT}
+        assert door.ask("PUT", "/v1/stream/a", TEXT).status == 201
+        assert door.ask("POST", "/v1/stream/a", page, b"x").status == (204 if may else 403)
+        assert door.ask("PUT", "/v1/estuary/a/b", {**page, **JSON}, b"{}").status == (201 if may else 403)
+        told = door.ask("GET", "/v1/stream/a", page).headers.get("access-control-allow-origin")
+        assert (told is not None) is may
+        shaken = door.shake_hands("GET", "/v1/stream/a?live=websocket&offset=-1", {"origin": origin})
+        assert shaken.status == (200 if may else 403)
+        own = {"origin": server.url, "host": server.url.removeprefix("http://"), **TEXT}
+        assert door.ask("POST", "/v1/stream/a", own, b"x").status == 204
+
+
+def test_a_stream_that_is_a_page_reaches_nothing(door: ServerDoor) -> None:
+    """Its scripts have no origin, and its URL, which may have a token in it, is told to nobody."""
+    page = {**writer(), "content-type": "text/html"}
+    assert door.ask("PUT", "/v1/stream/demo/page", page, b"<script>").status == 201
+    answer = door.ask("GET", f"/v1/stream/demo/page?token={minted()}")
+    assert answer.headers["content-security-policy"] == "sandbox"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_every_answer_says_what_may_be_done_with_it(door: ServerDoor) -> None:
+    """No cache keeps what nobody has thought of, and no browser guesses its type."""
+    for method in ("GET", "POST", "OPTIONS", "HEAD"):
+        for path in ("/health", "/metrics", "/openapi.json", "/none", "/v1/projects", "/v1/streams", "/v1/stream/demo"):
+            answer = door.ask(method, path)
+            assert answer.headers["cache-control"] == "no-store", (method, path)
+            assert answer.headers["x-content-type-options"] == "nosniff", (method, path)
+
+
 # -- connections -----------------------------------------------------------------------------------------------------
 
 
@@ -367,8 +511,14 @@ def test_nothing_is_smuggled_behind_a_request(door: ServerDoor, head: bytes) -> 
 @pytest.fixture
 def behind_a_cdn(tmp_path: Path) -> Iterator[RunningServer]:
     """A server that is reached through a CDN."""
-    with running_server(tmp_path / "data", FLUVIAL_CDN_SECRET="between-us") as server:  # noqa: S106  a test's
+    with running_server(tmp_path / "data", FLUVIAL_CDN_SECRET="between-us, next") as server:  # noqa: S106  a test's
         yield server
+
+
+def test_a_location_behind_a_cdn_names_no_host(behind_a_cdn: RunningServer) -> None:
+    """The server does not know the CDN's; a client resolves it against the URL that it asked for."""
+    headers = {"x-fluvial-origin": "next", **TEXT}
+    assert httpx.put(f"{behind_a_cdn.url}/v1/stream/a%20b", headers=headers).headers["location"] == "/v1/stream/a%20b"
 
 
 def test_what_comes_past_the_cdn_is_refused(behind_a_cdn: RunningServer) -> None:

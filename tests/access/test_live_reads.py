@@ -126,7 +126,17 @@ def test_a_project_has_so_many_live_reads_and_a_burst_of_requests(door: ServerDo
     limited = [answer for answer in answers if answer.status == 429]
     assert limited
     assert {(one.code, one.headers["retry-after"]) for one in limited} == {("rate_limited", "1")}
-    assert door.ask("GET", PATH).status == 401  # strangers use up nothing
+    assert door.ask("GET", PATH).status in {401, 429}  # strangers have a rate of their own
+
+
+def test_strangers_lock_nobody_out_of_a_public_project(door: ServerDoor) -> None:
+    """They have a rate of their own."""
+    limits = json.dumps({"requestsPerSecond": 2}).encode()
+    public = json.dumps({"public": True}).encode()
+    assert door.ask("PUT", "/v1/projects/demo/limits", {**operator(), **JSON}, limits).status == 200
+    assert door.ask("PUT", "/v1/projects/demo/privacy", {**operator(), **JSON}, public).status == 200
+    assert 429 in {door.ask("GET", "/v1/stream/demo/none").status for _ in range(10)}
+    assert door.ask("GET", PATH, bearer(minted())).status == 200
 
 
 def test_a_project_may_send_so_much(door: ServerDoor) -> None:

@@ -16,6 +16,7 @@ from fluvial.access.directory import Directory
 from fluvial.access.gate import Gate, no_operator
 from fluvial.access.throttle import Throttle
 from fluvial.core.grant import OPERATOR, Scope
+from fluvial.core.request import LiveMode
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.fanout.publishing import Publisher
 from fluvial.fanout.working import DeliveryWorker
@@ -58,8 +59,13 @@ READ: Answers = {
     "in the query": OK,
     "twice": BAD,
     "basic": UNAUTHENTICATED,
+    "none, public project": OK,
+    "other stream, public project": OK,
+    "expired, public project": UNAUTHENTICATED,
 }
 WRITE: Answers = READ | {
+    "none, public project": UNAUTHENTICATED,
+    "other stream, public project": FORBIDDEN,
     "read": FORBIDDEN,
     "public stream": UNAUTHENTICATED,
     "other stream, public": FORBIDDEN,
@@ -71,7 +77,13 @@ OPERATE: Answers = NOBODY | {"operator": OK, "in the query": BAD, "twice": BAD}
 NOTHING: Answers = dict.fromkeys(READ, OK)
 
 #: An estuary is never public, and its name is one segment, so no prefix is for it.
-OF_ESTUARIES: Answers = {"public stream": UNAUTHENTICATED, "other stream, public": FORBIDDEN, "prefix": FORBIDDEN}
+OF_ESTUARIES: Answers = {
+    "public stream": UNAUTHENTICATED,
+    "other stream, public": FORBIDDEN,
+    "none, public project": UNAUTHENTICATED,
+    "other stream, public project": FORBIDDEN,
+    "prefix": FORBIDDEN,
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ ROWS = {
     ("GET", STREAM): Row(READ),
     ("GET", STREAM + " long-poll"): Row(READ, query="live=long-poll&offset=now"),
     ("GET", STREAM + " sse"): Row(READ, query="live=sse&offset=-1"),
+    ("GET", STREAM + " websocket"): Row(READ, query="live=websocket&offset=-1"),
     ("HEAD", STREAM): Row(READ),
     ("PUT", STREAM): Row(WRITE, headers=TEXT),
     ("POST", STREAM): Row(WRITE, b"x", headers=TEXT),
@@ -95,7 +108,6 @@ ROWS = {
     ("GET", "/health"): Row(NOTHING),
     ("GET", "/metrics"): Row(NOTHING),
     ("GET", "/openapi.json"): Row(NOTHING),
-    ("GET", "/docs"): Row(NOTHING),
     ("GET", "/v1/streams"): Row(OPERATE),
     ("POST", "/v1/estuary/subscribe/{project}/{stream:path}"): Row(
         # A token for the source alone is not for the estuary that would follow it.
@@ -107,7 +119,7 @@ ROWS = {
     ),
     ("PUT", "/v1/estuary/{project}/{estuary}"): Row(WRITE | OF_ESTUARIES, {}),
     ("GET", "/v1/estuary/{project}/{estuary}"): Row(READ | OF_ESTUARIES),
-    ("POST", "/v1/estuary/{project}/{estuary}/touch"): Row(READ | OF_ESTUARIES),
+    ("POST", "/v1/estuary/{project}/{estuary}/touch"): Row(READ | OF_ESTUARIES | {"in the query": BAD}),
     ("DELETE", "/v1/estuary/{project}/{estuary}"): Row(WRITE | OF_ESTUARIES),
     ("POST", "/v1/projects"): Row(OPERATE, {"name": "p{number}", "secret": "n" * 32}),
     ("GET", "/v1/projects"): Row(OPERATE),
@@ -123,6 +135,10 @@ ROWS = {
 }
 
 
+#: What is looked for only once somebody may.
+EXCUSED = {(404, "/v1/projects/{project}/secrets/{secret_id}"), (426, STREAM + " websocket")}
+
+
 def claims_of(kind: str, name: str) -> dict[str, object]:
     """What the token of a kind of credentials for a stream of `demo` says, and what signs it."""
     now_s = World().now_ms() / 1_000
@@ -135,6 +151,8 @@ def claims_of(kind: str, name: str) -> dict[str, object]:
         "other project": {"secret": FOREIGN_SECRET, "sub": "other"},
         "other stream": {"stream": "elsewhere"},
         "other stream, public": {"stream": "elsewhere"},
+        "other stream, public project": {"stream": "elsewhere"},
+        "expired, public project": {"exp": now_s - 1},
         "this stream": {"stream": name},
         "prefix": {"stream": "m/"},
         "operator": {"secret": OPERATOR_SECRET, "sub": OPERATOR},
@@ -146,7 +164,7 @@ def claims_of(kind: str, name: str) -> dict[str, object]:
 
 def credentials_of(kind: str, name: str) -> tuple[dict[str, str], str | None]:
     """The header fields and the query's token of a kind of credentials."""
-    if kind in {"none", "public stream"}:
+    if kind in {"none", "public stream", "none, public project"}:
         return {}, None
     if kind == "basic":
         return {"authorization": "Basic ZGVtbzpkZW1v"}, None
@@ -160,7 +178,7 @@ def asked(door: Door, route: tuple[str, str], row: Row, kind: str) -> tuple[int,
     number = next(_NUMBERS)
     names = {"project": "demo", "stream": f"m/{number}", "estuary": f"e{number}", "secret_id": "0" * 16}
     writer = bearer(minted(Scope.WRITE))
-    public = "?public=true" if "public" in kind else ""
+    public = "?public=true" if kind.endswith(("public", "public stream")) else ""
     if (method, template) != ("PUT", STREAM):
         made = door.ask("PUT", f"/v1/stream/demo/{names['stream']}{public}", {**writer, **TEXT})
         assert made.status == 201, made.body
@@ -180,10 +198,21 @@ def asked(door: Door, route: tuple[str, str], row: Row, kind: str) -> tuple[int,
         body = text.replace("{estuary}", names["estuary"]).replace("{number}", str(number)).encode()
         body = body.replace(b"{number:032d}", b"%032d" % number)
         headers = {**headers, **JSON}
-    answer = door.ask(method, f"{path}?{query}" if query else path, {**headers, **row.headers}, body or b"")
+    ask = door.shake_hands if template.endswith(" websocket") else door.ask
+    if kind.endswith("public project"):
+        set_privacy(door, public=True)
+    answer = ask(method, f"{path}?{query}" if query else path, {**headers, **row.headers}, body or b"")
+    if kind.endswith("public project"):
+        set_privacy(door, public=False)
     if template.endswith("/secrets") and answer.status == 201:
         door.ask("DELETE", f"/v1/projects/demo/secrets/{json.loads(answer.body)['id']}", operator())
     return answer.status, answer.headers
+
+
+def set_privacy(door: Door, *, public: bool) -> None:
+    """Let everybody read the streams of `demo`, or only who has a token."""
+    body = json.dumps({"public": public}).encode()
+    assert door.ask("PUT", "/v1/projects/demo/privacy", {**operator(), **JSON}, body).status == 200
 
 
 def assert_row(door: Door, route: tuple[str, str]) -> None:
@@ -192,8 +221,8 @@ def assert_row(door: Door, route: tuple[str, str]) -> None:
     for kind, wanted in row.answers.items():
         status, headers = asked(door, route, row, kind)
         if wanted == OK:
-            # A secret that is not there is looked for only once somebody may.
-            assert status < 300 or (status == 404 and "secret_id" in route[1]), (route, kind, status)
+            # API Gateway has WebSockets of its own (test_on_aws.py), and the edge function says so.
+            assert status < 300 or (status, route[1]) in EXCUSED, (route, kind, status)
             continue
         assert status == wanted, (route, kind)
         challenge = headers.get("www-authenticate") or headers.get("x-amzn-remapped-www-authenticate", "")
@@ -247,7 +276,9 @@ def test_every_route_has_a_row() -> None:
     }
     assert routes == {(method, path) for method, path in ROWS if not path.startswith(STREAM)}
     assert routes == set(NEEDS)
-    assert {method for method, path in ROWS if path == STREAM} == set(STREAM_NEEDS)
+    reads = {f"{STREAM} {live.value}" for live in LiveMode if live is not LiveMode.NONE}
+    streams = {(method, path) for method, path in ROWS if path.startswith(STREAM)}
+    assert streams == {(method, STREAM) for method in STREAM_NEEDS} | {("GET", path) for path in reads}
 
 
 def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path: Path) -> None:

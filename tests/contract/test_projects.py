@@ -4,9 +4,11 @@ import asyncio
 
 from msgspec.structs import replace
 
+from fluvial.core.names import StreamName
 from fluvial.core.project import ProjectLimits, changed
 from fluvial.stores.projects import Projects
 from tests.support.access import OLD_SECRET, SECRET, project
+from tests.support.commands import create_commit
 from tests.support.rigs import MemoryRig, Rig
 
 NAME = project().name
@@ -91,3 +93,22 @@ async def test_a_days_bytes_are_summed_over_all_processes(rig: Rig) -> None:
     assert max(sums) == 35
     assert await projects.add_usage(NAME, 20_000, 0) == 35
     assert await projects.add_usage(NAME, 20_001, 4) == 4
+
+
+async def test_nothing_of_a_former_life_changes_or_ends_the_next_one(rig: Rig) -> None:
+    """Although its versions begin anew."""
+    projects, former = projects_of(rig), project()
+    await projects.put(former)
+    await projects.remove(former)
+    assert await projects.put(project(life=2))
+    assert not await projects.put(changed(former, is_public=True))
+    assert not await projects.remove(former)
+    assert await projects.get(NAME) == project(life=2)
+
+
+async def test_no_text_is_too_long_or_too_odd_to_list_by(rig: Rig) -> None:
+    """Whatever a client sends as a prefix or as the last name that it has."""
+    await rig.store.apply(StreamName("m"), create_commit())
+    for text in ("\u00e9" * 1_000, "m" * 5_000, "\U0001f600", "\x00", "%", "m\u00e9", "z" * 2_000):
+        assert await rig.store.names(text, "", 10) == []
+        assert await rig.store.names("", text, 10) == (["m"] if text < "m" else [])

@@ -34,7 +34,7 @@ EDGE: dict[str, tuple[int, bytes | None, dict[str, str]]] = {
     "get_unchanged": (304, b"", {}),
     "head": (200, b"", {"stream-next-offset": TAIL_4}),
     "delete": (204, b"", {}),
-    "options": (204, b"", {"access-control-allow-origin": "*"}),
+    "options": (204, b"", {"access-control-allow-methods": "GET, HEAD, PUT, POST, DELETE, OPTIONS"}),
     "get_missing": (404, None, {}),
     "get_health": (200, b'{"status":"ok","liveReads":0}', {}),
 }

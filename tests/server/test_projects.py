@@ -182,6 +182,8 @@ def test_an_operator_makes_projects_over_http(folder: str, tmp_path: Path) -> No
     [
         ("*", "https://a.example", "*"),
         ("", "https://a.example", None),
+        ("localhost", "http://localhost:5173", "http://localhost:5173"),
+        ("localhost", "https://a.example", None),
         ("https://a.example, https://b.example", "https://b.example", "https://b.example"),
         ("https://a.example,https://b.example", "https://c.example", None),
     ],

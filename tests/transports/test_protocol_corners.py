@@ -144,10 +144,10 @@ def test_an_unusual_path_is_one_stream(http: httpx.Client, name: str) -> None:
 
 def test_a_browser_may_ask_before_it_writes(http: httpx.Client, name: str) -> None:
     """A preflight allows what the protocol's headers need."""
-    answer = http.options(name)
+    answer = http.options(name, headers={"Origin": "http://localhost:5173"})
     assert answer.status_code == 204
     assert "Producer-Id" in answer.headers["access-control-allow-headers"]
-    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-allow-origin"] == "http://localhost:5173"
 
 
 def test_the_location_is_the_url_that_the_client_used(http: httpx.Client, name: str) -> None:

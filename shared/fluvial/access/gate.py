@@ -5,8 +5,9 @@ project that it belongs to, and whoever is not let in learns nothing: a project 
 whose tokens are others.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from cachetools import LRUCache
@@ -18,7 +19,8 @@ from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.grant import OPERATOR, Grant, Need
 from fluvial.core.head import Head, Life, life_of
 from fluvial.core.names import StreamName
-from fluvial.core.project import Project, Secret
+from fluvial.core.origins import is_allowed
+from fluvial.core.project import Project, ProjectName, Secret
 from fluvial.world import World
 
 #: Tokens that were verified lately, by the version of the project whose secrets have signed them.
@@ -41,10 +43,14 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request brings: its Authorization field, and the token in its query."""
+    """What a request brings: its Authorization field, and the token in its query, which is for reads alone.
+
+    `reads` tells that the request is one that changes nothing: a GET, a HEAD or a handshake.
+    """
 
     authorization: bytes | None = None
     query_token: str | None = None
+    reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +58,12 @@ class Permit:
     """What a request may do, as far as that is known before the stream is looked at.
 
     `project` is None on an open server, `grant` where nobody needs one. With `unless_public` only a public stream may
-    be read; it is the answer for any other. `count` is called once it is: strangers use up nothing of a project.
+    be read; it is the answer for any other.
     """
 
     project: Project | None
     grant: Grant | None = None
     unless_public: RefusedRequest | None = None
-    count: Callable[[Project], None] | None = None
 
     def check(self, head: Head | None, now_ms: int) -> None:
         """Whether the stream with this head may be read. Raises RefusedRequest: of others not even that they exist."""
@@ -66,8 +71,6 @@ class Permit:
             return
         if head is None or not head.is_public or life_of(head, now_ms) is not Life.LIVE:
             raise self.unless_public
-        if self.count is not None and self.project is not None:
-            self.count(self.project)
 
     def also(self, name: StreamName) -> None:
         """Whether the request may do with another stream what it may do with its own. Raises RefusedRequest."""
@@ -106,7 +109,9 @@ class Gate:
         origins = tuple(filter(None, open_origins.replace(" ", "").split(",")))
         self._everybody = Tenant(None, is_open=True, origins=origins)
         self._nobody = Tenant(None, is_open=False, origins=())
-        self._grants: LRUCache[tuple[str, int, str], Grant] = LRUCache(TOKENS_CACHED_MAX)
+        self._grants: LRUCache[tuple[str, int, int, str], Grant] = LRUCache(TOKENS_CACHED_MAX)
+        secret = Secret(world.new_secret(), 0)
+        self._nobodys = Project(name=ProjectName("-"), life=0, secrets=(secret,), created_ms=0)
 
     def tenant_now(self, name: str) -> Tenant | None:
         """What `tenant` will tell, if it is known already: most requests need not wait."""
@@ -122,24 +127,39 @@ class Gate:
         project = None if name is None else await self.directory.find(name.partition("/")[0])
         return self._nobody if project is None else Tenant(project, is_open=False, origins=project.origins)
 
-    def permit(self, tenant: Tenant, name: StreamName, need: Need, credentials: Credentials) -> Permit:
-        """What a request on a stream may do. Raises RefusedRequest."""
+    def permit(
+        self, tenant: Tenant, name: StreamName, need: Need, credentials: Credentials, *, shows_public: bool = True
+    ) -> Permit:
+        """What a request on a stream may do; without `shows_public` strangers see nothing. Raises RefusedRequest."""
         if tenant.is_open:
             return OPEN
         project = tenant.project
-        if project is not None and "/" not in name:
-            message = "a stream's path is /v1/stream/{project}/{stream}"
-            raise RefusedRequest(ErrorCode.NOT_FOUND, message, 404)
         token = _token(credentials, need)
         if token is None:
-            permit = _anonymous(project, need)
+            permit = _without_grant(project, need, unauthenticated(), shows_public=shows_public)
         else:
-            permit = _for_stream(project, name, need, self._grant(project, token))
-        if permit.unless_public is not None:
-            return replace(permit, count=self.throttle.take_request)
+            grant = self._grant(project, token)
+            refusal = _refusal(grant, name, need)
+            permit = Permit(project, grant)
+            if refusal is not None:  # its bearer sees no less than nobody does
+                permit = _without_grant(project, need, refusal, shows_public=shows_public)
         assert permit.project is not None, "only an open server has no project"
-        self.throttle.take_request(permit.project)
+        self.throttle.take_request(permit.project, is_stranger=permit.grant is None)
+        if "/" not in name:
+            message = "a stream's path is /v1/stream/{project}/{stream}"
+            raise permit.unless_public or RefusedRequest(ErrorCode.NOT_FOUND, message, 404)
         return permit
+
+    def check_page(self, tenant: Tenant, origin: bytes | None, host: bytes | None) -> None:
+        """Whether the page that sends a request may change something, or hear of it, on an open server.
+
+        Elsewhere it needs a token, which no page has unless somebody gave it one. Raises RefusedRequest.
+        """
+        if not tenant.is_open or origin is None:
+            return
+        is_own = host is not None and origin in {b"http://" + host, b"https://" + host}
+        if not is_own and not is_allowed(tenant.origins, origin):
+            raise RefusedRequest(ErrorCode.FORBIDDEN, "pages of this origin may not: see --cors-origins", 403)
 
     async def control(
         self, tenant: Tenant, need: Need, credentials: Credentials, name: StreamName | None = None
@@ -147,44 +167,42 @@ class Gate:
         """What a request on a project, or on all of them, may do. Raises RefusedRequest."""
         if need is Need.NOTHING or (need is Need.SURVEY and tenant.is_open):
             return OPEN
+        if tenant.is_open and name is not None:
+            return OPEN  # of a stream that everybody may delete
         token = _token(credentials, need)
         if token is None:
-            raise _unauthenticated()
-        grant = await self._operators_grant(token)
-        if grant is not None:
-            return Permit(tenant.project, grant)
-        if need is not Need.MANAGE:
-            raise _invalid(TokenRefused("no operator has signed it"))
-        grant = self._grant(tenant.project, token)
+            raise unauthenticated()
+        grant = None
+        if need is Need.MANAGE and tenant.project is not None:
+            with contextlib.suppress(RefusedRequest):
+                grant = self._grant(tenant.project, token)
+        if grant is None:
+            return Permit(tenant.project, await self._operators_grant(token))
         if not grant.allows(need):
             raise _forbidden(f"this needs a token with the scope {need.name.lower()}", need)
         if grant.stream is not None and (name is None or not grant.covers(name)):
             raise _forbidden("the token is not for the whole project")
         assert tenant.project is not None, "its secret has signed the token"
-        self.throttle.take_request(tenant.project)
+        self.throttle.take_request(tenant.project, is_stranger=False)
         return Permit(tenant.project, grant)
 
     def _grant(self, project: Project | None, token: str) -> Grant:
-        if project is None:
-            raise _invalid(TokenRefused("no secret of the project has signed it"))
-        return self._verified(project.name, project.version, token, project.secrets)
-
-    async def _operators_grant(self, token: str) -> Grant | None:
-        secrets = await self._operators()
-        try:
-            return verify(token, OPERATOR, secrets, self._world.now_ms())
-        except TokenRefused:
-            return None
-
-    def _verified(self, project: str, version: int, token: str, secrets: tuple[Secret, ...]) -> Grant:
-        key, now_ms = (project, version, token), self._world.now_ms()
+        if project is None:  # takes as long, and says the same, as where there is one
+            project = self._nobodys
+        key, now_ms = (project.name, project.life, project.version, token), self._world.now_ms()
         grant = self._grants.get(key)
         if grant is None or grant.expires_at_ms <= now_ms:
             try:
-                grant = self._grants[key] = verify(token, project, secrets, now_ms)
+                grant = self._grants[key] = verify(token, project.name, project.secrets, now_ms)
             except TokenRefused as exc:
                 raise _invalid(exc) from exc
         return grant
+
+    async def _operators_grant(self, token: str) -> Grant:
+        try:
+            return verify(token, OPERATOR, await self._operators(), self._world.now_ms())
+        except TokenRefused as exc:
+            raise _invalid(exc) from exc
 
 
 def _token(credentials: Credentials, need: Need) -> str | None:
@@ -194,7 +212,7 @@ def _token(credentials: Credentials, need: Need) -> str | None:
         if credentials.authorization is not None:
             message = "the token is sent in the Authorization field or in the query, not in both"
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, message)
-        if need is not Need.READ:
+        if need is not Need.READ or not credentials.reads:
             message = "a token in the query is for reads alone; send it in the Authorization field"
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, message)
         return credentials.query_token
@@ -203,27 +221,24 @@ def _token(credentials: Credentials, need: Need) -> str | None:
     return value.strip().decode("latin-1")
 
 
-def _anonymous(project: Project | None, need: Need) -> Permit:
-    if project is None or need is not Need.READ:
-        raise _unauthenticated()
-    return Permit(project, unless_public=None if project.is_public else _unauthenticated())
-
-
-def _for_stream(project: Project | None, name: StreamName, need: Need, grant: Grant) -> Permit:
-    """A token that is not for the stream lets its bearer see no less than nobody's does."""
-    if not grant.covers(name):
-        refusal = _forbidden("the token is not for this stream")
-    elif not grant.allows(need):
-        refusal = _forbidden(f"this needs a token with the scope {need.name.lower()}", need)
-    else:
-        return Permit(project, grant)
-    assert project is not None, "its secret has signed the token"
-    if need is not Need.READ:
+def _without_grant(project: Project | None, need: Need, refusal: RefusedRequest, *, shows_public: bool) -> Permit:
+    """What everybody may do: see what is public."""
+    if project is None or need is not Need.READ or not shows_public:
         raise refusal
     return Permit(project, unless_public=None if project.is_public else refusal)
 
 
-def _unauthenticated() -> RefusedRequest:
+def _refusal(grant: Grant, name: StreamName, need: Need) -> RefusedRequest | None:
+    """Why a token lets nobody do this with this stream."""
+    if not grant.covers(name):
+        return _forbidden("the token is not for this stream")
+    if not grant.allows(need):
+        return _forbidden(f"this needs a token with the scope {need.name.lower()}", need)
+    return None
+
+
+def unauthenticated() -> RefusedRequest:
+    """The answer to who shows no token."""
     message = "this needs a token: Authorization: Bearer …"
     return RefusedRequest(ErrorCode.UNAUTHENTICATED, message, 401, (("www-authenticate", _REALM),))
 

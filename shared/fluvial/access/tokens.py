@@ -75,7 +75,6 @@ def verify(token: str, project: str, secrets: tuple[Secret, ...], now_ms: int) -
         scope=claims.scope,
         expires_at_ms=int(claims.exp * 1_000),
         stream=None if claims.stream is None else parse_stream_claim(claims.stream),
-        token_id=claims.jti,
     )
 
 

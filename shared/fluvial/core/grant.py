@@ -43,7 +43,6 @@ class Grant:
     scope: Scope
     expires_at_ms: int
     stream: str | None = None
-    token_id: str | None = None
 
     def allows(self, need: Need) -> bool:
         """Whether the scope is enough."""

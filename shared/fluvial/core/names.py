@@ -30,7 +30,7 @@ def _malformed(reason: str) -> RefusedRequest:
 def _canonical_segment(segment: str) -> str:
     try:
         text = unquote_to_bytes(segment).decode("utf-8")
-    except UnicodeDecodeError as exc:
+    except UnicodeError as exc:
         raise _malformed("is not valid UTF-8") from exc
     if text == "":
         raise _malformed("has an empty segment")

@@ -67,16 +67,19 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     """One owner of streams.
 
     The first secret is the one that new tokens are signed with. Pages of the `origins` may use the streams from
-    browsers. The streams of a public project are read without a token. `version` counts the changes.
+    browsers. The streams of a public project are read without a token. `version` counts the changes; `life` is random,
+    so that nothing of a project that has ended is taken for one of its name. One that is `ending` lets nobody in.
     """
 
     name: ProjectName
+    life: int
     secrets: tuple[Secret, ...]
     created_ms: int
     origins: tuple[str, ...] = ()
     is_public: bool = False
     limits: ProjectLimits = ProjectLimits()
     version: int = 1
+    is_ending: bool = False
 
 
 def _refused(message: str) -> RefusedRequest:

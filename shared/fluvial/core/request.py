@@ -224,6 +224,7 @@ class Read:
 
 #: The parameters that make a read's answer what it is: a cache's key has these, and the path.
 CACHE_KEY: Final = ("offset", "live", "cursor", "rk")
+_UPGRADE: Final = (("upgrade", "websocket"), ("connection", "Upgrade"))
 _TOKEN: Final = "token"  # noqa: S105  a parameter's name
 
 _LIVE: Final = {live.value: live for live in LiveMode if live is not LiveMode.NONE}
@@ -250,6 +251,23 @@ def parse_read(query: bytes) -> Read:
         raise RefusedRequest(ErrorCode.MISSING_OFFSET, "a live read needs an offset")
     cursor = parse_cursor(values.get("cursor", [""])[0])
     return Read(read_from, live, cursor, values["rk"][0] if "rk" in values else None, _is_plain(query))
+
+
+def parse_response_read(query: bytes) -> Read:
+    """The query of a read that is answered by HTTP."""
+    read = parse_read(query)
+    if read.live is LiveMode.WEBSOCKET:
+        message = "live=websocket needs a WebSocket handshake; long-poll and sse do without"
+        raise RefusedRequest(ErrorCode.UPGRADE_REQUIRED, message, 426, _UPGRADE)
+    return read
+
+
+def parse_socket_read(query: bytes) -> Read:
+    """The query of a handshake."""
+    read = parse_read(query)
+    if read.live is not LiveMode.WEBSOCKET:
+        raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "a WebSocket reads with live=websocket")
+    return read
 
 
 def _values(query: bytes) -> dict[str, list[str]]:

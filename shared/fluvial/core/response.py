@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -30,24 +29,18 @@ from fluvial.core.page import Page
 
 Header = tuple[bytes, bytes]
 
-_EXPOSED: Final = (
-    b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
-    b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
-    b"Stream-Fanout-Count, Stream-Fanout-Successes, Stream-Fanout-Failures, Stream-Fanout-Mode, "
-    b"Stream-Reader-Key, ETag, Location, Retry-After, WWW-Authenticate"
-)
-
-#: What browsers' pages may send besides what every page may.
-_ALLOWED: Final = (
-    b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
-    b"Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq"
-)
-
-#: How long a browser need not ask again; none keeps it for more than two hours or, Firefox, a day.
-PREFLIGHT_AGE_S: Final = 7_200
-
 #: On every response (spec 12.7). What pages of other origins may do is told where a request's project is known.
-SECURITY_HEADERS: Final[tuple[Header, ...]] = ((b"x-content-type-options", b"nosniff"),)
+SECURITY_HEADERS: Final[tuple[Header, ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+)
+
+#: What was appended may be a page. It gets no origin, so that its scripts reach nothing that the reader may read, and
+#: it tells nobody its URL, which may have a token in it.
+_AS_DATA: Final[tuple[Header, ...]] = (
+    (b"content-security-policy", b"sandbox"),
+    (b"referrer-policy", b"no-referrer"),
+)
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 CLOSED: Final[Header] = (b"stream-closed", b"true")
 UP_TO_DATE: Final[Header] = (b"stream-up-to-date", b"true")
@@ -88,35 +81,6 @@ class PageRead:
     if_none_match: bytes | None
     is_shared: bool
     is_keyed: bool
-
-
-@lru_cache(maxsize=1_024)
-def origin_fields(allowed: tuple[str, ...], origin: bytes | None) -> tuple[Header, ...]:
-    """What pages of other origins may do with an answer; `origin` is the requesting page's.
-
-    The only one of its project is told to everybody, so that one cached answer does for all.
-    """
-    if not allowed:
-        return ((b"cross-origin-resource-policy", b"same-origin"),)
-    fields = [(b"cross-origin-resource-policy", b"cross-origin")]
-    if len(allowed) > 1:
-        fields.append((b"vary", b"Origin"))
-    told = allowed[0] if len(allowed) == 1 else (origin or b"").decode("latin-1")
-    if told in allowed:
-        fields += [(b"access-control-allow-origin", told.encode()), (b"access-control-expose-headers", _EXPOSED)]
-    return tuple(fields)
-
-
-def preflight_response(fields: tuple[Header, ...], methods: str) -> Response:
-    """The answer to a browser that asks before it sends a request; `fields` are those of its origin."""
-    if not any(name == b"access-control-allow-origin" for name, _ in fields):
-        return Response(204, [*SECURITY_HEADERS, NO_STORE])
-    allowed = (
-        (b"access-control-allow-methods", methods.encode()),
-        (b"access-control-allow-headers", _ALLOWED),
-        (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_S),
-    )
-    return Response(204, [*SECURITY_HEADERS, *allowed, NO_STORE])
 
 
 def next_offset_header(position: int) -> Header:
@@ -326,7 +290,7 @@ def page_response(read: PageRead, now_ms: int) -> Response:
         return Response(304, headers)
     parts = array_parts(page.data) if is_json(head.content_type) else (page.data,)
     length = b"%d" % sum(map(len, parts))
-    headers += ((b"content-type", head.content_type.encode("latin-1")), (b"content-length", length))
+    headers += ((b"content-type", head.content_type.encode("latin-1")), (b"content-length", length), *_AS_DATA)
     return Response(200, headers, parts)
 
 
@@ -349,7 +313,8 @@ def _cache_fields(read: PageRead, now_ms: int) -> tuple[Header, ...]:
         stale = b", stale-while-revalidate=%d" % STALE_S_MAX if read.is_shared and not is_long_poll else b""
         return ((b"cache-control", b"public, max-age=%d%s" % (age_s, stale)),)
     # A moment rather than an age, which a cache that does not tell its answers' age would let begin anew.
-    until_s = min(now_ms // 1_000 + age_s, head.live_until_ms // 1_000)
+    # A second less, for the answer's Date may be of the second before.
+    until_s = min(now_ms // 1_000 + age_s, head.live_until_ms // 1_000) - 1
     return ((b"cache-control", b"public"), (b"expires", formatdate(until_s, usegmt=True).encode()))
 
 

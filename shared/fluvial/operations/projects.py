@@ -1,5 +1,6 @@
 """The registry: projects are made, changed and ended here, by the control routes and by the command line."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.project import (
     Project,
+    ProjectName,
     Secret,
     changed,
     is_project_name,
@@ -33,16 +35,15 @@ class Registry:
 
     async def create(self, name: str, secret: Secret, **rules: object) -> Project:
         """Make a project with a secret and its rules, the fields of Project."""
-        project = Project(name=parse_project_name(name), secrets=(secret,), created_ms=self._world.now_ms(), **rules)  # type: ignore[arg-type]
-        made = await self._projects.put(project)
-        self._changed_here(name)
-        if not made:
+        begun = {"life": self._world.new_incarnation(), "created_ms": self._world.now_ms()}
+        project = Project(name=parse_project_name(name), secrets=(secret,), **begun, **rules)  # type: ignore[arg-type]
+        if not await self._put(project):
             raise RefusedRequest(ErrorCode.PROJECT_EXISTS, "there is a project of that name", 409)
         return project
 
     async def get(self, name: str) -> Project:
         """A project as it is now."""
-        project = await self._projects.get(parse_project_name(name)) if is_project_name(name) else None
+        project = await self._projects.get(ProjectName(name)) if is_project_name(name) else None
         if project is None:
             raise RefusedRequest(ErrorCode.PROJECT_NOT_FOUND, "there is no project of that name", 404)
         return project
@@ -64,23 +65,45 @@ class Registry:
         return await self._changed(name, lambda project: without_secret(project, secret_id))
 
     async def remove(self, name: str, store: Store) -> None:
-        """End a project whose streams in this store have all ended."""
+        """End a project whose streams in this store have all ended.
+
+        It lets nobody in from the first step on. When every process has seen that, nothing can be made in it any more,
+        and what is listed then is all that there is: whoever takes the name next finds nothing in it.
+        """
+        await self._refuse_streams(name, store)
+        project = await self._changed(name, lambda known: changed(known, is_ending=True))
+        await asyncio.sleep(self._projects.lag_s)
+        try:
+            await self._refuse_streams(name, store)
+        except RefusedRequest:
+            await self._changed(name, lambda known: changed(known, is_ending=False))
+            raise
+        try:
+            removed = await self._projects.remove(project)
+        finally:
+            self._changed_here(name)
+        if not removed:
+            raise _moved_on()
+
+    async def _refuse_streams(self, name: str, store: Store) -> None:
         project = await self.get(name)
         if await store.names(f"{project.name}/", "", 1):
             message = "the project still has streams; delete them first"
             raise RefusedRequest(ErrorCode.PROJECT_NOT_EMPTY, message, 409)
-        removed = await self._projects.remove(project)
-        self._changed_here(name)
-        if not removed:
-            raise _moved_on()
 
     async def _changed(self, name: str, change: Change) -> Project:
         for _ in range(TRIES_MAX):
             project = change(await self.get(name))
-            if await self._projects.put(project):
-                self._changed_here(name)
+            if await self._put(project):
                 return project
         raise _moved_on()
+
+    async def _put(self, project: Project) -> bool:
+        """Keep a version, of which this process may not know whether it is there."""
+        try:
+            return await self._projects.put(project)
+        finally:
+            self._changed_here(project.name)
 
 
 def moment(at_ms: int) -> str:

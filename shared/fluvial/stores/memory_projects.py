@@ -12,6 +12,11 @@ class MemoryProjects:
         self._usage: dict[ProjectName, tuple[int, int]] = {}
         self._had_any = False
 
+    @property
+    def lag_s(self) -> float:
+        """See Projects.lag_s: nobody else sees this process's memory."""
+        return 0.0
+
     async def get(self, name: ProjectName) -> Project | None:
         """See Projects.get."""
         return self._projects.get(name)
@@ -19,17 +24,18 @@ class MemoryProjects:
     async def put(self, project: Project) -> bool:
         """See Projects.put."""
         known = self._projects.get(project.name)
-        if (0 if known is None else known.version) != project.version - 1:
+        before = None if known is None else (known.life, known.version)
+        if before != (None if project.version == 1 else (project.life, project.version - 1)):
             return False
         self._projects[project.name], self._had_any = project, True
         return True
 
     async def remove(self, project: Project) -> bool:
         """See Projects.remove."""
-        if self._projects.get(project.name) != project:
+        known = self._projects.get(project.name)
+        if known is None or (known.life, known.version) != (project.life, project.version):
             return False
         del self._projects[project.name]
-        self._usage.pop(project.name, None)
         return True
 
     async def listed(self, after: str, count_max: int) -> list[Project]:

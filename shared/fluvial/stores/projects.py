@@ -11,12 +11,17 @@ class Projects(Protocol):
     Every method raises StoreUnavailable: nothing was written. Those that write raise StoreUncertain: it may have been.
     """
 
+    @property
+    def lag_s(self) -> float:
+        """How long other processes may go on with what a project was; 0 where there are no others."""
+        ...
+
     async def get(self, name: ProjectName) -> Project | None:
         """A project as it is now."""
         ...
 
     async def put(self, project: Project) -> bool:
-        """Keep a project in the place of its version before; a first version where no project of its name is.
+        """Keep a project in the place of the version before it in its life; a first version where no project is.
 
         False when something else is there by now: nothing was changed.
         """

@@ -14,7 +14,7 @@ from fluvial.fanout.estuaries import Estuaries
 from fluvial.stores.contract import Store
 from fluvial.transports.control import ControlApp
 from fluvial.transports.estuary_routes import ESTUARY_NEEDS, estuary_routes
-from fluvial.transports.framework import SECURITY_HEADERS, Needs, answer_errors, json_response
+from fluvial.transports.framework import UNCACHED, Needs, answer_errors, json_response
 from fluvial.transports.live import LiveReads
 from fluvial.transports.project_routes import PAGE_MAX, PROJECT_NEEDS, project_routes
 from fluvial.world import World
@@ -26,7 +26,6 @@ NEEDS: Final[Needs] = {
     ("GET", "/health"): Need.NOTHING,
     ("GET", "/metrics"): Need.NOTHING,
     ("GET", "/openapi.json"): Need.NOTHING,
-    ("GET", "/docs"): Need.NOTHING,
     ("GET", "/v1/streams"): Need.SURVEY,
     **ESTUARY_NEEDS,
     **PROJECT_NEEDS,
@@ -40,9 +39,9 @@ def admin_app(live: LiveReads, store: Store, estuaries: Estuaries, gate: Gate, w
         version=__version__,
         description="The control routes: projects, estuaries, names. Streams are served as the protocol says.",
         openapi_url="/openapi.json",
-        docs_url="/docs",
+        docs_url=None,  # it would load its script from a third party, on the page where operators paste their tokens
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # to a URL with http: in it
     )
     for routes in (project_routes(store, world, gate), estuary_routes(estuaries)):
         app.router.routes.extend(routes.routes)  # as they are, for their door looks at each one's path
@@ -56,12 +55,12 @@ def _add_views(app: FastAPI, live: LiveReads, store: Store) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
         """Whether the process answers, and how busy it is."""
-        return JSONResponse({"status": "ok", "liveReads": live.count}, headers=SECURITY_HEADERS)
+        return JSONResponse({"status": "ok", "liveReads": live.count}, headers=UNCACHED)
 
     @app.get("/metrics")
     async def metrics() -> Response:
         """Counters and gauges in Prometheus's text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=SECURITY_HEADERS)
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=UNCACHED)
 
     @app.get("/v1/streams")
     async def streams(

@@ -24,6 +24,7 @@ from fluvial.core.head import Head, Life, life_of
 from fluvial.core.limits import PAGE_BYTES_MAX, PATH_BYTES_MAX
 from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.core.offset import Sentinel
+from fluvial.core.origins import origin_fields, preflight_response, refusal_origin_fields
 from fluvial.core.plan import plan_append, plan_close, plan_delete
 from fluvial.core.request import (
     Headers,
@@ -32,7 +33,7 @@ from fluvial.core.request import (
     parse_append,
     parse_create,
     parse_is_public,
-    parse_read,
+    parse_response_read,
     singular_headers,
     split_token,
 )
@@ -48,9 +49,7 @@ from fluvial.core.response import (
     head_response,
     no_news_response,
     not_live_response,
-    origin_fields,
     page_response,
-    preflight_response,
     refused_response,
     store_error_response,
     tail_response,
@@ -68,7 +67,16 @@ log = logging.getLogger(__name__)
 
 STREAM_ROOT_BYTES: Final = STREAM_ROOT.encode()
 
-METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
+#: What each method needs. One that is not here is answered with 405.
+STREAM_NEEDS: Final[dict[str, Need]] = {
+    "GET": Need.READ,
+    "HEAD": Need.READ,
+    "PUT": Need.WRITE,
+    "POST": Need.WRITE,
+    "DELETE": Need.WRITE,
+}
+
+METHODS: Final = ", ".join((*STREAM_NEEDS, "OPTIONS"))
 
 #: What a server that only reads answers.
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -120,18 +128,22 @@ class StreamsApp:
     publisher: Publisher
     gate: Gate
     body_bytes_max: int
+    is_behind_cdn: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; what goes wrong becomes an answer, too."""
-        fields = origin_fields((), None)
+        fields: tuple[Header, ...] = ()
         try:
             name, headers = name_and_headers(scope)
             tenant = self.gate.tenant_now(name) or await self.gate.tenant(name)
-            fields = origin_fields(tenant.origins, headers.get(b"origin"))
+            told = refusal_origin_fields if scope["method"] == "OPTIONS" else origin_fields
+            fields = told(tenant.origins, headers.get(b"origin"))
             visit = self._admitted(tenant, Asked(name, headers, fields, scope, receive, send))
             response = visit if isinstance(visit, Response) else await _HANDLERS[scope["method"]](self, visit)
         except RefusedRequest as exc:
             response = refused_response(exc)
+            if exc.status in {401, 403}:
+                fields = refusal_origin_fields(tenant.origins, headers.get(b"origin"))
         except StoreError as exc:
             response = store_error_response(exc)
         except ClientLeft:
@@ -153,14 +165,16 @@ class StreamsApp:
         need = STREAM_NEEDS.get(method)
         if need is None:
             if method == "OPTIONS":
-                return preflight_response(asked.fields, METHODS)
+                return preflight_response(METHODS)
             allow = (b"allow", METHODS.encode())
             return error_response(405, ErrorCode.METHOD_NOT_ALLOWED, f"a stream has the methods {METHODS}", allow)
         query, token = split_token(scope["query_string"])
-        permit = OPEN
-        if not tenant.is_open:
-            credentials = Credentials(asked.headers.get(b"authorization"), token)
-            permit = self.gate.permit(tenant, asked.name, need, credentials)
+        if tenant.is_open:
+            if need is not Need.READ:
+                self.gate.check_page(tenant, asked.headers.get(b"origin"), asked.headers.get(b"host"))
+            return Visit(asked.name, asked.headers, query, OPEN, asked)
+        credentials = Credentials(asked.headers.get(b"authorization"), token, need is Need.READ)
+        permit = self.gate.permit(tenant, asked.name, need, credentials)
         return Visit(asked.name, asked.headers, query, permit, asked)
 
     async def append(self, visit: Visit) -> Response:
@@ -196,6 +210,8 @@ class StreamsApp:
         scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
         path = scope.get("root_path", "").encode() + scope["raw_path"]
         location = b"%s://%s%s" % (scheme, visit.headers.get(b"host", b"localhost"), path)
+        if self.is_behind_cdn:  # whose name is not known here: a reference to the URL that was asked for
+            location = scope["raw_path"]
         return create_response(command, await create(self.store, self.world, command), location)
 
     async def delete(self, visit: Visit) -> Response:
@@ -214,11 +230,11 @@ class StreamsApp:
     async def read(self, visit: Visit) -> Response | None:
         """GET: catch up, long-poll or SSE; None when the response has been sent already."""
         name, permit = visit.name, visit.permit
-        read = parse_read(visit.query)
-        if read.live is LiveMode.WEBSOCKET:
-            upgrade = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"))
-            message = "live=websocket needs a WebSocket handshake; long-poll and sse do without"
-            return error_response(426, ErrorCode.UPGRADE_REQUIRED, message, *upgrade)
+        try:
+            read = parse_response_read(visit.query)
+        except RefusedRequest:
+            await check_stranger(self.store, self.world, name, permit)
+            raise
         head = await used_head(self.store, self.world, name, permit.check)
         if isinstance(head, Unmet):
             return not_live_response(head.head, self.world.now_ms())
@@ -272,9 +288,23 @@ class StreamsApp:
         if project is not None and project.limits.body_bytes is not None:
             byte_count_max = min(byte_count_max, project.limits.body_bytes)
         body = await whole_body(visit.headers.get(b"content-length"), visit.asked.receive, byte_count_max)
+        await self._check_again(visit)
         if project is not None:
             await self.gate.throttle.take_bytes(project, len(body))
         return body
+
+    async def _check_again(self, visit: Visit) -> None:
+        """A body may take long: what let the request in may have ended meanwhile. Raises RefusedRequest."""
+        tenant = self.gate.tenant_now(visit.name) or await self.gate.tenant(visit.name)
+        is_same = tenant.project == visit.permit.project and tenant.is_open is (visit.permit is OPEN)
+        if not is_same or visit.permit.rest_s(self.world.now_ms()) == 0:
+            self._admitted(tenant, visit.asked)
+
+
+async def check_stranger(store: Store, world: World, name: StreamName, permit: Permit) -> None:
+    """Tell strangers no more of a read that is wrong than of one of a stream that they may not see. RefusedRequest."""
+    if permit.unless_public is not None:
+        permit.check(await store.head(name), world.now_ms())
 
 
 async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: int) -> bytes:
@@ -337,15 +367,6 @@ def fan_out_headers(report: FanOutReport) -> list[Header]:
 
 
 Handle = Callable[[StreamsApp, Visit], Awaitable[Response | None]]
-
-#: What each method needs. One that is not here is answered with 405.
-STREAM_NEEDS: Final[dict[str, Need]] = {
-    "GET": Need.READ,
-    "HEAD": Need.READ,
-    "PUT": Need.WRITE,
-    "POST": Need.WRITE,
-    "DELETE": Need.WRITE,
-}
 
 _HANDLERS: Final[dict[str, Handle]] = {
     "GET": StreamsApp.read,

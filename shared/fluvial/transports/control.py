@@ -1,5 +1,7 @@
 """The door of every route that is not a stream's: what a route needs is in a table, and what is not there is shut."""
 
+import logging
+import traceback
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -8,22 +10,25 @@ from fastapi import FastAPI
 from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
-from fluvial.access.gate import Credentials, Gate, Permit, Tenant
+from fluvial.access.gate import Credentials, Gate, Tenant
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.grant import Need
 from fluvial.core.limits import CONTROL_BODY_BYTES_MAX, PATH_BYTES_MAX
 from fluvial.core.names import StreamName, parse_name
+from fluvial.core.origins import origin_fields, preflight_response, refusal_origin_fields
 from fluvial.core.request import singular_headers, split_token
 from fluvial.core.response import (
+    NO_STORE,
+    SECURITY_HEADERS,
     Header,
-    Response,
-    origin_fields,
-    preflight_response,
+    error_response,
     refused_response,
     store_error_response,
 )
 from fluvial.transports.asgi import ClientLeft, send_response, whole_body
 from fluvial.transports.framework import Needs
+
+log = logging.getLogger(__name__)
 
 METHODS: Final = "GET, PUT, POST, DELETE, OPTIONS"
 
@@ -45,32 +50,52 @@ class ControlApp:
     needs: Needs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        fields = origin_fields((), None)
+        """Answer one HTTP request; what goes wrong becomes an answer, too."""
+        fields: tuple[Header, ...] = ()
         try:
             headers = singular_headers(scope["headers"])
             route, scope = self._routed(scope)
             name = _name(route, scope)
+            body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
             tenant = await self.gate.tenant(_project(name, scope))
-            fields = origin_fields(tenant.origins, headers.get(b"origin"))
+            fields = refusal_origin_fields(tenant.origins, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
-                response = preflight_response(fields, METHODS)
-            elif route is None:
-                return await self.app(scope, receive, _with_fields(send, fields))
+                response = preflight_response(METHODS)
             else:
-                query, token = split_token(scope["query_string"])
-                credentials = Credentials(headers.get(b"authorization"), token)
-                permit = await self._permit(route, scope["method"], tenant, name, credentials)
-                body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
-                admitted = {**scope, "query_string": query, "fluvial.name": name, "fluvial.permit": permit}
-                return await self.app(admitted, partial(_received, [body], receive), _with_fields(send, fields))
+                asked = scope if route is None else await self._admitted(route, tenant, name, scope)
+                fields = origin_fields(tenant.origins, headers.get(b"origin"))
+                return await self.app(asked, partial(_received, [body], receive), _with_fields(send, fields))
         except RefusedRequest as exc:
             response = refused_response(exc)
         except StoreError as exc:
             response = store_error_response(exc)
         except ClientLeft:
             return None
-        return await _sent(send, response, fields)
+        except Exception as exc:  # noqa: BLE001  its text, and what it came from, may have a secret in it
+            frame = traceback.extract_tb(exc.__traceback__)[-1]
+            place = f"{frame.filename}:{frame.lineno}"
+            log.error(  # noqa: TRY400
+                "request_failed", extra={"path": scope["path"], "error": type(exc).__name__, "place": place}
+            )
+            response = error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
+        response.headers.extend(fields)
+        return await send_response(send, response)
+
+    async def _admitted(self, route: _Routed, tenant: Tenant, name: StreamName | None, scope: Scope) -> Scope:
+        """What the framework gets of a request that is let in: its name, its permit, and no token. RefusedRequest."""
+        headers = singular_headers(scope["headers"])
+        query, token = split_token(scope["query_string"])
+        credentials = Credentials(headers.get(b"authorization"), token, scope["method"] == "GET")
+        need = self.needs.get((scope["method"], route.path), Need.OPERATE)
+        if need in {Need.WRITE, Need.MANAGE}:
+            self.gate.check_page(tenant, headers.get(b"origin"), headers.get(b"host"))
+        if need in {Need.READ, Need.WRITE}:
+            assert name is not None, "what is read or written has a name"
+            # An estuary is nobody's but its project's.
+            permit = self.gate.permit(tenant, name, need, credentials, shows_public=False)
+        else:
+            permit = await self.gate.control(tenant, need, credentials, name)
+        return {**scope, "query_string": query, "fluvial.name": name, "fluvial.permit": permit}
 
     def _routed(self, scope: Scope) -> tuple[_Routed | None, Scope]:
         """The route of a request, and the scope with what its path has in the placeholders.
@@ -84,18 +109,6 @@ class ControlApp:
             if match is Match.FULL or (match is Match.PARTIAL and scope["method"] == "OPTIONS"):
                 return route, {**scope, **found}  # type: ignore[return-value]
         return None, scope
-
-    async def _permit(
-        self, route: _Routed, method: str, tenant: Tenant, name: StreamName | None, credentials: Credentials
-    ) -> Permit:
-        need = self.needs.get((method, route.path), Need.OPERATE)
-        if need not in {Need.READ, Need.WRITE}:
-            return await self.gate.control(tenant, need, credentials, name)
-        assert name is not None, "what is read or written has a name"
-        permit = self.gate.permit(tenant, name, need, credentials)
-        if permit.unless_public is not None:  # an estuary is nobody's but its project's
-            raise permit.unless_public
-        return permit
 
 
 def _name(route: _Routed | None, scope: Scope) -> StreamName | None:
@@ -118,11 +131,14 @@ def _project(name: StreamName | None, scope: Scope) -> str | None:
 
 
 def _with_fields(send: Send, fields: tuple[Header, ...]) -> Send:
-    """A way to send that adds fields to the answer."""
+    """A way to send that adds fields to the answer, and what the framework's own answers lack."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *fields]}
+            headers = [*message["headers"], *fields]
+            named = {name for name, _ in headers}
+            missing = [field for field in (*SECURITY_HEADERS, NO_STORE) if field[0] not in named]
+            message = {**message, "headers": [*headers, *missing]}
         await send(message)
 
     return sent
@@ -133,8 +149,3 @@ async def _received(rest: list[bytes], receive: Receive) -> Message:
     if rest:
         return {"type": "http.request", "body": rest.pop(), "more_body": False}
     return await receive()
-
-
-async def _sent(send: Send, response: Response, fields: tuple[Header, ...]) -> None:
-    response.headers.extend(fields)
-    await send_response(send, response)

@@ -5,8 +5,7 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from fluvial.core.answer import Refusal
 from fluvial.core.errors import ErrorCode, RefusedRequest
@@ -21,6 +20,7 @@ from fluvial.transports.framework import (
     OF_ESTUARY,
     OF_STREAM,
     TOKEN,
+    ControlBody,
     Needs,
     as_response,
     done_response,
@@ -44,15 +44,11 @@ ESTUARY_NEEDS: Final[Needs] = {
 }
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
-
-
 _Ttl = Annotated[int | None, Field(ge=1, le=ESTUARY_TTL_S_MAX, description="Seconds that it lives unused.")]
 _Id = Annotated[str, Field(min_length=1, max_length=STREAM_NAME_BYTES_MAX, description="Its path segment.")]
 
 
-class EstuaryBody(_Body):
+class EstuaryBody(ControlBody):
     """What an estuary is to be."""
 
     mode: EstuaryMode = EstuaryMode.RAW
@@ -60,7 +56,7 @@ class EstuaryBody(_Body):
     ttl_seconds: _Ttl = None
 
 
-class SubscribeBody(_Body):
+class SubscribeBody(ControlBody):
     """Which estuary is to follow a stream; it is made if it is not there."""
 
     estuary_id: _Id
@@ -68,7 +64,7 @@ class SubscribeBody(_Body):
     ttl_seconds: _Ttl = None
 
 
-class UnsubscribeBody(_Body):
+class UnsubscribeBody(ControlBody):
     """Which estuary is to follow a stream no more."""
 
     estuary_id: _Id

@@ -7,6 +7,8 @@ from fastapi import Depends, FastAPI, Path, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 
 from fluvial.access.gate import Permit
@@ -40,7 +42,13 @@ OF_ESTUARY = Depends(_of_estuary)
 #: What a route needs, by its method and path.
 Needs = Mapping[tuple[str, str], Need]
 
-_UNCACHED = {**SECURITY_HEADERS, "cache-control": "no-store"}
+UNCACHED = {**SECURITY_HEADERS, "cache-control": "no-store"}
+
+
+class ControlBody(BaseModel):
+    """The body of a control route: an object with these names in camel case, and no others."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
 def as_response(answer: core.Response) -> Response:
@@ -51,12 +59,12 @@ def as_response(answer: core.Response) -> Response:
 
 def json_response(content: dict[str, Any], status: int = 200) -> Response:
     """JSON that no cache keeps."""
-    return JSONResponse(content, status, _UNCACHED)
+    return JSONResponse(content, status, UNCACHED)
 
 
 def done_response() -> Response:
     """There is nothing to tell but that it was done."""
-    return Response(None, 204, _UNCACHED)
+    return Response(None, 204, UNCACHED)
 
 
 def name_of(request: Request) -> StreamName:
@@ -86,14 +94,17 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_request: Request, exc: RequestValidationError) -> Response:
-        """A query or a body that cannot be."""
-        [place, *_, name], reason = exc.errors()[0]["loc"], exc.errors()[0]["msg"]
+        """A query or a body that cannot be. Nothing of it is told or kept, for it may be a secret."""
+        place, *path = exc.errors()[0]["loc"]
+        name = ".".join(str(step) for step in path if str(step).isascii() and str(step).isalnum())
         code = ErrorCode.MALFORMED_REQUEST if place == "body" else ErrorCode.MALFORMED_QUERY
-        return as_response(core.error_response(400, code, f"{name}: {reason}"))
+        return as_response(core.error_response(400, code, f"{name or place}: {exc.errors()[0]['msg']}"))
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, exc: HTTPException) -> Response:
-        """Paths and methods that are not there."""
+        """Paths and methods that are not there, and bodies that cannot be read."""
+        if exc.status_code == 400:  # noqa: PLR2004  an HTTP status
+            return as_response(core.error_response(400, ErrorCode.MALFORMED_REQUEST, "the body cannot be read"))
         is_method = exc.status_code == 405  # noqa: PLR2004  an HTTP status
         code = ErrorCode.METHOD_NOT_ALLOWED if is_method else ErrorCode.NOT_FOUND
         answer = as_response(core.error_response(exc.status_code, code, "streams are below /v1/stream/"))

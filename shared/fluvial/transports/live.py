@@ -152,7 +152,7 @@ class LiveReads:
         task = asyncio.current_task()
         assert task is not None, "a live read runs in a task"
         read = OpenRead(task)
-        with self.throttle.live_read(permit.project):
+        with self.throttle.live_read(permit.project, is_stranger=permit.grant is None):
             self._open.add(read)
             watching = asyncio.ensure_future(watch(read))
             try:

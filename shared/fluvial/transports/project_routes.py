@@ -3,8 +3,7 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from fluvial.access.gate import Gate
 from fluvial.core.commit import Unmet
@@ -21,7 +20,16 @@ from fluvial.core.project import PROJECT_NAME_PATTERN, ProjectLimits, parse_orig
 from fluvial.core.response import not_live_response
 from fluvial.operations.projects import Registry, described, moment
 from fluvial.stores.contract import Store
-from fluvial.transports.framework import OF_STREAM, TOKEN, Needs, as_response, done_response, json_response, name_of
+from fluvial.transports.framework import (
+    OF_STREAM,
+    TOKEN,
+    ControlBody,
+    Needs,
+    as_response,
+    done_response,
+    json_response,
+    name_of,
+)
 from fluvial.world import World
 
 PROJECTS: Final = "/v1/projects"
@@ -53,10 +61,6 @@ PROJECT_NEEDS: Final[Needs] = {
 PAGE_MAX: Final = 1_000
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
-
-
 _Secret = Annotated[
     str,
     Field(min_length=SECRET_BYTES_MIN, max_length=SECRET_BYTES_MAX, pattern="^[!-~]+$", description="Signs tokens."),
@@ -68,7 +72,7 @@ _Origins = Annotated[
 _Limit = Annotated[int | None, Field(ge=1, le=2**53 - 1)]
 
 
-class LimitsBody(_Body):
+class LimitsBody(ControlBody):
     """What a project may take; what is left out is bounded by the server alone."""
 
     requests_per_second: _Limit = None
@@ -77,29 +81,29 @@ class LimitsBody(_Body):
     bytes_per_day: _Limit = None
 
 
-class ProjectBody(_Body):
+class ProjectBody(ControlBody):
     """What a project begins as."""
 
     name: Annotated[str, Field(pattern=PROJECT_NAME_PATTERN)]
     secret: _Secret
-    origins: _Origins = []
+    origins: _Origins = []  # noqa: RUF012  pydantic copies it
     public: bool = False
     limits: LimitsBody = LimitsBody()
 
 
-class SecretBody(_Body):
+class SecretBody(ControlBody):
     """A secret that signs from now on; the others stay good for what they have signed."""
 
     secret: _Secret
 
 
-class OriginsBody(_Body):
+class OriginsBody(ControlBody):
     """Whose pages may use the project's streams from browsers."""
 
     origins: _Origins
 
 
-class PrivacyBody(_Body):
+class PrivacyBody(ControlBody):
     """Whether the project's streams are read without a token."""
 
     public: bool

@@ -9,24 +9,24 @@ from starlette.types import Receive, Scope, Send
 
 from fluvial.access.gate import Credentials, Gate, Tenant
 from fluvial.core.commit import Unmet
-from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest, StoreError, StoreUnavailable, StreamVanished
 from fluvial.core.frames import PONG, is_ping, page_frames
 from fluvial.core.grant import Need
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
+from fluvial.core.origins import refusal_origin_fields
 from fluvial.core.page import Page
-from fluvial.core.request import Headers, LiveMode, parse_read, split_token
+from fluvial.core.request import Headers, parse_socket_read, split_token
 from fluvial.core.response import (
     Header,
     Response,
     error_response,
     not_live_response,
-    origin_fields,
     refused_response,
     store_error_response,
 )
 from fluvial.operations.reading import position_in, used_head
-from fluvial.transports.asgi import name_and_headers, send_response
+from fluvial.transports.asgi import check_stranger, name_and_headers, send_response
 from fluvial.transports.live import KEPT_EVENT_BYTES_MAX, LiveReads, OpenRead, Subscription
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,14 @@ INTERNAL: Final = 1011
 _FrameKey = tuple[Incarnation, int, int, bool, bool]
 
 
+class _NotBegun(FluvialError):
+    """The handshake ends in an answer by HTTP."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(str(response.status))
+        self.response = response
+
+
 @dataclass(frozen=True, slots=True)
 class SocketsApp:
     """Every WebSocket below /v1/stream/."""
@@ -60,11 +68,11 @@ class SocketsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one handshake, and send what comes until the stream or the connection ends."""
-        fields = origin_fields((), None)
+        fields: tuple[Header, ...] = ()
         try:
             name, headers = name_and_headers(scope)
             tenant = await self.gate.tenant(name)
-            fields = origin_fields(tenant.origins, headers.get(b"origin"))
+            fields = refusal_origin_fields(tenant.origins, headers.get(b"origin"))
             subscription = await self._subscription(scope, tenant, name, headers)
         except RefusedRequest as exc:
             subscription = refused_response(exc)
@@ -76,8 +84,8 @@ class SocketsApp:
         code = INTERNAL
         try:
             code = await self._served(subscription, receive, send)
-        except RefusedRequest as exc:
-            await _refuse(send, refused_response(exc), fields)
+        except _NotBegun as exc:
+            await _refuse(send, exc.response, fields)
             return
         except Exception:
             log.exception("socket_failed", extra={"stream": subscription.name})
@@ -88,10 +96,14 @@ class SocketsApp:
         self, scope: Scope, tenant: Tenant, name: StreamName, headers: Headers
     ) -> Subscription | Response:
         query, token = split_token(scope["query_string"])
-        permit = self.gate.permit(tenant, name, Need.READ, Credentials(headers.get(b"authorization"), token))
-        read = parse_read(query)
-        if read.live is not LiveMode.WEBSOCKET:
-            return error_response(400, ErrorCode.MALFORMED_QUERY, "a WebSocket reads with live=websocket")
+        self.gate.check_page(tenant, headers.get(b"origin"), headers.get(b"host"))
+        credentials = Credentials(headers.get(b"authorization"), token, reads=True)
+        permit = self.gate.permit(tenant, name, Need.READ, credentials)
+        try:
+            read = parse_socket_read(query)
+        except RefusedRequest:
+            await check_stranger(self.live.store, self.live.world, name, permit)
+            raise
         head = await used_head(self.live.store, self.live.world, name, permit.check)
         if isinstance(head, Unmet):
             return not_live_response(head.head, self.live.world.now_ms())
@@ -115,21 +127,33 @@ class SocketsApp:
                 code = ABNORMAL
             read.interrupt()
 
-        async with self.live.opened(listen, subscription.permit):
-            page = await self.live.first_page(subscription)
-            await send({"type": "websocket.accept"})
-            is_first = True
-            async for head, found in self.live.following(subscription, page, SOCKET_AGE_S_MAX):
-                if not (is_first or found.data or head.closed):
-                    continue
-                is_first = False
-                for frame in self._encoded(head, found):
-                    await send({"type": "websocket.send", "text": frame})
+        has_begun = False
+        try:
+            async with self.live.opened(listen, subscription.permit):
+                page = await self.live.first_page(subscription)
+                has_begun = True
+                await send({"type": "websocket.accept"})
+                await self._send_pages(subscription, page, send)
+        except (RefusedRequest, StoreError, StreamVanished) as exc:
+            if has_begun:
+                raise
+            raise _NotBegun(_answer_to(exc, self.live.world.now_ms())) from exc
         if code != NORMAL:
             return code
+        if not has_begun:
+            raise _NotBegun(store_error_response(StoreUnavailable()))  # the server stops
         if subscription.permit.rest_s(self.live.world.now_ms()) == 0:
             return POLICY_VIOLATION  # the token has expired
         return SERVICE_RESTART if self.live.is_stopping else NORMAL
+
+    async def _send_pages(self, subscription: Subscription, page: Page, send: Send) -> None:
+        is_first = True
+        async for head, found in self.live.following(subscription, page, SOCKET_AGE_S_MAX):
+            if not (is_first or found.data or head.closed):
+                continue
+            is_first = False
+            for frame in self._encoded(head, found):
+                await send({"type": "websocket.send", "text": frame})
 
     def _encoded(self, head: Head, page: Page) -> tuple[str, ...]:
         """The messages of a page, shared by all who read it now."""
@@ -141,6 +165,16 @@ class SocketsApp:
             if len(page.data) <= KEPT_EVENT_BYTES_MAX:
                 self._frames[key] = frames
         return frames
+
+
+def _answer_to(error: RefusedRequest | StoreError | StreamVanished, now_ms: int) -> Response:
+    match error:
+        case RefusedRequest():
+            return refused_response(error)
+        case StoreError():
+            return store_error_response(error)
+        case StreamVanished():
+            return not_live_response(None, now_ms)
 
 
 async def _refuse(send: Send, response: Response, fields: tuple[Header, ...]) -> None:

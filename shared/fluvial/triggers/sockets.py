@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from fluvial.access.gate import Credentials, Gate
 from fluvial.core.commit import Unmet
-from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
 from fluvial.core.frames import PONG, is_ping
 from fluvial.core.grant import Need
 from fluvial.core.names import parse_name
@@ -49,6 +49,8 @@ class Sockets:
                     refusal = await self._connected(connection_id, event)
                 except RefusedRequest as exc:
                     refusal = refused_response(exc)
+                except StreamVanished:
+                    refusal = not_live_response(None, self._world.now_ms())
                 if refusal is None:
                     return _DONE
                 return {"statusCode": refusal.status, "body": refusal.body.decode()}
@@ -66,7 +68,12 @@ class Sockets:
         tenant = await self._gate.tenant(name)
         permit = self._gate.permit(tenant, name, Need.READ, _credentials(event, query))
         known = {key: query[key] for key in ("offset",) if key in query}
-        read = parse_read(urlencode({**known, "live": "websocket"}, doseq=True).encode())
+        try:
+            read = parse_read(urlencode({**known, "live": "websocket"}, doseq=True).encode())
+        except RefusedRequest:
+            if permit.unless_public is not None:  # strangers are not told what is wrong with a read
+                permit.check(await self._store.head(name), self._world.now_ms())
+            raise
         head = await used_head(self._store, self._world, name, permit.check)
         if isinstance(head, Unmet):
             return not_live_response(head.head, self._world.now_ms())
@@ -84,4 +91,5 @@ def _credentials(event: dict[str, Any], query: dict[str, list[str]]) -> Credenti
     sent, tokens = fields.get("authorization", []), query.get("token", [])
     if len(sent) > 1 or len(tokens) > 1:
         raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "the token was given more than once")
-    return Credentials(sent[0].encode("latin-1", "replace") if sent else None, tokens[0] if tokens else None)
+    authorization = sent[0].encode("latin-1", "replace") if sent else None
+    return Credentials(authorization, tokens[0] if tokens else None, reads=True)

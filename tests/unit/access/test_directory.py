@@ -118,3 +118,42 @@ async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
     assert await second == project()
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
+    """A read that is under way when the project is changed here tells the past."""
+    projects = WatchedProjects()
+    directory = Directory(projects, StillWorld().world(), closed=True)
+    await projects.put(project())
+    early = asyncio.ensure_future(directory.find("demo"))
+    await asyncio.sleep(0)
+    await projects.put(changed(project(), is_public=True))
+    directory.forget("demo")
+    late = asyncio.ensure_future(directory.find("demo"))
+    await asyncio.gather(early, late)
+    assert await directory.find("demo") == changed(project(), is_public=True)
+
+
+async def test_a_clock_that_is_set_back_keeps_nothing_alive() -> None:
+    """Neither a project as it was, nor that a server is open."""
+    still, projects = StillWorld(), WatchedProjects()
+    directory = Directory(projects, still.world(), closed=False)
+    assert await directory.is_open()
+    await projects.put(project())
+    still.clock.advance(-3_600_000)
+    assert not directory.is_known_to_be_open()
+    assert not await directory.is_open()
+    await directory.find("demo")
+    await projects.put(changed(project(), is_public=True))
+    still.clock.advance(-3_600_000)
+    assert directory.known("demo") is None
+    assert await directory.find("demo") == changed(project(), is_public=True)
+
+
+async def test_a_project_that_is_ending_is_there_no_more() -> None:
+    """Nobody is let in while it is seen to that it is empty."""
+    projects = WatchedProjects()
+    directory = Directory(projects, StillWorld().world(), closed=True)
+    await projects.put(project())
+    await projects.put(changed(project(), is_ending=True))
+    assert await directory.find("demo") is None

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluvial.access.throttle import REPORT_INTERVAL_MS, Throttle
-from fluvial.core.errors import ErrorCode, RefusedRequest
-from fluvial.core.project import Project, ProjectLimits
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreUncertain
+from fluvial.core.project import Project, ProjectLimits, ProjectName
 from fluvial.stores.memory_projects import MemoryProjects
 from tests.support.access import project
 from tests.support.worlds import StillWorld
@@ -26,7 +26,7 @@ def taken(throttle: Throttle, one: Project, count: int) -> int:
     through = 0
     for _ in range(count):
         with suppress(RefusedRequest):
-            throttle.take_request(one)
+            throttle.take_request(one, is_stranger=False)
             through += 1
     return through
 
@@ -37,7 +37,7 @@ def test_a_rate_is_a_burst_and_then_so_many_a_second() -> None:
     throttle, one = Throttle(MemoryProjects(), still.world()), limited(requests_per_second=10)
     assert taken(throttle, one, 50) == 10
     with pytest.raises(RefusedRequest) as refused:
-        throttle.take_request(one)
+        throttle.take_request(one, is_stranger=False)
     assert (refused.value.code, refused.value.status) == (ErrorCode.RATE_LIMITED, 429)
     assert dict(refused.value.fields)["retry-after"] == "1"
     still.clock.advance(500)
@@ -89,12 +89,50 @@ async def test_live_reads_are_counted_while_they_are_open() -> None:
     throttle, one = Throttle(MemoryProjects(), StillWorld().world()), limited(live_reads=2)
     with ExitStack() as open_reads:
         for _ in range(2):
-            open_reads.enter_context(throttle.live_read(one))
-        with pytest.raises(RefusedRequest) as refused, throttle.live_read(one):
+            open_reads.enter_context(throttle.live_read(one, is_stranger=False))
+        with pytest.raises(RefusedRequest) as refused, throttle.live_read(one, is_stranger=False):
             pass
         assert refused.value.status == 429
-        open_reads.enter_context(throttle.live_read(project("other", limits=one.limits)))
-        open_reads.enter_context(throttle.live_read(None))
-    with throttle.live_read(one):
+        open_reads.enter_context(throttle.live_read(project("other", limits=one.limits), is_stranger=False))
+        open_reads.enter_context(throttle.live_read(None, is_stranger=True))
+    with throttle.live_read(one, is_stranger=False):
         pass
     assert not throttle._live_reads
+
+
+def test_strangers_use_up_nothing_of_those_who_have_tokens() -> None:
+    """They have a rate and a number of live reads of their own."""
+    throttle, one = Throttle(MemoryProjects(), StillWorld().world()), limited(requests_per_second=1, live_reads=1)
+    throttle.take_request(one, is_stranger=True)
+    with pytest.raises(RefusedRequest):
+        throttle.take_request(one, is_stranger=True)
+    throttle.take_request(one, is_stranger=False)
+    with throttle.live_read(one, is_stranger=True), throttle.live_read(one, is_stranger=False):
+        pass
+
+
+class FailingProjects(MemoryProjects):
+    """Keeps no sums for a while."""
+
+    fails = True
+
+    async def add_usage(self, name: ProjectName, day: int, byte_count: int) -> int:
+        """See Projects.add_usage."""
+        if self.fails:
+            raise StoreUncertain
+        return await super().add_usage(name, day, byte_count)
+
+
+async def test_a_store_that_cannot_count_stops_nobody_and_loses_nothing() -> None:
+    """What was appended meanwhile is counted once it can again, and in this process all the time."""
+    still, projects = StillWorld(), FailingProjects()
+    throttle, one = Throttle(projects, still.world()), limited(bytes_per_day=100)
+    for _ in range(3):
+        await throttle.take_bytes(one, 30)
+        still.clock.advance(REPORT_INTERVAL_MS)
+    with pytest.raises(RefusedRequest):
+        await throttle.take_bytes(one, 30)
+    projects.fails = False
+    still.clock.advance(REPORT_INTERVAL_MS)
+    await throttle.take_bytes(one, 10)
+    assert await projects.add_usage(one.name, still.clock.now_ms // DAY_MS, 0) == 90

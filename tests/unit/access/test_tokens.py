@@ -57,7 +57,7 @@ def granted(text: str, project: str = "demo") -> Grant:
 def test_what_any_of_the_projects_secrets_has_signed_is_good(secret: Secret, scope: Scope) -> None:
     """With each scope, and all that it says is in the grant."""
     text = token(scope, secret, stream="a/", jti="t1", iat=NOW_S, nbf=NOW_S)
-    assert granted(text) == Grant("demo", scope, (NOW_S + 3_600) * 1_000, "a/", "t1")
+    assert granted(text) == Grant("demo", scope, (NOW_S + 3_600) * 1_000, "a/")
 
 
 REFUSED: dict[str, Callable[[], str]] = {
@@ -108,6 +108,9 @@ REFUSED: dict[str, Callable[[], str]] = {
     ),
     "stream empty": lambda: with_claims(stream=""),
     "stream with dots": lambda: with_claims(stream="../other"),
+    "stream half a character": lambda: signed(
+        b'{"alg":"HS256"}', b'{"sub":"demo","scope":"read","exp":%d,"stream":"\\ud800"}' % (NOW_S + 60)
+    ),
     "stream a slash": lambda: with_claims(stream="/"),
     "claims a list": lambda: signed(b'{"alg":"HS256"}', b"[]"),
     "claims no JSON": lambda: signed(b'{"alg":"HS256"}', b"{"),
@@ -129,8 +132,10 @@ def test_what_is_no_good_token_is_refused(name: str) -> None:
     [{"kid": "../../etc/passwd"}, {"kid": "1' OR '1'='1"}, {"jku": "https://evil.example"}, {"jwk": {"k": "x"}}],
     ids=lambda fields: next(iter(fields)),
 )
-def test_a_tokens_hints_at_its_key_are_not_looked_at(fields: dict[str, Any]) -> None:
+def test_a_tokens_hints_at_its_key_are_not_looked_at(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The project's secrets decide, whatever the header points to; nothing is fetched or opened."""
+    monkeypatch.setattr("socket.socket", None)
+    monkeypatch.setattr("builtins.open", None)
     assert granted(with_header(**fields)).scope is Scope.READ
     forged = signed(json.dumps({"alg": "HS256", **fields}).encode(), json.dumps(GOOD).encode(), FOREIGN_SECRET)
     with pytest.raises(TokenRefused):

@@ -107,8 +107,9 @@ UNTIL: Final = "un"
 #: The stream that a connection reads.
 STREAM: Final = "s"
 
-#: A project as JSON, and which of its versions it is.
+#: A project as JSON, and which version of which of its name's lives it is.
 PROJECT: Final = "j"
+LIFE: Final = "i"
 VERSION: Final = "v"
 BYTE_COUNT: Final = "n"
 

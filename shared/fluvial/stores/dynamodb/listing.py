@@ -5,6 +5,7 @@ import heapq
 from binascii import crc32
 from typing import Final
 
+from fluvial.core.limits import STREAM_NAME_BYTES_MAX
 from fluvial.core.names import HIGHEST, StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.keys import Item, head_key, name_of
@@ -21,6 +22,9 @@ def listing_shard(name: StreamName) -> int:
 
 async def listed_names(table: Table, prefix: str, after: str, count_max: int) -> list[StreamName]:
     """See Store.names; the index is a moment behind. Raises StoreUnavailable."""
+    if not prefix.isascii() or len(prefix) > STREAM_NAME_BYTES_MAX:  # what no name begins with may be no key, either
+        return []
+    after = after[:STREAM_NAME_BYTES_MAX] if after.isascii() else _as_key(after)
     low, high = _partition(max(prefix, after)), _partition(prefix + HIGHEST)
 
     async def shard_names(shard: int) -> list[StreamName]:
@@ -39,6 +43,12 @@ async def listed_names(table: Table, prefix: str, after: str, count_max: int) ->
         return []
     shards = await asyncio.gather(*(shard_names(shard) for shard in range(LISTING_SHARDS)))
     return list(heapq.merge(*shards))[:count_max]
+
+
+def _as_key(text: str) -> str:
+    """Where a text that no name can be is among the names, which are ASCII."""
+    ascii_part = next((text[:at] for at, letter in enumerate(text) if not letter.isascii()), text)
+    return (ascii_part + HIGHEST)[:STREAM_NAME_BYTES_MAX]
 
 
 def _partition(name: str) -> str:

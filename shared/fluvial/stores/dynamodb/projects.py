@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from fluvial.core.errors import StorageDamaged, StoreUncertain
+from fluvial.core.limits import PROJECT_CACHE_S
 from fluvial.core.project import Project, ProjectName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
@@ -26,6 +27,11 @@ class DynamoDbProjects:
         """Nothing is asked yet."""
         self._table = table
 
+    @property
+    def lag_s(self) -> float:
+        """See Projects.lag_s: what others keep, and then what they had begun."""
+        return PROJECT_CACHE_S + 1.0
+
     async def get(self, name: ProjectName) -> Project | None:
         """See Projects.get."""
         item = await self._table.get(project_key(name))
@@ -38,14 +44,14 @@ class DynamoDbProjects:
         if project.version == 1:
             condition = f"attribute_not_exists({e.name(a.PROJECT)})"
         else:
-            condition = f"{e.name(a.VERSION)} = {e.value(project.version - 1)}"
-        return await self._written({**item, a.VERSION: number(project.version)}, condition, e)
+            condition = _is_version(project, project.version - 1, e)
+        fields = {a.LIFE: number(project.life), a.VERSION: number(project.version)}
+        return await self._written({**item, **fields}, condition, e)
 
     async def remove(self, project: Project) -> bool:
         """See Projects.remove; what stays tells that there was one."""
         e = Expression()
-        condition = f"{e.name(a.VERSION)} = {e.value(project.version)}"
-        return await self._written(project_key(project.name), condition, e)
+        return await self._written(project_key(project.name), _is_version(project, project.version, e), e)
 
     async def listed(self, after: str, count_max: int) -> list[Project]:
         """See Projects.listed."""
@@ -53,7 +59,7 @@ class DynamoDbProjects:
         while len(found) < count_max:
             items = await self._table.query(partition, after=after, limit=count_max)
             found += [_decoded(item) for item in items if a.PROJECT in item]
-            if len(items) < count_max:
+            if not items:
                 break
             after = items[-1][a.SK]["S"]
         return found[:count_max]
@@ -83,6 +89,11 @@ class DynamoDbProjects:
         except Unknown as exc:
             raise StoreUncertain from exc
         return True
+
+
+def _is_version(project: Project, version: int, e: Expression) -> str:
+    """The condition that a version of this life is there."""
+    return f"{e.name(a.LIFE)} = {e.value(project.life)} AND {e.name(a.VERSION)} = {e.value(version)}"
 
 
 def _decoded(item: Item) -> Project:

@@ -18,39 +18,12 @@ import msgspec
 from fluvial.core.errors import StartupRefused, StorageDamaged, StoreUnavailable
 from fluvial.core.project import Project, ProjectName
 from fluvial.stores.sqlite.database import make_folder
+from fluvial.stores.sqlite.queries import PROJECT_SCHEMA, PROJECT_SQL
 
 log = logging.getLogger(__name__)
 
 #: How long another process's change is waited for; each takes a few milliseconds.
 BUSY_TIMEOUT_S: Final = 5.0
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS project (
-    name    TEXT    NOT NULL PRIMARY KEY,
-    version INTEGER NOT NULL,
-    project BLOB    -- as JSON; NULL once it has ended
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS usage (
-    name       TEXT    NOT NULL PRIMARY KEY,
-    day        INTEGER NOT NULL, -- since 1970
-    byte_count INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
-
-#: Puts a version in the place of the one before; of a name that is free, the first.
-_PUT: Final = """
-INSERT INTO project (name, version, project)
-SELECT :name, :version, :project WHERE :version = 1 OR EXISTS (SELECT 1 FROM project WHERE name = :name)
-ON CONFLICT (name) DO UPDATE SET version = :version, project = :project
- WHERE CASE WHEN project.project IS NULL THEN 0 ELSE project.version END = :version - 1
-"""
-
-_ADD_USAGE: Final = """
-INSERT INTO usage (name, day, byte_count) VALUES (:name, :day, :byte_count)
-ON CONFLICT (name) DO UPDATE SET day = :day,
-    byte_count = :byte_count + CASE WHEN usage.day = :day THEN usage.byte_count ELSE 0 END
-RETURNING byte_count
-"""
 
 _PROJECT: Final = msgspec.json.Decoder(Project)
 _T = TypeVar("_T")
@@ -69,41 +42,42 @@ class SqliteProjects:
             )
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.executescript(_SCHEMA)
+            self._connection.executescript(PROJECT_SCHEMA)
         except (OSError, sqlite3.Error) as exc:
             message = f"cannot open {file}: {exc}"
             raise StartupRefused(message) from exc
         self._turn = asyncio.Lock()
 
+    @property
+    def lag_s(self) -> float:
+        """See Projects.lag_s: the folder's lock sees to it that no other process serves its streams."""
+        return 0.0
+
     async def get(self, name: ProjectName) -> Project | None:
         """See Projects.get."""
-        rows = await self._rows("SELECT project FROM project WHERE name = ? AND project IS NOT NULL", name)
+        rows = await self._rows(PROJECT_SQL.project, name)
         return _decoded(rows[0][0]) if rows else None
 
     async def put(self, project: Project) -> bool:
         """See Projects.put."""
-        row = {"name": project.name, "version": project.version, "project": msgspec.json.encode(project)}
-        return await self._changed(_PUT, row)
+        return await self._changed(PROJECT_SQL.put_project, project, {"project": msgspec.json.encode(project)})
 
     async def remove(self, project: Project) -> bool:
         """See Projects.remove."""
-        row = {"name": project.name, "version": project.version}
-        ended = "UPDATE project SET project = NULL WHERE name = :name AND version = :version AND project IS NOT NULL"
-        return await self._changed(ended, row)
+        return await self._changed(PROJECT_SQL.end_project, project, {})
 
     async def listed(self, after: str, count_max: int) -> list[Project]:
         """See Projects.listed."""
-        query = "SELECT project FROM project WHERE name > ? AND project IS NOT NULL ORDER BY name LIMIT ?"
-        return [_decoded(row[0]) for row in await self._rows(query, after, count_max)]
+        return [_decoded(row[0]) for row in await self._rows(PROJECT_SQL.projects_after, after, count_max)]
 
     async def any_ever(self) -> bool:
         """See Projects.any_ever."""
-        return bool(await self._rows("SELECT 1 FROM project LIMIT 1"))
+        return bool(await self._rows(PROJECT_SQL.any_project))
 
     async def add_usage(self, name: ProjectName, day: int, byte_count: int) -> int:
         """See Projects.add_usage."""
         row = {"name": name, "day": day, "byte_count": byte_count}
-        total: int = await self._on_thread(lambda: self._connection.execute(_ADD_USAGE, row).fetchone()[0])
+        total: int = await self._on_thread(lambda: self._connection.execute(PROJECT_SQL.add_usage, row).fetchone()[0])
         return total
 
     def close(self) -> None:
@@ -114,7 +88,8 @@ class SqliteProjects:
     async def _rows(self, query: str, *parameters: object) -> list[tuple[bytes]]:
         return await self._on_thread(lambda: self._connection.execute(query, parameters).fetchall())
 
-    async def _changed(self, statement: str, row: dict[str, object]) -> bool:
+    async def _changed(self, statement: str, project: Project, more: dict[str, object]) -> bool:
+        row = {"name": project.name, "life": project.life, "version": project.version, **more}
         return await self._on_thread(lambda: self._connection.execute(statement, row).rowcount) == 1
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:

@@ -1,4 +1,4 @@
-"""The statements of queries.sql by name."""
+"""The statements of queries.sql and of projects.sql by name."""
 
 import re
 from importlib.resources import files
@@ -8,10 +8,16 @@ from typing import Final
 _NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def _load() -> SimpleNamespace:
-    text = (files("fluvial.stores.sqlite") / "queries.sql").read_text("utf-8")
-    _, *parts = _NAME.split(text)
+def _text(file: str) -> str:
+    return (files("fluvial.stores.sqlite") / file).read_text("utf-8")
+
+
+def _named(file: str) -> SimpleNamespace:
+    _, *parts = _NAME.split(_text(file))
     return SimpleNamespace(**dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True)))
 
 
-SQL: Final = _load()
+SQL: Final = _named("queries.sql")
+
+PROJECT_SQL: Final = _named("projects.sql")
+PROJECT_SCHEMA: Final = _text("projects_schema.sql")
