@@ -127,7 +127,7 @@ def make_projects(door: Door) -> None:
 
 
 @contextlib.contextmanager
-def server_door(folder: Path, *options: str) -> Iterator[ServerDoor]:
+def server_door(folder: Path, *options: str, **environment: str) -> Iterator[ServerDoor]:
     """A server with both projects, over SQLite."""
     secret_file = folder / "operator-secret"
     secret_file.write_text(OPERATOR_SECRET.value)
@@ -141,7 +141,7 @@ def server_door(folder: Path, *options: str) -> Iterator[ServerDoor]:
         *options,
     )
     with (
-        running_server(folder / "data", *options) as server,
+        running_server(folder / "data", *options, **environment) as server,
         httpx.Client(base_url=server.url, timeout=30) as client,
     ):
         door = ServerDoor(client)

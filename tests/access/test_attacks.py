@@ -173,6 +173,8 @@ def test_a_fork_takes_nothing_out_of_another_project(door: ServerDoor) -> None:
     assert door.ask("PUT", "/v1/stream/demo/stolen", sideways).status == 403
     narrow = {**bearer(minted(Scope.WRITE, stream="mine/")), "stream-forked-from": "/v1/stream/demo/private"}
     assert door.ask("PUT", "/v1/stream/demo/mine/fork", narrow).status == 403
+    for url in ("http://169.254.169.254/v1/stream/x", "//evil.example/v1/stream/x", "https://evil.example/v1/stream/x"):
+        assert door.ask("PUT", "/v1/stream/demo/far", {**writer(), "stream-forked-from": url}).status == 400
     own = {**writer(), "stream-forked-from": "/v1/stream/demo/private"}
     assert door.ask("PUT", "/v1/stream/demo/fork", own).status == 201
 

@@ -4,7 +4,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import boto3
 import pytest
+from aws_lambda_powertools.utilities.parameters import clear_caches
 
 from fluvial.access.directory import Directory
 from fluvial.access.gate import Gate, no_operator
@@ -13,14 +15,15 @@ from fluvial.core.grant import Scope
 from fluvial.core.names import StreamName
 from fluvial.transports.direct import answer_append
 from fluvial.triggers.broadcasting import Broadcaster
-from fluvial.triggers.sockets import Sockets
-from tests.access.doors import EdgeDoor, bearer, edge_door, minted
+from fluvial.triggers.sockets import CONNECTION_S_MAX, Sockets
+from tests.access.doors import EdgeDoor, bearer, edge_door, minted, operator
 from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
 from tests.support.access import FOREIGN_SECRET, project, token
 from tests.support.commands import TEXT, append_commit, create_commit
 from tests.support.connections import Client, ConnectionApi
+from tests.support.lambda_service import LambdaService
 from tests.support.rigs import DynamoDbRig, dynamodb_local_url, dynamodb_rig
 
 STREAM = StreamName("demo/a")
@@ -47,14 +50,17 @@ async def test_a_direct_append_names_a_project(closed: DynamoDbRig, name: str) -
     assert "tailOffset" in appended
 
 
-def test_without_a_project_no_publication_is_taken(
+def test_without_a_project_no_append_and_no_publication_is_taken(
     import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a function whose environment is the template's; nobody is in doubt about what is open."""
+    """Of functions whose environment is the template's: whatever is there, it is nobody's."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
-    append = import_handler("append")
-    asked = {"stream": "demo", "payload": [1], "contentType": "application/json"}
-    assert append.handler(asked, Context("append", "r"))["error"]["code"] == "PROJECT_NOT_FOUND"
+    append, subscription = import_handler("append"), import_handler("subscription")
+    monkeypatch.setattr(subscription.appender, "_client", LambdaService(append))
+    for handler, name in ((append.handler, "append"), (subscription.handler, "subscription")):
+        for stream in ("demo", "news/source"):
+            asked = {"stream": stream, "payload": [1], "contentType": "application/json"}
+            assert handler(asked, Context(name, "r"))["error"]["code"] == "PROJECT_NOT_FOUND"
 
 
 def test_the_template_lets_nobody_in_without_a_token() -> None:
@@ -84,7 +90,9 @@ def test_cloudfront_keys_its_cache_by_what_makes_an_answer() -> None:
     assert proof["HeaderName"].lower() == "x-fluvial-origin"
     forwarded = resources["CdnOriginRequestPolicy"]["Properties"]["OriginRequestPolicyConfig"]
     assert "token" in forwarded["QueryStringsConfig"]["QueryStrings"]
-    assert all(not resource.get("Condition") or resource["Condition"] == "HasCdn" for resource in resources.values())
+    of_the_cdn = {name: resource for name, resource in resources.items() if name.startswith("Cdn")}
+    assert len(of_the_cdn) == 4
+    assert {resource.get("Condition") for resource in of_the_cdn.values()} == {"HasCdn"}
 
 
 def handshake(
@@ -143,6 +151,18 @@ async def test_a_public_streams_connection_needs_none(closed: DynamoDbRig) -> No
     await closed.store.apply(name, create_commit(2, is_public=True))
     answer = await sockets_of(closed).handle(handshake("c", {"stream": [name], "offset": ["-1"]}))
     assert answer["statusCode"] == 200
+    [noted] = await closed.store.connections.of(name)
+    assert noted.until_s == closed.still.clock.now_ms // 1_000 + CONNECTION_S_MAX
+
+
+@pytest.mark.parametrize("query", [{}, {"offset": ["nonsense"]}, {"offset": ["-1"]}], ids=["none", "bad", "good"])
+async def test_strangers_learn_nothing_at_a_handshake(closed: DynamoDbRig, query: dict[str, list[str]]) -> None:
+    """Of a stream, one that is not there, and no project at all."""
+    answers = [
+        await sockets_of(closed).handle(handshake("c", {"stream": [name], **query}))
+        for name in (STREAM, "demo/none", "none/a", "demo", "none")
+    ]
+    assert all(answer == answers[0] and answer["statusCode"] == 401 for answer in answers)
 
 
 async def test_a_connection_is_sent_nothing_once_its_token_has_expired(closed: DynamoDbRig) -> None:
@@ -161,6 +181,44 @@ async def test_a_connection_is_sent_nothing_once_its_token_has_expired(closed: D
     await broadcaster.broadcast(STREAM)
     assert (clients["soon"].data, clients["later"].data) == (b"x", b"xy")
     assert [one.connection_id for one in await closed.store.connections.of(STREAM)] == ["later"]
+
+
+def test_the_sockets_function_logs_no_token(
+    import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever becomes of a handshake."""
+    monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
+    module = import_handler("sockets")
+    for secretive in (minted(), "no.such.token"):
+        for query in ({"stream": ["demo"]}, {"stream": ["none/x"], "offset": ["-1"]}, {}):
+            asked = handshake("c", {**query, "token": [secretive]}, {"Authorization": [f"Bearer {secretive}"]})
+            module.handler(asked, Context("sockets", "r"))
+            module.handler(handshake("c", {**query, "token": [secretive]}), Context("sockets", "r"))
+        assert secretive not in "".join(capfd.readouterr())
+
+
+def test_projects_can_be_managed_without_the_operators_secret(
+    import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """When it cannot be had, or is none, operators are told to come back; it is in no log."""
+    monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
+    door: EdgeDoor = edge_door(import_handler)
+    secrets = boto3.client("secretsmanager")
+    for broken in ("too short a secret", None):
+        if broken is not None:
+            secrets.put_secret_value(SecretId="operator", SecretString=broken)
+        else:
+            secrets.delete_secret(SecretId="operator", ForceDeleteWithoutRecovery=True)
+        again = EdgeDoor(import_handler("edge"))
+        clear_caches()  # type: ignore[no-untyped-call]
+        for _ in range(3):
+            refused = again.ask("GET", "/v1/projects", operator())
+            assert (refused.status, refused.code) == (503, "store_unavailable")
+        assert again.ask("GET", "/v1/projects/demo", bearer(minted(Scope.MANAGE))).status == 200
+        assert "operator_secret_unavailable" in (printed := "".join(capfd.readouterr()))
+        assert broken is None or broken not in printed
+    assert door.ask("GET", "/v1/projects/demo", bearer(minted(Scope.MANAGE))).status == 200
 
 
 def test_the_edge_function_logs_no_token_query_or_body(

@@ -227,6 +227,9 @@ RIGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Rig]]] = {
     "dynamodb-local": dynamodb_local_rig,
 }
 
+#: Each store for a fixture; the engines that are asked over HTTP take most of the time.
+STORES = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("dynamodb") else name for name in sorted(RIGS)]
+
 
 async def eventually(holds: Callable[[], bool], step: Callable[[], Awaitable[object]], tries: int = 2_000) -> None:
     """Take steps until something holds that the background brings about."""

@@ -1,0 +1,70 @@
+"""The registry: changes that meet, and an end that leaves nothing to the next owner of the name."""
+
+import asyncio
+
+import pytest
+
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.project import Project
+from fluvial.operations.projects import Registry
+from fluvial.stores.memory import MemoryStore
+from fluvial.stores.memory_projects import MemoryProjects
+from tests.support.access import OLD_SECRET, SECRET
+from tests.support.commands import NAME, create_commit
+from tests.support.worlds import StillWorld
+
+
+class SharedProjects(MemoryProjects):
+    """As if other processes had them, too."""
+
+    @property
+    def lag_s(self) -> float:
+        """See Projects.lag_s."""
+        return 0.01
+
+
+class MovingProjects(MemoryProjects):
+    """Somebody else changes each project before every change."""
+
+    async def put(self, project: Project) -> bool:
+        """See Projects.put."""
+        return False if project.version > 1 else await super().put(project)
+
+
+def registry_of(projects: MemoryProjects) -> Registry:
+    """The registry of some projects."""
+    return Registry(projects, StillWorld().world(), lambda _name: None)
+
+
+async def test_what_is_made_while_a_project_ends_keeps_it() -> None:
+    """By a process that has not seen yet that it ends; then everybody is let in again."""
+    store, projects = MemoryStore(), SharedProjects()
+    registry = registry_of(projects)
+    await registry.create("chat", SECRET)
+    ending = asyncio.ensure_future(registry.remove("chat", store))
+    while not (await registry.get("chat")).is_ending:  # noqa: ASYNC110  a turn of the loop at a time
+        await asyncio.sleep(0)
+    await store.apply(NAME, create_commit())
+    with pytest.raises(RefusedRequest) as refused:
+        await ending
+    assert refused.value.code is ErrorCode.PROJECT_NOT_EMPTY
+    assert not (await registry.get("chat")).is_ending
+
+
+async def test_changes_that_meet_are_both_made() -> None:
+    """Each on what the other has left."""
+    projects = MemoryProjects()
+    registry = registry_of(projects)
+    await registry.create("demo", SECRET)
+    await asyncio.gather(registry.add_secret("demo", OLD_SECRET), registry.change("demo", is_public=True))
+    project = await registry.get("demo")
+    assert (project.secrets, project.is_public, project.version) == ((OLD_SECRET, SECRET), True, 3)
+
+
+async def test_a_project_that_never_stands_still_is_a_conflict() -> None:
+    """After so many tries; nothing loops for ever."""
+    registry = registry_of(MovingProjects())
+    await registry.create("demo", SECRET)
+    with pytest.raises(RefusedRequest) as refused:
+        await registry.change("demo", is_public=True)
+    assert (refused.value.code, refused.value.status) == (ErrorCode.PROJECT_CHANGED, 409)
