@@ -7,7 +7,8 @@ whose tokens are others.
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from cachetools import LRUCache
@@ -58,12 +59,14 @@ class Permit:
     """What a request may do, as far as that is known before the stream is looked at.
 
     `project` is None on an open server, `grant` where nobody needs one. With `unless_public` only a public stream may
-    be read; it is the answer for any other.
+    be read; it is the answer for any other, and only the first is counted: of a project that shows nothing strangers
+    do not even learn that it has a rate.
     """
 
     project: Project | None
     grant: Grant | None = None
     unless_public: RefusedRequest | None = None
+    count: Callable[[], None] | None = None
 
     def check(self, head: Head | None, now_ms: int) -> None:
         """Whether the stream with this head may be read. Raises RefusedRequest: of others not even that they exist."""
@@ -71,6 +74,8 @@ class Permit:
             return
         if head is None or not head.is_public or life_of(head, now_ms) is not Life.LIVE:
             raise self.unless_public
+        if self.count is not None:
+            self.count()
 
     def also(self, name: StreamName) -> None:
         """Whether the request may do with another stream what it may do with its own. Raises RefusedRequest."""
@@ -144,7 +149,11 @@ class Gate:
             if refusal is not None:  # its bearer sees no less than nobody does
                 permit = _without_grant(project, need, refusal, shows_public=shows_public)
         assert permit.project is not None, "only an open server has no project"
-        self.throttle.take_request(permit.project, is_stranger=permit.grant is None)
+        count = partial(self.throttle.take_request, permit.project, is_stranger=permit.grant is None)
+        if permit.unless_public is not None:
+            permit = replace(permit, count=count)
+        else:
+            count()
         if "/" not in name:
             message = "a stream's path is /v1/stream/{project}/{stream}"
             raise permit.unless_public or RefusedRequest(ErrorCode.NOT_FOUND, message, 404)

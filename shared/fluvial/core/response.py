@@ -106,6 +106,11 @@ def store_error_response(error: StoreError) -> Response:
     return error_response(error.status_hint, error.code, error.public_message, *_retry_fields(error.status_hint))
 
 
+def failure_response() -> Response:
+    """The answer when something is wrong with the server itself; what it is stays in the log."""
+    return error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
+
+
 def _retry_fields(status: int) -> tuple[Header, ...]:
     return (_RETRY_AFTER,) if status == 503 else ()  # noqa: PLR2004  an HTTP status
 

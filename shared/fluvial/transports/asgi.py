@@ -46,6 +46,7 @@ from fluvial.core.response import (
     create_response,
     delete_response,
     error_response,
+    failure_response,
     head_response,
     no_news_response,
     not_live_response,
@@ -154,7 +155,7 @@ class StreamsApp:
             raise
         except Exception:
             log.exception("request_failed", extra={"method": scope["method"], "path": scope["path"]})
-            response = error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
+            response = failure_response()
         if response is not None:
             response.headers.extend(fields)
             await send_response(send, response)

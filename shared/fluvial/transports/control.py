@@ -21,7 +21,7 @@ from fluvial.core.response import (
     NO_STORE,
     SECURITY_HEADERS,
     Header,
-    error_response,
+    failure_response,
     refused_response,
     store_error_response,
 )
@@ -52,6 +52,7 @@ class ControlApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; what goes wrong becomes an answer, too."""
         fields: tuple[Header, ...] = ()
+        answering: _Answering | None = None
         try:
             headers = singular_headers(scope["headers"])
             route, scope = self._routed(scope)
@@ -63,8 +64,8 @@ class ControlApp:
                 response = preflight_response(METHODS)
             else:
                 asked = scope if route is None else await self._admitted(route, tenant, name, scope)
-                fields = origin_fields(tenant.origins, headers.get(b"origin"))
-                return await self.app(asked, partial(_received, [body], receive), _with_fields(send, fields))
+                answering = _Answering(send, origin_fields(tenant.origins, headers.get(b"origin")))
+                return await self.app(asked, partial(_received, [body], receive), answering)
         except RefusedRequest as exc:
             response = refused_response(exc)
         except StoreError as exc:
@@ -72,12 +73,10 @@ class ControlApp:
         except ClientLeft:
             return None
         except Exception as exc:  # noqa: BLE001  its text, and what it came from, may have a secret in it
-            frame = traceback.extract_tb(exc.__traceback__)[-1]
-            place = f"{frame.filename}:{frame.lineno}"
-            log.error(  # noqa: TRY400
-                "request_failed", extra={"path": scope["path"], "error": type(exc).__name__, "place": place}
-            )
-            response = error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
+            _log_failure(scope, exc)
+            if answering is not None and answering.has_begun:
+                return None
+            response = failure_response()
         response.headers.extend(fields)
         return await send_response(send, response)
 
@@ -111,6 +110,12 @@ class ControlApp:
         return None, scope
 
 
+def _log_failure(scope: Scope, error: Exception) -> None:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename}:{frame.lineno}"
+    log.error("request_failed", extra={"path": scope["path"], "error": type(error).__name__, "place": place})
+
+
 def _name(route: _Routed | None, scope: Scope) -> StreamName | None:
     """The stream or estuary that the path names, as it was sent: `a%2Fb` is one segment."""
     if route is None or not ("{estuary}" in route.path or _STREAM in route.path):
@@ -130,18 +135,21 @@ def _project(name: StreamName | None, scope: Scope) -> str | None:
     return project
 
 
-def _with_fields(send: Send, fields: tuple[Header, ...]) -> Send:
+class _Answering:
     """A way to send that adds fields to the answer, and what the framework's own answers lack."""
 
-    async def sent(message: Message) -> None:
+    def __init__(self, send: Send, fields: tuple[Header, ...]) -> None:
+        self._send, self._fields, self.has_begun = send, fields, False
+
+    async def __call__(self, message: Message) -> None:
+        """Pass a part of the answer on."""
         if message["type"] == "http.response.start":
-            headers = [*message["headers"], *fields]
+            self.has_begun = True
+            headers = [*message["headers"], *self._fields]
             named = {name for name, _ in headers}
             missing = [field for field in (*SECURITY_HEADERS, NO_STORE) if field[0] not in named]
             message = {**message, "headers": [*headers, *missing]}
-        await send(message)
-
-    return sent
+        await self._send(message)
 
 
 async def _received(rest: list[bytes], receive: Receive) -> Message:

@@ -87,6 +87,11 @@ def answer_errors(app: FastAPI) -> None:
         """The store's errors."""
         return as_response(core.store_error_response(exc))
 
+    @app.exception_handler(Exception)
+    async def broken(_request: Request, _exc: Exception) -> Response:
+        """Our own mistakes, which the door logs."""
+        return as_response(core.failure_response())
+
     @app.exception_handler(RefusedRequest)
     async def wrong(_request: Request, exc: RefusedRequest) -> Response:
         """A request that is wrong in itself."""
