@@ -11,7 +11,9 @@ from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb.aws import Endpoints
 from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
 from fluvial.world import World
+from tests.access.doors import bearer, minted
 from tests.aws_local.__main__ import local_aws
+from tests.support.access import project
 from tests.support.commands import append_commit, close_commit, create_commit
 from tests.support.rigs import dynamodb_local_url
 from tests.support.servers import ending, start_python
@@ -32,15 +34,19 @@ def test_what_the_container_file_copies_is_there() -> None:
 async def test_the_relay_feeds_many_readers_of_what_others_write(tmp_path: Path) -> None:
     """By the container's own command; it refuses writers, and stops when it is told to."""
     [command] = [json.loads(line.removeprefix("CMD ")) for line in LINES if line.startswith("CMD ")]
-    name = StreamName("news")
+    variables = dict(line.removeprefix("ENV ").split("=", 1) for line in LINES if line.startswith("ENV "))
+    name = StreamName("demo/news")
     with local_aws(dynamodb_local_url()) as environment:
         endpoints = Endpoints(environment["FLUVIAL_ENDPOINT_URL"], environment["FLUVIAL_S3_ENDPOINT_URL"])
         store = DynamoDbStore(
             DynamoDbConfig(environment["FLUVIAL_TABLE"], environment["FLUVIAL_BUCKET"], endpoints), World()
         )
+        await store.projects.put(project())
         await store.apply(name, create_commit(body=b"first,"))
         assert command[0] == "python"
-        with ending(start_python([*command[1:], "--port", "0"], tmp_path / "relay.log", environment)) as relay:
+        with ending(
+            start_python([*command[1:], "--port", "0"], tmp_path / "relay.log", environment | variables)
+        ) as relay:
 
             async def read(client: httpx.AsyncClient) -> str:
                 url = f"{relay.url}/v1/stream/{name}?offset=-1&live=sse"
@@ -50,7 +56,9 @@ async def test_the_relay_feeds_many_readers_of_what_others_write(tmp_path: Path)
                 return int((await client.get(f"{relay.url}/health")).json()["liveReads"])
 
             limits = httpx.Limits(max_connections=READERS + 1)
-            async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+            async with httpx.AsyncClient(timeout=30, limits=limits, headers=bearer(minted())) as client:
+                strangers = {"authorization": ""}
+                assert (await client.get(f"{relay.url}/v1/stream/{name}", headers=strangers)).status_code == 401
                 assert (await client.put(f"{relay.url}/v1/stream/other")).status_code == 405
                 readers = [asyncio.create_task(read(client)) for _ in range(READERS)]
                 while await liveliness() < READERS:
