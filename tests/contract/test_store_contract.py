@@ -362,7 +362,7 @@ async def test_a_reader_key_is_its_lifes_and_can_be_turned(rig: Rig) -> None:
     after = await rig.store.head(NAME)
     assert after is not None
     assert (after.reader_key, after.is_public, after.tail) == (turned, True, 1)
-    await applied(rig, delete_commit())
+    assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
     await unmet(rig, plan_reader_key(key, START_MS))
     begun = await applied(rig, create_commit(incarnation=2))
     assert (begun.reader_key, begun.is_public) == (None, False)
