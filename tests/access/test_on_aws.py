@@ -24,6 +24,7 @@ from tests.support.access import FOREIGN_SECRET, project, token
 from tests.support.commands import TEXT, append_commit, create_commit
 from tests.support.connections import Client, ConnectionApi
 from tests.support.lambda_service import LambdaService
+from tests.support.logs import everything_logged
 from tests.support.rigs import DynamoDbRig, dynamodb_local_url, dynamodb_rig
 
 STREAM = StreamName("demo/a")
@@ -189,21 +190,21 @@ def test_the_sockets_function_logs_no_token(
     """Whatever becomes of a handshake."""
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
-    module = import_handler("sockets")
+    module, logged = import_handler("sockets"), everything_logged(monkeypatch)
     for secretive in (minted(), "no.such.token"):
         for query in ({"stream": ["demo"]}, {"stream": ["none/x"], "offset": ["-1"]}, {}):
             asked = handshake("c", {**query, "token": [secretive]}, {"Authorization": [f"Bearer {secretive}"]})
             module.handler(asked, Context("sockets", "r"))
             module.handler(handshake("c", {**query, "token": [secretive]}), Context("sockets", "r"))
-        assert secretive not in "".join(capfd.readouterr())
+        assert secretive not in "".join((*logged, *capfd.readouterr()))
 
 
 def test_projects_can_be_managed_without_the_operators_secret(
-    import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it cannot be had, or is none, operators are told to come back; it is in no log."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
-    door: EdgeDoor = edge_door(import_handler)
+    door, logged = edge_door(import_handler), everything_logged(monkeypatch)
     secrets = boto3.client("secretsmanager")
     for broken in ("too short a secret", None):
         if broken is not None:
@@ -216,8 +217,9 @@ def test_projects_can_be_managed_without_the_operators_secret(
             refused = again.ask("GET", "/v1/projects", operator())
             assert (refused.status, refused.code) == (503, "store_unavailable")
         assert again.ask("GET", "/v1/projects/demo", bearer(minted(Scope.MANAGE))).status == 200
-        assert "operator_secret_unavailable" in (printed := "".join(capfd.readouterr()))
-        assert broken is None or broken not in printed
+        [line] = [line for line in logged if "operator_secret_unavailable" in line]
+        assert broken is None or broken not in line
+        logged.clear()
     assert door.ask("GET", "/v1/projects/demo", bearer(minted(Scope.MANAGE))).status == 200
 
 
@@ -227,13 +229,13 @@ def test_the_edge_function_logs_no_token_query_or_body(
     """Whatever becomes of a request."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
-    door: EdgeDoor = edge_door(import_handler)
+    door, logged = edge_door(import_handler), everything_logged(monkeypatch)
     texts = [minted(Scope.WRITE), "no.such.token"]
     for text in texts:
         for method in ("GET", "PUT", "POST", "DELETE"):
             for path in ("/v1/stream/demo/x", "/v1/stream/other/x", "/v1/projects", "/v1/stream/demo/.."):
                 door.ask(method, f"{path}?token={text}&secretive=query", {}, b"the-very-body")
                 door.ask(method, path, bearer(text), json.dumps({"a": "the-very-body"}).encode())
-    printed = "".join(capfd.readouterr())
+    printed = "".join((*logged, *capfd.readouterr()))
     for told in (*texts, "secretive", "the-very-body"):
         assert told not in printed
