@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 SOURCES = ("p/a", "p/b", "p/c")
 MESSAGES = 6
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 JSON = {"Content-Type": "application/json"}
 
 #: Publishes one message of a source; done when it is accepted.
