@@ -40,7 +40,7 @@ def _operators(settings: Settings) -> OperatorSecrets:
     if settings.operator_secret_file:
         return _kept(_secret_in(Path(settings.operator_secret_file)))
     if settings.operator_secret_arn:
-        return _of_secrets_manager(settings.operator_secret_arn)
+        return _OperatorSecret(settings.operator_secret_arn).current
     return no_operator
 
 
@@ -60,11 +60,6 @@ def _kept(secret: Secret) -> OperatorSecrets:
         return (secret,)
 
     return secrets
-
-
-def _of_secrets_manager(arn: str) -> OperatorSecrets:
-    """The secret, kept for a while. Raises StoreUnavailable when it cannot be had: nobody is let in on a guess."""
-    return _OperatorSecret(arn).current
 
 
 class _OperatorSecret:

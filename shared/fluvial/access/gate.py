@@ -22,6 +22,7 @@ from fluvial.core.head import Head, Life, life_of
 from fluvial.core.names import StreamName
 from fluvial.core.origins import is_allowed
 from fluvial.core.project import Project, ProjectName, Secret
+from fluvial.stores.contract import Store
 from fluvial.world import World
 
 #: Tokens that were verified lately, by the version of the project whose secrets have signed them.
@@ -149,11 +150,10 @@ class Gate:
             if refusal is not None:  # its bearer sees no less than nobody does
                 permit = _without_grant(project, need, refusal, shows_public=shows_public)
         assert permit.project is not None, "only an open server has no project"
-        count = partial(self.throttle.take_request, permit.project, is_stranger=permit.grant is None)
-        if permit.unless_public is not None:
-            permit = replace(permit, count=count)
+        if permit.unless_public is None:
+            self.throttle.take_request(permit.project, is_stranger=permit.grant is None)
         else:
-            count()
+            permit = replace(permit, count=partial(self.throttle.take_request, permit.project, is_stranger=True))
         if "/" not in name:
             message = "a stream's path is /v1/stream/{project}/{stream}"
             raise permit.unless_public or RefusedRequest(ErrorCode.NOT_FOUND, message, 404)
@@ -212,6 +212,12 @@ class Gate:
             return verify(token, OPERATOR, await self._operators(), self._world.now_ms())
         except TokenRefused as exc:
             raise _invalid(exc) from exc
+
+
+async def check_stranger(store: Store, world: World, name: StreamName, permit: Permit) -> None:
+    """Tell strangers no more of a read that is wrong than of one of a stream that they may not see. RefusedRequest."""
+    if permit.unless_public is not None:
+        permit.check(await store.head(name), world.now_ms())
 
 
 def _token(credentials: Credentials, need: Need) -> str | None:

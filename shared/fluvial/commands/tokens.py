@@ -10,9 +10,9 @@ from fluvial.access.tokens import Claims, TokenRefused, mint, parse_stream_claim
 from fluvial.commands.options import OF_STORE, Refused, with_settings
 from fluvial.commands.projects import run, secret_from
 from fluvial.core.grant import OPERATOR, Scope
+from fluvial.core.lifetime import moment
 from fluvial.core.limits import TOKEN_BYTES_MAX
 from fluvial.core.project import Secret, is_project_name
-from fluvial.operations.projects import moment
 from fluvial.world import World
 
 _AGE_S_DEFAULT: Final = 3_600

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
@@ -85,3 +85,8 @@ def parse_expires_at(value: str) -> ExpiresAt:
     except (ValueError, OverflowError) as exc:
         raise malformed from exc
     return ExpiresAt(at_ms, value)
+
+
+def moment(at_ms: int) -> str:
+    """A moment in milliseconds since 1970, as RFC 3339 spells it."""
+    return datetime.fromtimestamp(at_ms // 1_000, UTC).isoformat()

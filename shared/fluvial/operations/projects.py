@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.lifetime import moment
 from fluvial.core.project import (
     Project,
     ProjectName,
@@ -104,11 +104,6 @@ class Registry:
             return await self._projects.put(project)
         finally:
             self._changed_here(project.name)
-
-
-def moment(at_ms: int) -> str:
-    """A moment in milliseconds since 1970, as RFC 3339 spells it."""
-    return datetime.fromtimestamp(at_ms // 1_000, UTC).isoformat()
 
 
 def described(project: Project) -> dict[str, object]:

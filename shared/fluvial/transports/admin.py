@@ -14,7 +14,7 @@ from fluvial.fanout.estuaries import Estuaries
 from fluvial.stores.contract import Store
 from fluvial.transports.control import ControlApp
 from fluvial.transports.estuary_routes import ESTUARY_NEEDS, estuary_routes
-from fluvial.transports.framework import UNCACHED, Needs, answer_errors, json_response
+from fluvial.transports.framework import Needs, answer_errors, json_response
 from fluvial.transports.live import LiveReads
 from fluvial.transports.project_routes import PAGE_MAX, PROJECT_NEEDS, project_routes
 from fluvial.world import World
@@ -55,12 +55,12 @@ def _add_views(app: FastAPI, live: LiveReads, store: Store) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
         """Whether the process answers, and how busy it is."""
-        return JSONResponse({"status": "ok", "liveReads": live.count}, headers=UNCACHED)
+        return JSONResponse({"status": "ok", "liveReads": live.count})
 
     @app.get("/metrics")
     async def metrics() -> Response:
         """Counters and gauges in Prometheus's text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=UNCACHED)
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/streams")
     async def streams(

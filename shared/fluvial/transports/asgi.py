@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from fluvial.access.gate import OPEN, Credentials, Gate, Permit, Tenant
+from fluvial.access.gate import OPEN, Credentials, Gate, Permit, Tenant, check_stranger
 from fluvial.core.command import Append, Close, Delete
 from fluvial.core.commit import Applied, Outcome, Unmet
 from fluvial.core.content_type import is_text
@@ -302,12 +302,6 @@ class StreamsApp:
             self._admitted(tenant, visit.asked)
 
 
-async def check_stranger(store: Store, world: World, name: StreamName, permit: Permit) -> None:
-    """Tell strangers no more of a read that is wrong than of one of a stream that they may not see. RefusedRequest."""
-    if permit.unless_public is not None:
-        permit.check(await store.head(name), world.now_ms())
-
-
 async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: int) -> bytes:
     """A request's body, which may say how long it is. Raises RefusedRequest when it is too long."""
     if declared == b"0":
@@ -344,11 +338,16 @@ async def send_response(send: Send, response: Response) -> None:
     await send_parts(send, response.parts, is_last=True)
 
 
+def check_path(path: bytes) -> None:
+    """Whether a path is no longer than any needs to be. Raises RefusedRequest."""
+    if len(path) > PATH_BYTES_MAX:
+        raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the path is over {PATH_BYTES_MAX} bytes long", 414)
+
+
 def name_and_headers(scope: Scope) -> tuple[StreamName, Headers]:
     """What every request on a stream begins with. Raises RefusedRequest."""
     path: bytes = scope["raw_path"]
-    if len(path) > PATH_BYTES_MAX:
-        raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the path is over {PATH_BYTES_MAX} bytes long", 414)
+    check_path(path)
     return _name(path), singular_headers(scope["headers"])
 
 

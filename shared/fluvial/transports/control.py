@@ -13,10 +13,10 @@ from starlette.types import Message, Receive, Scope, Send
 from fluvial.access.gate import Credentials, Gate, Tenant
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.grant import Need
-from fluvial.core.limits import CONTROL_BODY_BYTES_MAX, PATH_BYTES_MAX
+from fluvial.core.limits import CONTROL_BODY_BYTES_MAX
 from fluvial.core.names import StreamName, parse_name
 from fluvial.core.origins import origin_fields, preflight_response, refusal_origin_fields
-from fluvial.core.request import singular_headers, split_token
+from fluvial.core.request import Headers, singular_headers, split_token
 from fluvial.core.response import (
     NO_STORE,
     SECURITY_HEADERS,
@@ -25,7 +25,7 @@ from fluvial.core.response import (
     refused_response,
     store_error_response,
 )
-from fluvial.transports.asgi import ClientLeft, send_response, whole_body
+from fluvial.transports.asgi import ClientLeft, check_path, send_response, whole_body
 from fluvial.transports.framework import Needs
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class ControlApp:
             if scope["method"] == "OPTIONS":
                 response = preflight_response(METHODS)
             else:
-                asked = scope if route is None else await self._admitted(route, tenant, name, scope)
+                asked = scope if route is None else await self._admitted(route, tenant, name, scope, headers)
                 answering = _Answering(send, origin_fields(tenant.origins, headers.get(b"origin")))
                 return await self.app(asked, partial(_received, [body], receive), answering)
         except RefusedRequest as exc:
@@ -80,9 +80,10 @@ class ControlApp:
         response.headers.extend(fields)
         return await send_response(send, response)
 
-    async def _admitted(self, route: _Routed, tenant: Tenant, name: StreamName | None, scope: Scope) -> Scope:
+    async def _admitted(
+        self, route: _Routed, tenant: Tenant, name: StreamName | None, scope: Scope, headers: Headers
+    ) -> Scope:
         """What the framework gets of a request that is let in: its name, its permit, and no token. RefusedRequest."""
-        headers = singular_headers(scope["headers"])
         query, token = split_token(scope["query_string"])
         credentials = Credentials(headers.get(b"authorization"), token, scope["method"] == "GET")
         need = self.needs.get((scope["method"], route.path), Need.OPERATE)
@@ -101,8 +102,7 @@ class ControlApp:
 
         No route when there is none for the method: the framework says so. A preflight is for any.
         """
-        if len(scope["raw_path"]) > PATH_BYTES_MAX:
-            raise RefusedRequest(ErrorCode.PATH_TOO_LONG, f"the path is over {PATH_BYTES_MAX} bytes long", 414)
+        check_path(scope["raw_path"])
         for route in self.app.router.routes:
             match, found = route.matches(scope)
             if match is Match.FULL or (match is Match.PARTIAL and scope["method"] == "OPTIONS"):

@@ -1,6 +1,5 @@
 """The routes of estuaries: create, read, renew, end; follow a stream and stop following it."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -11,6 +10,7 @@ from fluvial.core.answer import Refusal
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.grant import Need
 from fluvial.core.head import EstuaryMode, Head
+from fluvial.core.lifetime import moment
 from fluvial.core.limits import CONTENT_TYPE_BYTES_MAX, ESTUARY_TTL_S_MAX, STREAM_NAME_BYTES_MAX
 from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.core.offset import offset_token
@@ -154,7 +154,7 @@ def _described(name: StreamName, head: Head) -> dict[str, object]:
         "mode": head.estuary.value,
         "contentType": head.content_type,
         "tailOffset": offset_token(head.tail),
-        "expiresAt": None if until_ms is None else datetime.fromtimestamp(until_ms // 1_000, UTC).isoformat(),
+        "expiresAt": None if until_ms is None else moment(until_ms),
         "subscriptions": [
             {"stream": source, "offset": offset_token(cursor.position)} for source, cursor in head.cursors.items()
         ],

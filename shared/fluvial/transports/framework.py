@@ -17,7 +17,6 @@ from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.grant import Need
 from fluvial.core.names import StreamName
 
-SECURITY_HEADERS = {name.decode(): value.decode() for name, value in core.SECURITY_HEADERS}
 #: Says in the OpenAPI document that a route takes a token; its door has looked at it before.
 TOKEN = Security(HTTPBearer(auto_error=False, bearerFormat="JWT"))
 
@@ -42,8 +41,6 @@ OF_ESTUARY = Depends(_of_estuary)
 #: What a route needs, by its method and path.
 Needs = Mapping[tuple[str, str], Need]
 
-UNCACHED = {**SECURITY_HEADERS, "cache-control": "no-store"}
-
 
 class ControlBody(BaseModel):
     """The body of a control route: an object with these names in camel case, and no others."""
@@ -58,13 +55,13 @@ def as_response(answer: core.Response) -> Response:
 
 
 def json_response(content: dict[str, Any], status: int = 200) -> Response:
-    """JSON that no cache keeps."""
-    return JSONResponse(content, status, UNCACHED)
+    """JSON."""
+    return JSONResponse(content, status)
 
 
 def done_response() -> Response:
     """There is nothing to tell but that it was done."""
-    return Response(None, 204, UNCACHED)
+    return Response(None, 204)
 
 
 def name_of(request: Request) -> StreamName:

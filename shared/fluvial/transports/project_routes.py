@@ -8,6 +8,7 @@ from pydantic import Field
 from fluvial.access.gate import Gate
 from fluvial.core.commit import Unmet
 from fluvial.core.grant import Need
+from fluvial.core.lifetime import moment
 from fluvial.core.limits import (
     ORIGIN_BYTES_MAX,
     ORIGINS_PER_PROJECT_MAX,
@@ -18,7 +19,7 @@ from fluvial.core.limits import (
 from fluvial.core.plan import plan_reader_key
 from fluvial.core.project import PROJECT_NAME_PATTERN, ProjectLimits, parse_origins, parse_secret
 from fluvial.core.response import not_live_response
-from fluvial.operations.projects import Registry, described, moment
+from fluvial.operations.projects import Registry, described
 from fluvial.stores.contract import Store
 from fluvial.transports.framework import (
     OF_STREAM,

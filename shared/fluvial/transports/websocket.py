@@ -7,7 +7,7 @@ from typing import Final
 from cachetools import LRUCache
 from starlette.types import Receive, Scope, Send
 
-from fluvial.access.gate import Credentials, Gate, Tenant
+from fluvial.access.gate import Credentials, Gate, Tenant, check_stranger
 from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest, StoreError, StoreUnavailable, StreamVanished
 from fluvial.core.frames import PONG, is_ping, page_frames
@@ -26,7 +26,7 @@ from fluvial.core.response import (
     store_error_response,
 )
 from fluvial.operations.reading import position_in, used_head
-from fluvial.transports.asgi import check_stranger, name_and_headers, send_response
+from fluvial.transports.asgi import name_and_headers, send_response
 from fluvial.transports.live import KEPT_EVENT_BYTES_MAX, LiveReads, OpenRead, Subscription
 
 log = logging.getLogger(__name__)

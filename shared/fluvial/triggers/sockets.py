@@ -7,7 +7,7 @@ query value. The token may come in the Authorization field, which browsers canno
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from fluvial.access.gate import Credentials, Gate
+from fluvial.access.gate import Credentials, Gate, check_stranger
 from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
 from fluvial.core.frames import PONG, is_ping
@@ -71,8 +71,7 @@ class Sockets:
         try:
             read = parse_read(urlencode({**known, "live": "websocket"}, doseq=True).encode())
         except RefusedRequest:
-            if permit.unless_public is not None:  # strangers are not told what is wrong with a read
-                permit.check(await self._store.head(name), self._world.now_ms())
+            await check_stranger(self._store, self._world, name, permit)
             raise
         head = await used_head(self._store, self._world, name, permit.check)
         if isinstance(head, Unmet):
