@@ -6,7 +6,7 @@ import pytest
 
 from fluvial.core.command import ForkPoint
 from fluvial.core.commit import Absent, Applied, Commit, Live, NoGap, NotDuplicate, Open, SeqAfter, Unmet
-from fluvial.core.errors import OffsetNotIssued, StreamVanished
+from fluvial.core.errors import StreamVanished
 from fluvial.core.head import Head, Incarnation, ProducerStamp, ReaderKey
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
@@ -162,14 +162,16 @@ async def test_a_page_ends_at_a_batch_boundary(rig: Rig) -> None:
     assert (await rig.store.read(NAME, head, 4, 100)).data == b"bbcccccc"
 
 
-async def test_a_position_inside_a_batch_is_no_offset(rig: Rig) -> None:
-    """OffsetNotIssued, from memory and from the disk."""
+async def test_a_position_inside_a_batch_gives_the_batch(rig: Rig) -> None:
+    """Clients count bytes: what ends after the position is read whole, from memory and from the disk."""
     await applied(rig, create_commit(body=b"aaaa"))
     head = await applied(rig, append_commit(b"bbbb"))
     for _ in range(2):
         for position in (1, 3, 5, 7):
-            with pytest.raises(OffsetNotIssued):
-                await rig.store.read(NAME, head, position, 100)
+            page = await rig.store.read(NAME, head, position, 100)
+            start = position // 4 * 4
+            assert (page.start, page.end, page.data) == (start, 8, b"aaaabbbb"[start:])
+            assert page.ends == ((4, 8) if start == 0 else (8,))
         await rig.reopen()
 
 
@@ -302,8 +304,8 @@ async def test_a_fork_may_diverge_inside_a_batch(rig: Rig) -> None:
         assert await read_all(rig, fork, name=OTHER) == b"abcdXY"
         assert (await rig.store.read(OTHER, fork, 4, 10)).data == b"XY"
         assert (await rig.store.read(OTHER, fork, 0, 1)).data == b"abcd"
-        with pytest.raises(OffsetNotIssued):
-            await rig.store.read(NAME, source, 4, 10)
+        assert (await rig.store.read(NAME, source, 4, 10)).start == 0
+        assert (await rig.store.read(OTHER, fork, 2, 10)).data == b"abcdXY"
         await rig.reopen()
 
 

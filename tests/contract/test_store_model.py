@@ -24,6 +24,7 @@ from fluvial.core.errors import RefusedRequest, StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, life_of
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
+from fluvial.core.offset import Offset, born_at
 from fluvial.core.plan import plan_append, plan_close, plan_delete, plan_expiry
 from fluvial.core.response import append_response, create_response, delete_response
 from fluvial.operations.creating import create
@@ -227,10 +228,21 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         batches = origin.batches if isinstance(origin, Stream) else []
         keep = min(keep, len(batches))
         offset = len(b"".join(batches[:keep]))
-        command = Create(name=name, content_type=None, body=body, fork=ForkPoint(source, offset, 0), lifetime=None)
+        command = Create(
+            name=name,
+            content_type=None,
+            body=body,
+            fork=ForkPoint(source, self.offset_in(source, offset), 0),
+            lifetime=None,
+        )
         status = self.put(command)
         if status != 200:
             assert status == self.model.create(name, Stream([body] if body else []), source, keep)
+
+    def offset_in(self, source: StreamName, position: int) -> Offset:
+        """A position of what is at a name."""
+        head = self.head(source)
+        return Offset(0 if head is None else born_at(head, position), position)
 
     def put(self, command: Create) -> int:
         """The status of a PUT."""

@@ -8,7 +8,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from fluvial.core.offset import offset_token
+from tests.support.offsets import offset_in
 from tests.support.raw_http import connect, read_answer, request_bytes
 from tests.support.servers import RunningServer
 from tests.support.sse import subscribed
@@ -51,11 +51,11 @@ def test_a_reader_gets_what_was_there_and_what_comes(http: httpx.Client, stream:
         assert next(events).fields["upToDate"] is True
         http.post(stream, content=b" world", headers=TEXT)
         assert next(events).data == " world"
-        assert next(events).fields["streamNextOffset"] == offset_token(11)
+        assert next(events).fields["streamNextOffset"] == offset_in(http, stream, 11)
         http.post(stream, content=b"!", headers={**TEXT, "Stream-Closed": "true"})
         assert next(events).data == "!"
         last = next(events).fields
-        assert last == {"streamNextOffset": offset_token(12), "upToDate": True, "streamClosed": True}
+        assert last == {"streamNextOffset": offset_in(http, stream, 12), "upToDate": True, "streamClosed": True}
         assert list(events) == []
 
 
@@ -103,9 +103,9 @@ def test_a_batch_larger_than_any_buffer_reaches_a_reader(http: httpx.Client, str
     """Line breaks make an event several times as large as its batch."""
     large = b"\n" * 3_000_000
     http.post(stream, content=large, headers=TEXT)
-    with subscribed(http, stream, offset_token(5)) as events:
+    with subscribed(http, stream, offset_in(http, stream, 5)) as events:
         assert next(events).data == "\n" * 3_000_000
-        assert next(events).fields["streamNextOffset"] == offset_token(5 + len(large))
+        assert next(events).fields["streamNextOffset"] == offset_in(http, stream, 5 + len(large))
 
 
 def test_a_client_that_goes_frees_its_read(server: RunningServer, http: httpx.Client, stream: str) -> None:

@@ -6,7 +6,7 @@ from itertools import count
 import httpx
 import pytest
 
-from fluvial.core.offset import offset_token
+from tests.support.offsets import offset_in
 
 TEXT = {"Content-Type": "text/plain"}
 JSON = {"Content-Type": "application/json"}
@@ -161,7 +161,7 @@ def test_an_empty_stream_reads_as_nothing(http: httpx.Client, name: str) -> None
     """At the tail there is an empty page, as the content type has it."""
     http.put(name, headers=JSON)
     answer = http.get(name)
-    assert (answer.content, answer.headers["stream-next-offset"]) == (b"[]", offset_token(0))
+    assert (answer.content, answer.headers["stream-next-offset"]) == (b"[]", offset_in(http, name, 0))
 
 
 def test_metrics_and_health_are_told(http: httpx.Client) -> None:
@@ -180,7 +180,7 @@ def test_a_fork_of_another_type_is_refused(http: httpx.Client, name: str) -> Non
 def test_a_fork_at_no_boundary_is_refused(http: httpx.Client, name: str) -> None:
     """An offset inside a batch was never issued."""
     http.put(name, content=b"hello", headers=TEXT)
-    headers = {"Stream-Forked-From": name, "Stream-Fork-Offset": offset_token(2)}
+    headers = {"Stream-Forked-From": name, "Stream-Fork-Offset": offset_in(http, name, 2)}
     answer = http.put(name + "f", headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_fork_offset")
 

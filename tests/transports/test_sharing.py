@@ -10,7 +10,7 @@ from fluvial.access.gate import OPEN
 from fluvial.access.throttle import Throttle
 from fluvial.core.commit import Applied
 from fluvial.core.errors import StoreUnavailable
-from fluvial.core.sse import data_event
+from fluvial.core.sse import data_events
 from fluvial.stores.memory import MemoryStore
 from fluvial.transports import live
 from fluvial.transports.bodies import SLICE_BYTES, TRAILING_BYTES_MAX, send_parts
@@ -27,11 +27,11 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How large each data event was that has been encoded."""
     seen = list[int]()
 
-    def counting(content_type: str, stored: bytes) -> bytes:
+    def counting(content_type: str, stored: bytes, token: str) -> bytes:
         seen.append(len(stored))
-        return data_event(content_type, stored)
+        return data_events(content_type, stored, token)
 
-    monkeypatch.setattr(live, "data_event", counting)
+    monkeypatch.setattr(live, "data_events", counting)
     return seen
 
 

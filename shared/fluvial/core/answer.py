@@ -86,7 +86,7 @@ def _closed(command: Append | Close, head: Head) -> Appended | Refusal:
         return Appended(head, is_duplicate=True, producer_seq=stamp.seq)
     if stamp is None and isinstance(command, Close):
         return Appended(head, is_duplicate=True, producer_seq=None)
-    fields = (("stream-next-offset", offset_token(head.tail)), ("stream-closed", "true"))
+    fields = (("stream-next-offset", offset_token(head, head.tail)), ("stream-closed", "true"))
     return Refusal(409, ErrorCode.STREAM_CLOSED, "the stream is closed", fields)
 
 

@@ -1,10 +1,12 @@
 """Commands: what a request asks for, once it is parsed."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fluvial.core.head import ProducerStamp, ReaderKey
 from fluvial.core.lifetime import Lifetime
 from fluvial.core.names import StreamName
+from fluvial.core.offset import Offset, Sentinel
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +14,7 @@ class ForkPoint:
     """Where a fork diverges: None means the source's tail; `sub_offset` is in messages or bytes (spec 4.2)."""
 
     source: StreamName
-    fork_offset: int | None
+    fork_offset: Offset | Literal[Sentinel.BEGINNING] | None
     sub_offset: int
 
 

@@ -7,7 +7,6 @@ import msgspec
 from fluvial.core.content_type import is_json, is_text
 from fluvial.core.json_mode import message_ends
 from fluvial.core.names import StreamName
-from fluvial.core.offset import offset_token
 
 
 class _Envelope(msgspec.Struct, omit_defaults=True):
@@ -20,12 +19,12 @@ class _Envelope(msgspec.Struct, omit_defaults=True):
     encoding: str | None = None
 
 
-def enveloped(source: StreamName, content_type: str, batch: bytes, end: int) -> bytes:
-    """A batch of a source that ends at `end`, as stored JSON messages: one a JSON message, one for any other batch.
+def enveloped(source: StreamName, content_type: str, batch: bytes, token: str) -> bytes:
+    """A batch of a source that ends at the offset `token`, as stored JSON messages.
 
+    One for each JSON message, and one for any other batch.
     A JSON payload is the message itself, text is a string, and all else is base64 with `"encoding": "base64"`.
     """
-    token = offset_token(end)
     if is_json(content_type):
         starts = (0, *(ends := message_ends(batch)))
         payloads = [msgspec.Raw(batch[start : stop - 1]) for start, stop in zip(starts, ends, strict=False)]

@@ -17,7 +17,7 @@ class ErrorCode(StrEnum):
     EMPTY_ARRAY = "empty_array"
     MISSING_CONTENT_TYPE = "missing_content_type"
     MISSING_OFFSET = "missing_offset"
-    UNKNOWN_OFFSET = "unknown_offset"
+    OFFSET_GONE = "offset_gone"
     UNKNOWN_FORK_OFFSET = "unknown_fork_offset"
     NOT_FOUND = "not_found"
     RESERVED_PATH = "reserved_path"
@@ -119,10 +119,6 @@ class StorageDamaged(StoreError):
 
 class StreamVanished(FluvialError):
     """The life of the stream that a read began with has ended meanwhile (spec 5.4)."""
-
-
-class OffsetNotIssued(FluvialError):
-    """The position is not a batch boundary, so no server ever issued it (spec 8)."""
 
 
 class StartupRefused(FluvialError):

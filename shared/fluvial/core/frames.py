@@ -47,12 +47,15 @@ def page_frames(head: Head, page: Page) -> tuple[str, ...]:
     """A page's data messages, then the control message that says where it ends."""
     up_to_date = page.end == head.tail
     data = _data_frames(head.content_type, page.data) if page.data else ()
-    return (*data, control_frame(page.end, up_to_date=up_to_date, closed=up_to_date and head.closed))
+    return (
+        *data,
+        control_frame(offset_token(head, page.end), up_to_date=up_to_date, closed=up_to_date and head.closed),
+    )
 
 
-def control_frame(position: int, *, up_to_date: bool, closed: bool) -> str:
+def control_frame(token: str, *, up_to_date: bool, closed: bool) -> str:
     """The offset to go on from, and whether the reader has caught up or reached the end."""
-    fields: dict[str, str | bool] = {"type": "control", "streamNextOffset": offset_token(position)}
+    fields: dict[str, str | bool] = {"type": "control", "streamNextOffset": token}
     if up_to_date:
         fields["upToDate"] = True
     if closed:

@@ -56,6 +56,7 @@ from fluvial.core.json_mode import EmptyArray, message_ends, stored_messages
 from fluvial.core.lifetime import SlidingTtl, first_deadline_ms
 from fluvial.core.limits import FORK_DEPTH_MAX, POSITION_MAX
 from fluvial.core.names import StreamName
+from fluvial.core.offset import Sentinel, position_of, source_position
 
 OPEN = Open()
 END = End()
@@ -112,12 +113,18 @@ def plan_create(create: Create, incarnation: Incarnation, now_ms: int) -> Commit
     head = Head(
         incarnation=incarnation,
         content_type=content_type,
+        born_us=_born_us(now_ms),
         lifetime=create.lifetime,
         live_until_ms=first_deadline_ms(create.lifetime, now_ms),
         is_public=create.is_public,
         reader_key=create.reader_key,
     )
     return Commit((Absent(now_ms),), (Begin(head), *_first_effects(create, content_type)))
+
+
+def _born_us(now_ms: int) -> int:
+    """What a life that begins now is born at; a store puts it after the lives of the name that it knows of."""
+    return now_ms * 1_000
 
 
 def _first_effects(create: Create, content_type: str) -> tuple[Effect, ...]:
@@ -131,7 +138,16 @@ def _first_effects(create: Create, content_type: str) -> tuple[Effect, ...]:
 def fork_anchor(create: Create, source: Head) -> int:
     """The position that `Stream-Fork-Offset` names in the source; RefusedRequest past its tail (spec 4.2)."""
     assert create.fork is not None, "only a fork has an anchor"
-    anchor = source.tail if create.fork.fork_offset is None else create.fork.fork_offset
+    match create.fork.fork_offset:
+        case None:
+            return source.tail
+        case Sentinel.BEGINNING:
+            return 0
+        case offset:
+            anchor = position_of(source, offset)
+    if anchor is None:
+        message = "Stream-Fork-Offset is of another life of the source, or of a part that it has not inherited"
+        raise RefusedRequest(ErrorCode.UNKNOWN_FORK_OFFSET, message)
     if anchor > source.tail:
         raise RefusedRequest(ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is past the source's tail")
     return anchor
@@ -173,6 +189,7 @@ def plan_fork(create: Create, divergence: Divergence, incarnation: Incarnation, 
     head = Head(
         incarnation=incarnation,
         content_type=create.content_type or source.content_type,
+        born_us=max(_born_us(now_ms), source.born_us + 1),
         lifetime=lifetime,
         live_until_ms=first_deadline_ms(lifetime, now_ms),
         tail=divergence.position,
@@ -231,6 +248,7 @@ def plan_estuary(estuary: Estuary, incarnation: Incarnation, now_ms: int) -> Com
     head = Head(
         incarnation=incarnation,
         content_type=JSON_MEDIA_TYPE if estuary.mode is EstuaryMode.ENVELOPE else estuary.content_type,
+        born_us=_born_us(now_ms),
         lifetime=lifetime,
         live_until_ms=first_deadline_ms(lifetime, now_ms),
         estuary=estuary.mode,
@@ -250,7 +268,7 @@ def plan_following(name: StreamName, source: Head, mode: EstuaryMode, now_ms: in
     requires.append(RoomForSource(name))
     if mode is EstuaryMode.RAW:
         requires.append(HasMediaType(media_type(source.content_type)))
-    return Commit(tuple(requires), (MoveCursor(name, SourcePosition(source.incarnation, source.tail)), Renew(now_ms)))
+    return Commit(tuple(requires), (MoveCursor(name, source_position(source, source.tail)), Renew(now_ms)))
 
 
 def plan_unfollowing(name: StreamName, now_ms: int) -> Commit:

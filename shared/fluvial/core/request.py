@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import parse_qs, unquote_plus
 
 from fluvial.core.command import Append, Close, Create, ForkPoint
@@ -22,7 +22,7 @@ from fluvial.core.limits import (
     STREAM_SEQ_BYTES_MAX,
 )
 from fluvial.core.names import StreamName, parse_source_path
-from fluvial.core.offset import ReadFrom, Sentinel, parse_position, parse_read_from
+from fluvial.core.offset import Offset, ReadFrom, Sentinel, parse_offset, parse_read_from
 
 #: Header fields by lower-case name, as they came.
 Headers = Mapping[bytes, bytes]
@@ -33,6 +33,7 @@ _INTEGER: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 SINGULAR_FIELDS: Final = frozenset(
     {
         b"authorization",
+        b"last-event-id",
         b"content-type",
         b"stream-seq",
         b"stream-ttl",
@@ -195,8 +196,8 @@ def _fork(headers: Headers) -> ForkPoint | None:
     )
 
 
-def _fork_offset(token: str) -> int:
-    return 0 if token == Sentinel.BEGINNING.value else parse_position(token)
+def _fork_offset(token: str) -> Offset | Literal[Sentinel.BEGINNING]:
+    return Sentinel.BEGINNING if token == Sentinel.BEGINNING.value else parse_offset(token)
 
 
 class LiveMode(Enum):
@@ -212,7 +213,8 @@ class LiveMode(Enum):
 class Read:
     """A GET's query: where to begin, whether to wait, and the cursor that the client echoes.
 
-    `reader_key` is what the URL has of one; `is_plain` tells that a cache finds every parameter as it is found here.
+    `reader_key` is what the URL has of one; `is_plain` tells that a cache finds every parameter as it is found here;
+    `is_resumed` that a browser has come back by itself.
     """
 
     read_from: ReadFrom
@@ -220,6 +222,7 @@ class Read:
     cursor: int | None
     reader_key: str | None
     is_plain: bool
+    is_resumed: bool = False
 
 
 #: The parameters that make a read's answer what it is: a cache's key has these, and the path.
@@ -253,9 +256,16 @@ def parse_read(query: bytes) -> Read:
     return Read(read_from, live, cursor, values["rk"][0] if "rk" in values else None, _is_plain(query))
 
 
-def parse_response_read(query: bytes) -> Read:
-    """The query of a read that is answered by HTTP."""
+def parse_response_read(query: bytes, headers: Headers) -> Read:
+    """The query of a read that is answered by HTTP.
+
+    A browser's EventSource comes back with the URL that it began with, and with the last event's id: an offset, from
+    which it goes on (HTML, 9.2.4).
+    """
     read = parse_read(query)
+    last_event_id = _text(headers, b"last-event-id")
+    if last_event_id and read.live is LiveMode.SSE:
+        return replace(read, read_from=parse_offset(last_event_id), is_resumed=True)
     if read.live is LiveMode.WEBSOCKET:
         message = "live=websocket needs a WebSocket handshake; long-poll and sse do without"
         raise RefusedRequest(ErrorCode.UPGRADE_REQUIRED, message, 426, _UPGRADE)

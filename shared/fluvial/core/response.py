@@ -24,7 +24,7 @@ from fluvial.core.head import Head, Life, ProducerStamp, life_of
 from fluvial.core.json_mode import array_parts
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl, same_lifetime
 from fluvial.core.limits import CURSOR_INTERVAL_MS
-from fluvial.core.offset import offset_token
+from fluvial.core.offset import Offset, Sentinel, born_at, offset_token
 from fluvial.core.page import Page
 
 Header = tuple[bytes, bytes]
@@ -83,9 +83,9 @@ class PageRead:
     is_keyed: bool
 
 
-def next_offset_header(position: int) -> Header:
+def next_offset_header(head: Head, position: int) -> Header:
     """`Stream-Next-Offset`."""
-    return (b"stream-next-offset", offset_token(position).encode())
+    return (b"stream-next-offset", offset_token(head, position).encode())
 
 
 def error_response(status: int, code: ErrorCode, message: str, *headers: Header) -> Response:
@@ -143,7 +143,7 @@ def append_response(command: Append | Close, outcome: Outcome) -> Response:
     answer = append_answer(command, outcome)
     if isinstance(answer, Refusal):
         return refusal_response(answer)
-    offset, closed = next_offset_header(answer.head.tail), _closed_headers(answer.head)
+    offset, closed = next_offset_header(answer.head, answer.head.tail), _closed_headers(answer.head)
     if command.producer is None or answer.producer_seq is None:
         return _empty_response(204, offset, *closed)
     status = 200 if isinstance(command, Append) and not answer.is_duplicate else 204
@@ -182,7 +182,7 @@ def reader_key_headers(head: Head) -> tuple[Header, ...]:
 
 def _description(head: Head) -> tuple[Header, ...]:
     content_type = (b"content-type", head.content_type.encode("latin-1"))
-    return (content_type, next_offset_header(head.tail), *_closed_headers(head))
+    return (content_type, next_offset_header(head, head.tail), *_closed_headers(head))
 
 
 def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
@@ -222,8 +222,14 @@ def _fork_difference(command: Create, head: Head) -> str | None:
         return None
     if command.fork.source != head.origin.source:
         return "source"
-    # A request that leaves the offset out means whatever the tail was when the fork was made.
-    same_anchor = command.fork.fork_offset in {None, head.origin.fork_offset}
+    anchor = head.origin.fork_offset
+    match command.fork.fork_offset:
+        case None:  # whatever the tail was when the fork was made
+            same_anchor = True
+        case Sentinel.BEGINNING:
+            same_anchor = anchor == 0
+        case offset:
+            same_anchor = offset == Offset(born_at(head, anchor), anchor)
     return None if same_anchor and command.fork.sub_offset == head.origin.sub_offset else "fork offset"
 
 
@@ -266,7 +272,7 @@ def tail_response(head: Head) -> Response:
 
 def no_news_response(head: Head, cursor: int) -> Response:
     """The answer to a long-poll that ends at the tail (spec 5.7)."""
-    offset = next_offset_header(head.tail)
+    offset = next_offset_header(head, head.tail)
     return Response(
         204,
         [
@@ -280,12 +286,17 @@ def no_news_response(head: Head, cursor: int) -> Response:
     )
 
 
+def events_ended_response(head: Head) -> Response:
+    """The answer to an EventSource that has everything of a closed stream: only a 204 keeps it from coming again."""
+    return Response(204, [*SECURITY_HEADERS, next_offset_header(head, head.tail), UP_TO_DATE, CLOSED, NO_STORE])
+
+
 def page_response(read: PageRead, now_ms: int) -> Response:
     """The answer to a read that has a page, perhaps an empty one (spec 5.6, 5.7, 10.1)."""
     head, page = read.head, read.page
     at_tail = page.end == head.tail
     tag = etag(head, page.start, page.end)
-    headers = [*SECURITY_HEADERS, (b"etag", tag), *_cache_fields(read, now_ms), next_offset_header(page.end)]
+    headers = [*SECURITY_HEADERS, (b"etag", tag), *_cache_fields(read, now_ms), next_offset_header(head, page.end)]
     if at_tail:
         headers.append(UP_TO_DATE)
         headers += _closed_headers(head)

@@ -51,8 +51,13 @@ class Transition:
     dropped: list[Incarnation] = field(default_factory=list)
 
 
-def transition(name: StreamName, commit: Commit, head_of: HeadOf) -> tuple[Transition, Applied] | Unmet:
-    """What the commit changes, judged on the heads that `head_of` tells, or what forbids it."""
+def transition(
+    name: StreamName, commit: Commit, head_of: HeadOf, newest_born_us: int = 0
+) -> tuple[Transition, Applied] | Unmet:
+    """What the commit changes, judged on the heads that `head_of` tells, or what forbids it.
+
+    A life that begins is born after `newest_born_us`, so that its offset tokens sort after those of earlier lives.
+    """
     head = head_of(name)
     unmet = first_unmet(commit.requires, head)
     if unmet is not None:
@@ -65,9 +70,17 @@ def transition(name: StreamName, commit: Commit, head_of: HeadOf) -> tuple[Trans
             return Unmet(unmet, source)
         assert source is not None, "a source's requirements include that it exists"
         change.heads[commit.source.name] = replace(source, references=source.references + 1)
-    head = _take_effect(name, head, commit.effects, head_of, change)
+    head = _take_effect(name, head, _with_birth(commit.effects, newest_born_us), head_of, change)
     change.heads[name] = head
     return change, Applied(head)
+
+
+def _with_birth(effects: tuple[Effect, ...], newest_born_us: int) -> tuple[Effect, ...]:
+    match effects:
+        case (Begin(head), *others) if head.born_us <= newest_born_us:
+            return (Begin(replace(head, born_us=newest_born_us + 1)), *others)
+        case _:
+            return effects
 
 
 def _take_effect(

@@ -15,6 +15,7 @@ from fluvial.core.followers import Follower
 from fluvial.core.head import EstuaryMode, Head, SourcePosition
 from fluvial.core.limits import PAGE_BYTES_MAX
 from fluvial.core.names import StreamName
+from fluvial.core.offset import offset_token, source_position
 from fluvial.core.plan import Replica, plan_delivery
 from fluvial.stores.contract import Store
 from fluvial.world import World
@@ -44,7 +45,7 @@ class Source:
 
     def at(self, position: int) -> SourcePosition:
         """A place in this life of the stream."""
-        return SourcePosition(self.head.incarnation, position)
+        return source_position(self.head, position)
 
 
 async def deliver(
@@ -93,7 +94,7 @@ async def _next_bytes(store: Store, source: Source, mode: EstuaryMode, position:
     parts, byte_count = list[bytes](), 0
     while position < head.tail and len(parts) < ENVELOPED_BATCHES_MAX and byte_count < ENVELOPED_BYTES_MAX:
         batch = await store.read(source.name, head, position, 1)
-        parts.append(enveloped(source.name, head.content_type, batch.data, batch.end))
+        parts.append(enveloped(source.name, head.content_type, batch.data, offset_token(head, batch.end)))
         byte_count += len(parts[-1])
         position = batch.end
     return position, b"".join(parts)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fluvial.core.command import Create, ForkPoint
 from fluvial.core.commit import Absent, HasMediaType, Live, Outcome, Unmet
 from fluvial.core.content_type import media_type
-from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest, StreamVanished
+from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
 from fluvial.core.head import Head
 from fluvial.core.plan import Divergence, fork_anchor, fork_position, plan_create, plan_fork
 from fluvial.stores.contract import Store
@@ -42,10 +42,9 @@ async def _position(store: Store, source: Head, anchor: int, fork: ForkPoint) ->
     """Where the fork diverges, within the batch that begins at the anchor."""
     if anchor == source.tail:
         return fork_position(anchor, fork.sub_offset, source.content_type, b"")
-    try:
-        batch = await store.read(fork.source, source, anchor, 1)
-    except OffsetNotIssued as exc:
+    batch = await store.read(fork.source, source, anchor, 1)
+    if batch.start != anchor:
         raise RefusedRequest(
-            ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is not an offset of the source"
-        ) from exc
+            ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is not between two of the source's batches"
+        )
     return fork_position(anchor, fork.sub_offset, source.content_type, batch.data)

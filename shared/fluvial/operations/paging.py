@@ -2,7 +2,6 @@
 
 import asyncio
 
-from fluvial.core.errors import ErrorCode, OffsetNotIssued, RefusedRequest
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
@@ -24,10 +23,7 @@ class Pages:
         self._asked: dict[_PageKey, asyncio.Future[_Answer]] = {}
 
     async def at(self, name: StreamName, head: Head, position: int, byte_count_max: int) -> Page:
-        """The page from `position`, empty at the tail. RefusedRequest when no server ever issued the offset.
-
-        Raises StreamVanished, StoreError.
-        """
+        """The page from the batch that has `position` on, empty at the tail. Raises StreamVanished, StoreError."""
         if position == head.tail:
             return Page(position, position, b"")
         key = (head.incarnation, position, byte_count_max, head.tail)
@@ -45,9 +41,6 @@ class Pages:
         answer: _Answer = None
         try:
             answer = page = await self._store.read(name, head, position, byte_count_max)
-        except OffsetNotIssued as exc:
-            answer = RefusedRequest(ErrorCode.UNKNOWN_OFFSET, "the offset is not one of this stream's")
-            raise answer from exc
         except Exception as exc:
             answer = exc
             raise

@@ -8,7 +8,7 @@ from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
-from fluvial.core.offset import ReadFrom, Sentinel
+from fluvial.core.offset import ReadFrom, Sentinel, position_of
 from fluvial.core.plan import plan_renewal
 from fluvial.stores.contract import Store
 from fluvial.world import World
@@ -49,11 +49,16 @@ async def used_head(store: Store, world: World, name: StreamName, check: Check =
 
 
 def position_in(head: Head, read_from: ReadFrom) -> int:
-    """The position that a read begins at. RefusedRequest past the tail."""
+    """The position that a read begins at, at most the tail: past it there is nothing yet (spec 5.6).
+
+    Raises RefusedRequest for an offset of another life: what its reader lacks of this one, nobody can tell.
+    """
     if read_from is Sentinel.BEGINNING:
         return 0
     if read_from is Sentinel.TAIL:
         return head.tail
-    if read_from > head.tail:
-        raise RefusedRequest(ErrorCode.UNKNOWN_OFFSET, "the offset is past the stream's tail")
-    return read_from
+    position = position_of(head, read_from)
+    if position is None:
+        message = "the offset is of another life of this path, which was deleted and made anew; read from -1 or now"
+        raise RefusedRequest(ErrorCode.OFFSET_GONE, message, 410)
+    return min(position, head.tail)

@@ -46,18 +46,20 @@ class Store(Protocol):
         ...
 
     async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:
-        """The bytes from `start` of the life that `head` is of: as many whole batches as fit, and at least one.
+        """The bytes from the batch that has `start` on, of the life that `head` is of.
 
-        `start` is before `head.tail`; the page ends at or before it. A fork's inherited bytes are read as its own.
-        Raises OffsetNotIssued when no batch begins at `start`, StreamVanished when the life has ended meanwhile,
-        StorageDamaged when its bytes cannot be read back.
+        As many whole batches as fit, and at least one. `start` is before `head.tail`; the page ends at or before the
+        tail, and begins before `start` when that is inside a batch. A fork's inherited bytes are read as its own.
+        Raises StreamVanished when the life has ended meanwhile, StorageDamaged when its bytes cannot be read back.
         """
         ...
 
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
-        """The name's head as soon as its tail, closure or life differs from `seen`; after `timeout_s`, as it is.
+        """The name's head as soon as it differs from `seen`; after `timeout_s`, as it is.
 
-        Cancelling the call frees all that it holds.
+        At once when it differs already, in its tail, its closure, its life or because it was deleted and is kept for
+        its forks. Never older than `seen`, however requests and answers overtake each other. Cancelling the call frees
+        all that it holds.
         """
         ...
 

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from fluvial.core.commit import Commit, Outcome, Unmet
-from fluvial.core.errors import OffsetNotIssued, StreamVanished
+from fluvial.core.errors import StreamVanished
 from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation, spans_of
 from fluvial.core.names import StreamName
@@ -32,15 +32,18 @@ class MemoryStore:
         self._heads: dict[StreamName, Head] = {}
         self._logs: dict[Incarnation, _Log] = {}
         self._followers: dict[Incarnation, dict[StreamName, Follower]] = {}
+        self._newest_born_us = 0
         self._waiters = Waiters()
         self.projects: Projects = MemoryProjects()
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply: nothing here awaits, so each commit is one step."""
-        result = transition(name, commit, self._heads.get)
+        result = transition(name, commit, self._heads.get, self._newest_born_us)
         if isinstance(result, Unmet):
             return result
         change, applied = result
+        if applied.head is not None:
+            self._newest_born_us = max(self._newest_born_us, applied.head.born_us)
         if change.batch is not None:
             log = self._logs.setdefault(change.batch.incarnation, _Log())
             log.starts.append(change.batch.start)
@@ -65,22 +68,24 @@ class MemoryStore:
 
     async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:  # noqa: ARG002  a life is enough here
         """See Store.read."""
-        position, parts, byte_count = start, list[bytes](), 0
+        position, first, parts, byte_count = start, start, list[bytes](), 0
+        ends = list[int]()
         for span in spans_of(head):
             while span.start <= position < span.end:
                 log = self._logs.get(span.incarnation)
                 if log is None:
                     raise StreamVanished
                 index = bisect_right(log.ends, position)
-                if log.starts[index] != position:
-                    raise OffsetNotIssued
-                end = min(log.ends[index], span.end)
-                byte_count += end - position
-                if parts and byte_count > byte_count_max:
-                    return Page(start, position, b"".join(parts))
-                parts.append(log.batches[index][: end - position])
+                begins, end = log.starts[index], min(log.ends[index], span.end)
+                byte_count += end - begins
+                if not parts:
+                    first = begins
+                elif byte_count > byte_count_max:
+                    return Page(first, position, b"".join(parts), tuple(ends))
+                parts.append(log.batches[index][: end - begins])
+                ends.append(end)
                 position = end
-        return Page(start, position, b"".join(parts))
+        return Page(first, position, b"".join(parts), tuple(ends))
 
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
         """See Store.wait."""

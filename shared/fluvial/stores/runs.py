@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from fluvial.core.errors import OffsetNotIssued
 from fluvial.core.head import Head, Span, spans_of
 
 
@@ -23,36 +22,35 @@ class Run:
         return self.ends[-1]
 
     def cut(self, position: int, end_max: int, byte_count_max: int) -> "Run":
-        """The batches from `position` that end by `end_max` and fit; at least one, itself cut at `end_max`.
+        """The batches from the one that has `position` on that end by `end_max` and fit.
 
-        Raises OffsetNotIssued when no batch begins at `position`.
+        At least one, itself cut at `end_max`.
         """
         if position == self.start and self.end <= end_max and self.end - self.start <= byte_count_max:
             return self
-        ends = fitting_ends(self.start, self.ends, position, min(position + byte_count_max, end_max))
+        start, ends = fitting_batches(self.start, self.ends, position, min(position + byte_count_max, end_max))
         if ends[-1] > end_max:
             ends = (*ends[:-1], end_max)
-        return Run(position, ends, self.data[position - self.start : ends[-1] - self.start])
+        return Run(start, ends, self.data[start - self.start : ends[-1] - self.start])
 
 
-def fitting_ends(start: int, ends: tuple[int, ...], position: int, end_max: int) -> tuple[int, ...]:
-    """The ends of the batches from `position` up to `end_max`; of one batch at least.
+def fitting_batches(start: int, ends: tuple[int, ...], position: int, end_max: int) -> tuple[int, tuple[int, ...]]:
+    """Where the batch begins that has `position`, and the ends of the batches from it up to `end_max`.
 
-    Raises OffsetNotIssued when no batch begins at `position`.
+    Of one batch at least. `start` is where the first batch begins, and not after `position`.
     """
     first = bisect_right(ends, position)
     begins = ends[first - 1] if first else start
-    if begins != position:
-        raise OffsetNotIssued
-    return ends[first : max(bisect_right(ends, end_max), first + 1)]
+    return begins, ends[first : max(bisect_right(ends, end_max), first + 1)]
 
 
 RunAt = Callable[[Span, int, int], Awaitable[Run]]
 
 
 async def gathered(head: Head, start: int, byte_count_max: int, run_at: RunAt) -> list[Run]:
-    """The runs from `start` on, over a stream's ancestors and itself: as many whole batches as fit, and at least one.
+    """The runs from the batch that has `start` on, over a stream's ancestors and itself.
 
+    As many whole batches as fit, and at least one.
     `run_at(span, position, room)` tells a run of the span's life that has `position`, and what is at hand after it.
     """
     position, runs, byte_count = start, list[Run](), 0
@@ -69,7 +67,8 @@ async def gathered(head: Head, start: int, byte_count_max: int, run_at: RunAt) -
 
 
 def joined(runs: list[Run]) -> Run:
-    """One run of several that follow one another."""
+    """One run of several that follow one another; of one at least."""
+    assert runs, "where there is a position before the tail, there is a run that has it"
     if len(runs) == 1:
         return runs[0]
     ends = tuple(end for run in runs for end in run.ends)

@@ -7,14 +7,16 @@ from fluvial.core.names import StreamName
 
 
 def has_news(head: Head | None, seen: Head) -> bool:
-    """Whether a live reader that has seen `seen` has something to learn from `head`."""
-    return (
-        head is None
-        or head.tail != seen.tail
-        or head.closed is not seen.closed
-        or head.incarnation != seen.incarnation
-        or head.soft_deleted is not seen.soft_deleted
-    )
+    """Whether a live reader that has seen `seen` has something to learn from `head`.
+
+    Not from one that is older, for answers overtake each other: within a life a tail only grows, a stream only closes,
+    and what was deleted stays so; of two lives of a name the later one was born later.
+    """
+    if head is None:
+        return True
+    if head.incarnation != seen.incarnation:
+        return head.born_us >= seen.born_us
+    return head.tail > seen.tail or (head.closed and not seen.closed) or (head.soft_deleted and not seen.soft_deleted)
 
 
 class Waiters:

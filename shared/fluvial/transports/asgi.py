@@ -46,6 +46,7 @@ from fluvial.core.response import (
     create_response,
     delete_response,
     error_response,
+    events_ended_response,
     failure_response,
     head_response,
     no_news_response,
@@ -85,11 +86,16 @@ SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _EVENTS: Final[Header] = (b"content-type", b"text/event-stream")
 #: Events are of one reader: proxies pass them on one by one, and nginx only when it is told to.
 _UNBUFFERED: Final[Header] = (b"x-accel-buffering", b"no")
-_SHARED_EVENTS: Final[list[Header]] = [*SECURITY_HEADERS, _EVENTS, (b"cache-control", b"no-cache"), _UNBUFFERED]
+_SHARED_EVENTS: Final[list[Header]] = [
+    *SECURITY_HEADERS,
+    _EVENTS,
+    (b"cache-control", b"no-cache, no-transform"),
+    _UNBUFFERED,
+]
 _PRIVATE_EVENTS: Final[list[Header]] = [
     *SECURITY_HEADERS,
     _EVENTS,
-    (b"cache-control", b"private, no-cache, no-store"),
+    (b"cache-control", b"private, no-cache, no-store, no-transform"),
     _UNBUFFERED,
 ]
 
@@ -232,7 +238,7 @@ class StreamsApp:
         """GET: catch up, long-poll or SSE; None when the response has been sent already."""
         name, permit = visit.name, visit.permit
         try:
-            read = parse_response_read(visit.query)
+            read = parse_response_read(visit.query, visit.headers)
         except RefusedRequest:
             await check_stranger(self.store, self.world, name, permit)
             raise
@@ -241,6 +247,8 @@ class StreamsApp:
             return not_live_response(head.head, self.world.now_ms())
         position = position_in(head, read.read_from)
         if read.live is LiveMode.SSE:
+            if read.is_resumed and head.closed and position == head.tail:
+                return events_ended_response(head)
             encoding = [] if is_text(head.content_type) else [(b"stream-sse-data-encoding", b"base64")]
             fields = _SHARED_EVENTS if permit.is_shared(head) else _PRIVATE_EVENTS
             start = {"type": "http.response.start", "status": 200, "headers": [*fields, *encoding, *visit.asked.fields]}

@@ -77,7 +77,7 @@ async def answer_append(store: AppliesOnce, world: World, directory: Directory, 
     match append_answer(command, once.outcome):
         case Appended(head, is_duplicate):
             is_duplicate = is_duplicate or once.is_repeat
-            answer: Answer = {"tailOffset": offset_token(head.tail), "closed": head.closed}
+            answer: Answer = {"tailOffset": offset_token(head, head.tail), "closed": head.closed}
             return {**answer, "duplicate": True} if is_duplicate else answer
         case Refusal(_, code, message, fields):
             return _refused(code, message, {_camel(name): value for name, value in fields})

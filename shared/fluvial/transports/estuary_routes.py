@@ -13,7 +13,7 @@ from fluvial.core.head import EstuaryMode, Head
 from fluvial.core.lifetime import moment
 from fluvial.core.limits import CONTENT_TYPE_BYTES_MAX, ESTUARY_TTL_S_MAX, STREAM_NAME_BYTES_MAX
 from fluvial.core.names import STREAM_ROOT, StreamName, parse_name
-from fluvial.core.offset import offset_token
+from fluvial.core.offset import offset_token, spell_offset
 from fluvial.core.response import refusal_response
 from fluvial.fanout.estuaries import Estuaries, WantedEstuary
 from fluvial.transports.framework import (
@@ -88,7 +88,7 @@ def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
         followed = await estuaries.follow(source, wanted)
         if isinstance(followed, Refusal):
             return _refused(followed)
-        offset = offset_token(followed.cursor.position)
+        offset = spell_offset(followed.cursor.born_us, followed.cursor.position)
         described = {**_described(wanted.name, followed.estuary), "stream": source, "offset": offset}
         return json_response(described, 201 if followed.is_new else 200)
 
@@ -153,10 +153,11 @@ def _described(name: StreamName, head: Head) -> dict[str, object]:
         "path": STREAM_ROOT + name,
         "mode": head.estuary.value,
         "contentType": head.content_type,
-        "tailOffset": offset_token(head.tail),
+        "tailOffset": offset_token(head, head.tail),
         "expiresAt": None if until_ms is None else moment(until_ms),
         "subscriptions": [
-            {"stream": source, "offset": offset_token(cursor.position)} for source, cursor in head.cursors.items()
+            {"stream": source, "offset": spell_offset(cursor.born_us, cursor.position)}
+            for source, cursor in head.cursors.items()
         ],
     }
 

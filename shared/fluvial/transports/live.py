@@ -21,11 +21,13 @@ from fluvial.core.head import Head, Incarnation, Life, life_of
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.limits import EVENT_BYTES_MAX, PAGE_BYTES_MAX
 from fluvial.core.names import StreamName
+from fluvial.core.offset import offset_token
 from fluvial.core.page import Page
-from fluvial.core.sse import control_event, data_event
+from fluvial.core.sse import control_event, data_events, retry_field, with_whole_characters
 from fluvial.operations.paging import Pages
 from fluvial.operations.reading import used_head
 from fluvial.stores.contract import Store
+from fluvial.stores.waiters import has_news
 from fluvial.transports.bodies import send_parts
 from fluvial.world import World
 
@@ -42,6 +44,9 @@ KEPT_EVENT_BYTES_MAX: Final = 1_048_576
 
 #: A rotation is put off or brought forward by up to a tenth, so that readers do not all come back at once.
 ROTATION_SPREAD: Final = 0.1
+
+#: How long a browser's EventSource waits before it comes back, give or take a half; its own default is three seconds.
+RETRY_MS: Final = 1_000
 
 #: A smaller event is joined with the control event behind it; a larger one would be copied for each cursor.
 JOINED_EVENT_BYTES_MAX: Final = 16_384
@@ -107,6 +112,15 @@ class Subscription:
     position: int
     echoed_cursor: int | None
     permit: Permit
+
+
+#: Takes off the end of a page what is nothing without what comes after it.
+Trim = Callable[[Head, Page], Page]
+
+
+def whole_page(_head: Head, page: Page) -> Page:
+    """Takes nothing off."""
+    return page
 
 
 @dataclass(slots=True)
@@ -196,13 +210,15 @@ class LiveReads:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def first_page(self, subscription: Subscription) -> Page:
-        """What a live read begins with. Raises RefusedRequest when no server ever issued its offset."""
+        """What a live read begins with."""
         return await self.pages.at(subscription.name, subscription.head, subscription.position, EVENT_BYTES_MAX)
 
     async def _send_until_end(self, subscription: Subscription, page: Page, send: Send) -> None:
         spread = 1 + ROTATION_SPREAD * (2 * self.world.jitter() - 1)
         cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
-        async for head, found in self.following(subscription, page, self.limits.sse_max_age_s * spread):
+        age_s_max = self.limits.sse_max_age_s * spread
+        await send_parts(send, (retry_field(round(RETRY_MS * (0.5 + self.world.jitter()))),))
+        async for head, found in self.following(subscription, page, age_s_max, with_whole_characters):
             data = self._data_event(head, found)  # held while it is sent, for others to share
             await send_parts(send, self._events(head, found, data, cursor_min))
             data = None
@@ -210,23 +226,28 @@ class LiveReads:
                 return
 
     async def following(
-        self, subscription: Subscription, page: Page, age_s_max: float
+        self, subscription: Subscription, page: Page, age_s_max: float, trim: Trim = whole_page
     ) -> AsyncIterator[tuple[Head, Page]]:
         """A stream's pages from the first one on, each with the head that it was read at.
 
         One is empty when nothing has come for KEEP_ALIVE_S. They end with the stream, with the server, with the token,
-        or after `age_s_max`.
+        or after `age_s_max`. What `trim` takes off a page comes with the next one; of a page that is nothing without
+        what comes after it, all waits for that.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + min(age_s_max, subscription.permit.rest_s(self.world.now_ms()))
         name, head = subscription.name, subscription.head
         incarnation = head.incarnation
         while True:
-            yield head, page
+            if not (shown := trim(head, page)).data and page.end < head.tail:
+                page = await self.pages.at(name, head, page.start, PAGE_BYTES_MAX)
+                shown = trim(head, page) if page.end == head.tail else page  # there is no end of what hangs together
+            yield head, shown
             rest_s = ends_at - loop.time()
             if rest_s <= 0 or self.is_stopping:
                 return
-            if page.end == head.tail:
+            is_waiting, page = page.end == head.tail, shown
+            if is_waiting:
                 if head.closed:
                     return
                 news = await self._wait(name, head, min(KEEP_ALIVE_S, rest_s))
@@ -256,8 +277,7 @@ class LiveReads:
         while True:
             rest_s = ends_at - loop.time()
             news = await self.store.wait(name, seen, max(0, min(rest_s, renewal_s)))
-            is_same = news is not None and (news.tail, news.closed) == (seen.tail, seen.closed)
-            if not is_same or rest_s <= renewal_s:
+            if has_news(news, seen) or rest_s <= renewal_s:
                 return news
             await used_head(self.store, self.world, name)
 
@@ -268,7 +288,9 @@ class LiveReads:
         key = (head.incarnation, page.start, page.end)
         event = self._kept.get(key) or self._shared.get(key)
         if event is None:
-            event = self._shared[key] = _DataEvent(data_event(head.content_type, page.data))
+            event = self._shared[key] = _DataEvent(
+                data_events(head.content_type, page.data, offset_token(head, page.end))
+            )
             if _event_bytes(event) <= KEPT_EVENT_BYTES_MAX:
                 self._kept[key] = event
         return event
@@ -282,7 +304,7 @@ class LiveReads:
         events = self._joined.get(key)
         if events is not None:
             return (events,)
-        control = control_event(page.end, cursor, up_to_date=up_to_date, closed=closed)
+        control = control_event(offset_token(head, page.end), cursor, up_to_date=up_to_date, closed=closed)
         if data is None:
             return (control,)
         if len(data.encoded) > JOINED_EVENT_BYTES_MAX:

@@ -1,26 +1,85 @@
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fluvial.core.errors import RefusedRequest
+from fluvial.core.head import Head, Incarnation, lineage_of_fork
 from fluvial.core.limits import POSITION_MAX
-from fluvial.core.offset import Sentinel, offset_token, parse_position, parse_read_from
+from fluvial.core.offset import Offset, Sentinel, offset_token, parse_offset, parse_read_from, position_of
+from tests.support.commands import head
 
 positions = st.integers(0, POSITION_MAX)
+births = st.integers(0, 10**16 - 1)
 
 
-@given(positions, positions)
-def test_tokens_sort_like_positions(one: int, other: int) -> None:
+def fork_of(source: Head, position: int, born_us: int, tail: int) -> Head:
+    """A fork with bytes of its own."""
+    lineage = lineage_of_fork(source, position)
+    return head(incarnation=Incarnation(source.incarnation + 1), born_us=born_us, lineage=lineage, tail=tail)
+
+
+@st.composite
+def forks(draw: st.DrawFn) -> Head:
+    """A fork of a fork of a stream, each with some bytes."""
+    source = head(born_us=draw(st.integers(0, 3)), tail=draw(st.integers(0, 4)))
+    for _ in range(2):
+        position = draw(st.integers(0, source.tail))
+        born_us = source.born_us + draw(st.integers(1, 3))
+        source = fork_of(source, position, born_us, position + draw(st.integers(0, 4)))
+    return source
+
+
+@given(births, positions, positions)
+def test_tokens_of_a_life_sort_like_positions(born_us: int, one: int, other: int) -> None:
     """Spec 8, property 2."""
-    assert (offset_token(one) < offset_token(other)) is (one < other)
+    life = head(born_us=born_us, tail=POSITION_MAX)
+    assert (offset_token(life, one) < offset_token(life, other)) is (one < other)
 
 
-@given(positions)
-def test_a_token_names_its_position(position: int) -> None:
+@given(births, births, positions, positions)
+def test_tokens_of_a_later_life_sort_after_those_of_an_earlier_one(born: int, later: int, one: int, other: int) -> None:
+    """Whatever their positions: what is assigned is greater than all that was before (spec 8, property 5)."""
+    assume(born < later)
+    assert offset_token(head(born_us=born), one) < offset_token(head(born_us=later), other)
+
+
+@given(births, positions)
+def test_a_token_names_its_position_in_its_life_alone(born_us: int, position: int) -> None:
     """And has none of the characters that a query would need escaped."""
-    token = offset_token(position)
-    assert parse_read_from(token) == parse_position(token) == position
+    life = head(born_us=born_us)
+    token = offset_token(life, position)
+    offset = parse_offset(token)
+    assert parse_read_from(token) == offset
+    assert position_of(life, offset) == position
+    assert position_of(head(born_us=born_us + 1), offset) is None
     assert not set(token) & set(",&=?/")
+
+
+@given(forks())
+def test_tokens_of_a_fork_sort_like_positions_and_name_them(fork: Head) -> None:
+    """Those of its ancestors first."""
+    tokens = [offset_token(fork, position) for position in range(fork.tail + 1)]
+    assert tokens == sorted(set(tokens))
+    assert [position_of(fork, parse_offset(token)) for token in tokens] == list(range(fork.tail + 1))
+
+
+@given(forks(), st.integers(0, 12), st.integers(0, 12))
+def test_a_fork_has_its_sources_tokens_up_to_where_it_diverges(source: Head, position: int, more: int) -> None:
+    """And knows none of what its source goes on with (spec 8, Offsets and forked streams)."""
+    assume(position <= source.tail)
+    fork = fork_of(source, position, source.born_us + 1, position + more)
+    for place in range(position + 1):
+        assert offset_token(fork, place) == offset_token(source, place)
+    for place in range(position + 1, source.tail + 1):
+        assert position_of(fork, parse_offset(offset_token(source, place))) is None
+
+
+def test_a_token_of_before_lives_had_a_number_stays_good() -> None:
+    """Of a stream that was there already; in a life that began since, it is of another one."""
+    offset = parse_offset("0000000000000000_0000000000000007")
+    assert offset == Offset(0, 7)
+    assert position_of(head(tail=9), offset) == 7
+    assert position_of(head(born_us=1, tail=9), offset) is None
 
 
 def test_sentinels_are_read_and_never_issued() -> None:
@@ -40,8 +99,7 @@ def test_sentinels_are_read_and_never_issued() -> None:
         "0_0",
         "1" * 33,
         "0000000000000000_000000000000000",
-        "0000000000000001_0000000000000001",
-        "0000000000000000_00000000000000٣٣",
+        "0000000000000000_00000000000000\u0663\u0663",
         "0000000000000000_0000000000000001\n",
         "0000000000000000-0000000000000001",
     ],

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from fluvial.core.errors import OffsetNotIssued, RefusedRequest, StoreUnavailable, StreamVanished
+from fluvial.core.errors import StoreUnavailable, StreamVanished
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
@@ -68,8 +68,8 @@ async def test_what_may_differ_is_read_by_itself() -> None:
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(OffsetNotIssued(), RefusedRequest), (StreamVanished(), StreamVanished), (StoreUnavailable(), StoreUnavailable)],
-    ids=["offset", "vanished", "unavailable"],
+    [(StreamVanished(), StreamVanished), (StoreUnavailable(), StoreUnavailable)],
+    ids=["vanished", "unavailable"],
 )
 async def test_all_are_told_what_went_wrong(error: Exception, told: type[Exception]) -> None:
     """And the next one asks again."""

@@ -139,7 +139,7 @@ async def test_a_deleted_stream_leaves_nothing_but_a_tombstone(rig: DynamoDbRig)
     await eventually(lambda: not objects(rig) and not rig.items(f"PAYLOAD#{NAME}"), rig.let_pass)
     await eventually(lambda: not rig.items(f"SEG#{1:016x}"), rig.let_pass)
     [tombstone] = rig.client.scan(TableName=rig.config.table)["Items"]
-    assert set(tombstone) == {"pk", "sk", "f", "t", "by", "ei", "fb"}
+    assert set(tombstone) == {"pk", "sk", "f", "t", "by", "ei", "fb", "bu"}
 
 
 async def test_only_what_cannot_be_used_again_is_given_to_ttl(rig: DynamoDbRig) -> None:

@@ -29,6 +29,8 @@ INCARNATION: Final = "i"
 FENCE: Final = "f"
 #: The fence that the life, or the tombstone, began with; absent in the first life of a name.
 BEGAN: Final = "fb"
+#: Microseconds since 1970: when the life began, or the one that a tombstone is of (see Head.born_us).
+BORN_US: Final = "bu"
 TAIL: Final = "n"
 #: Where the buffer begins.
 BASE: Final = "b"

@@ -56,7 +56,8 @@ class HeadItem:
     The buffer's batches are the stream's bytes [base, head.tail). `cold_end` is where the segments in S3 end,
     `spilled` counts the batches in hot segments, `evictions` how often producers were moved out. `began` is the fence
     that the life, or the tombstone, began with: what was sent under a lower one was meant for a life before. A
-    tombstone names the commit and the life that ended.
+    tombstone names the commit and the life that ended. `born_us` is that of the head or, of a tombstone, of the life
+    that it is of.
     """
 
     head: Head | None
@@ -70,6 +71,7 @@ class HeadItem:
     ended_by: CommitId | None = None
     ended_life: Incarnation | None = None
     began: int = 0
+    born_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,8 @@ def incarnation_value(incarnation: Incarnation) -> Value:
 
 def cursor_value(cursor: SourcePosition) -> Value:
     """A source's entry in an estuary's head."""
-    return {"L": [incarnation_value(cursor.incarnation), number(cursor.position)]}
+    born = [number(cursor.born_us)] if cursor.born_us else []  # as it was spelt when no life had any
+    return {"L": [incarnation_value(cursor.incarnation), number(cursor.position), *born]}
 
 
 def head_item(name: StreamName, stored: HeadItem) -> Item:
@@ -195,7 +198,7 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
         item[a.READER_KEY] = {"S": head.reader_key}
     if head.delivered is not None:
         item[a.DELIVERED] = number(head.delivered)
-    counts = {a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
+    counts = {a.BORN_US: head.born_us, a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
     counts |= {a.SPILLED: stored.spilled, a.EVICTIONS: stored.evictions, a.BEGAN: stored.began}
     item |= {attribute: number(count) for attribute, count in counts.items() if count}
     return item
@@ -232,6 +235,7 @@ def head_of_item(item: Item) -> HeadItem:
         ended_by=None if ended_by is None else CommitId(ended_by["B"]),
         ended_life=incarnation_of(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
         began=_integer(item, a.BEGAN),
+        born_us=_integer(item, a.BORN_US),
     )
 
 
@@ -243,6 +247,7 @@ def _head(item: Item) -> Head:
     return Head(
         incarnation=incarnation_of(item[a.INCARNATION]),
         content_type=media if content_type is None else content_type["S"],
+        born_us=_integer(item, a.BORN_US),
         lifetime=lifetime,
         live_until_ms=live_until_ms,
         tail=_integer(item, a.TAIL),
@@ -260,13 +265,18 @@ def _head(item: Item) -> Head:
         lineage=() if origin is None else _LINEAGE.decode(item[a.LINEAGE]["B"]),
         estuary=EstuaryMode(item[a.ESTUARY]["S"]) if a.ESTUARY in item else None,
         cursors={
-            StreamName(source): SourcePosition(incarnation_of(cursor["L"][0]), int(cursor["L"][1]["N"]))
+            StreamName(source): _cursor(cursor)
             for source, cursor in (item[a.CURSORS]["M"] if a.CURSORS in item else {}).items()
         },
         delivered=_integer(item, a.DELIVERED) if a.DELIVERED in item else None,
         is_public=a.PUBLIC in item,
         reader_key=ReaderKey(item[a.READER_KEY]["S"]) if a.READER_KEY in item else None,
     )
+
+
+def _cursor(value: Value) -> SourcePosition:
+    incarnation, position, *born = value["L"]
+    return SourcePosition(incarnation_of(incarnation), int(position["N"]), int(born[0]["N"]) if born else 0)
 
 
 def incarnation_of(value: Value) -> Incarnation:

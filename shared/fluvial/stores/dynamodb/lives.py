@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+
 from fluvial.core.commit import (
     Absent,
     Applied,
@@ -123,6 +125,8 @@ class Lives:
                 raise _as_it_is(in_doubt=in_doubt) from exc
             except Refused as exc:
                 stored = self._recent.note(name, exc.item)
+                first = _born_after(first, stored.born_us)
+                life = _begun(first)
                 outcome = _beginning_judged(commit, life, stored)
                 if isinstance(outcome, Applied):
                     return Changed(outcome, dropped)
@@ -321,7 +325,7 @@ def _beginning_judged(commit: Commit, life: Head, stored: HeadItem) -> Outcome |
     """What it means that something is at the name already; None when it makes way."""
     found = stored.head
     if stored.ended_life == life.incarnation or (found is not None and found.incarnation == life.incarnation):
-        return Applied(life)
+        return Applied(msgspec.structs.replace(life, born_us=stored.born_us))  # as an earlier try has written it
     unmet = first_unmet(commit.requires, found)
     return None if unmet is None else Unmet(unmet, found)
 
@@ -337,6 +341,14 @@ def first_item(name: StreamName, first: HeadItem) -> Item:
     if isinstance(head.lifetime, ExpiresAt) and head.origin is None:
         item[a.TTL] = number(_collectable_at(head.lifetime))
     return item
+
+
+def _born_after(first: HeadItem, born_us: int) -> HeadItem:
+    """A beginning that is later than another life's, whatever the clock of this process says."""
+    life = _begun(first)
+    if life.born_us > born_us:
+        return first
+    return replace(first, head=msgspec.structs.replace(life, born_us=born_us + 1))
 
 
 def _begun(first: HeadItem) -> Head:

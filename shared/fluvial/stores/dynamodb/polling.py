@@ -48,15 +48,17 @@ class Poller:
         ends_at = loop.time() + timeout_s
         head = await self.head(name)
         while not has_news(head, seen) and (rest_s := ends_at - loop.time()) > 0:
-            watch = self._watch(name, head or seen)
-            if has_news(watch.last, seen):  # one of two reads has overtaken the other: which one?
-                head = await self.head(name)
+            watch, known = self._watch(name, head or seen), self._recent.get(name)
+            if has_news(watch.last, seen) or (known is not None and has_news(known.head, seen)):
+                head = await self.head(name)  # of what came since, this is the latest
                 self._tell(name, watch, head)
                 continue
             try:
                 head = await self._waiters.wait(name, rest_s)
             except TimeoutError:
                 return await self.head(name)
+            if head is None or head.incarnation != seen.incarnation:
+                head = await self.head(name)  # the answer that told it may have been overtaken by a later life
         return head
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from fluvial.stores.dynamodb.items import ColdSegment, HeadItem, HotSegment, Seg
 from fluvial.stores.dynamodb.keys import head_key, life_partition, segment_sort
 from fluvial.stores.dynamodb.places import Places
 from fluvial.stores.dynamodb.recent import Recent
-from fluvial.stores.runs import Run, fitting_ends, gathered, joined
+from fluvial.stores.runs import Run, fitting_batches, gathered, joined
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Reader:
                     continue
                 log.exception("bytes_missing", extra={"stream": name, "position": start, "tail": head.tail})
                 raise
-            return Page(start, run.end, run.data)
+            return Page(run.start, run.end, run.data, run.ends)
         raise AssertionError("the last try returns or raises")
 
     async def _buffered(self, name: StreamName, stored: HeadItem, position: int, room: int) -> Run:
@@ -98,8 +98,8 @@ class Reader:
         if isinstance(segment, HotSegment):
             start, batches = _from(segment.start, segment.batches, position, room)
             return await self._run(segment.owner, start, batches)
-        ends = fitting_ends(segment.start, segment.ends, position, position + room)
-        return Run(position, ends, await self._cold.read(segment, position, ends[-1]))
+        start, ends = fitting_batches(segment.start, segment.ends, position, position + room)
+        return Run(start, ends, await self._cold.read(segment, start, ends[-1]))
 
     async def _run(self, owner: StreamName, start: int, batches: list[StoredBatch]) -> Run:
         parts = await self._payloads.loaded(owner, batches)

@@ -47,6 +47,7 @@ class Group:
     """One transaction in the making: the heads as they will be, and what goes with them."""
 
     head_of: HeadOf
+    newest_born_us: int = 0  # of all lives that ever began in the store
     heads: dict[StreamName, Head | None] = field(default_factory=dict)
     dropped: list[Incarnation] = field(default_factory=list)
     heads_before: dict[StreamName, Head | None] = field(default_factory=dict)
@@ -57,10 +58,12 @@ class Group:
     def judge(self, name: StreamName, commit: Commit) -> Outcome:
         """Judge a commit on the heads that its predecessors in the group leave, and take in what it changes."""
         producer_id = commit.producer_id
-        result = transition(name, commit, lambda wanted: self._head(wanted, producer_id))
+        result = transition(name, commit, lambda wanted: self._head(wanted, producer_id), self.newest_born_us)
         if isinstance(result, Unmet):
             return result
         change, applied = result
+        if applied.head is not None:
+            self.newest_born_us = max(self.newest_born_us, applied.head.born_us)
         for changed, head in change.heads.items():
             self.heads[changed] = head if head is None else _with_latest_producers(head)
         self.dropped += change.dropped
@@ -105,6 +108,8 @@ class Group:
         for statement, rows in statements:
             if rows:
                 connection.executemany(statement, rows)
+        if new:
+            connection.execute(SQL.save_newest_life, (self.newest_born_us,))
 
     def _head(self, name: StreamName, producer_id: str | None) -> Head | None:
         if name not in self.heads:

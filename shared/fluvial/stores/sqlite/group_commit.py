@@ -20,6 +20,7 @@ from fluvial.core.commit import Commit, Outcome
 from fluvial.core.errors import StoreError, StoreUnavailable, StoreUncertain
 from fluvial.core.names import StreamName
 from fluvial.stores.sqlite.group import Group, HeadOf
+from fluvial.stores.sqlite.queries import SQL
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class GroupCommit:
     def __init__(self, connection: sqlite3.Connection, head_of: HeadOf, landed: Callable[[Group], None]) -> None:
         """`head_of` tells durable heads; `landed` is called with each group that is durable, before its answers."""
         self._connection = connection
+        (self._newest_born_us,) = connection.execute(SQL.newest_life).fetchone()
         self._head_of = head_of
         self._landed = landed
         self._loop = asyncio.get_running_loop()
@@ -161,8 +163,9 @@ class GroupCommit:
 
     def _start_group(self) -> None:
         taken, byte_count = self._take()
-        group = Group(self._head_of)
+        group = Group(self._head_of, self._newest_born_us)
         outcomes = [self._judged(group, pending) for pending in taken]
+        self._newest_born_us = group.newest_born_us
 
         def done(error: Exception | None) -> None:
             try:

@@ -30,6 +30,14 @@ UPDATE stream SET tail = ?, closed = ?, closed_by = ?, stream_seq = ?, live_unti
 -- A name becomes free.
 DELETE FROM stream WHERE name = ?;
 
+-- name: newest_life
+-- After which moment the next life begins, in microseconds since 1970.
+SELECT born_us FROM newest_life;
+
+-- name: save_newest_life
+-- A life has begun; its name's next one begins later, also when the clock was set back and nothing is left of this one.
+UPDATE newest_life SET born_us = max(born_us, ?);
+
 -- name: save_producer
 -- A producer has got further.
 INSERT OR REPLACE INTO producer (incarnation, producer_id, epoch, seq) VALUES (?, ?, ?, ?);

@@ -17,6 +17,7 @@ class _Config(msgspec.Struct, frozen=True, omit_defaults=True):
     """What never changes in a life."""
 
     content_type: str
+    born_us: int = 0
     ttl_seconds: int | None = None
     expires_at: ExpiresAt | None = None
     origin: Origin | None = None
@@ -34,6 +35,7 @@ def _encoded_config(head: Head) -> bytes:
     return msgspec.json.encode(
         _Config(
             content_type=head.content_type,
+            born_us=head.born_us,
             ttl_seconds=head.lifetime.seconds if isinstance(head.lifetime, SlidingTtl) else None,
             expires_at=head.lifetime if isinstance(head.lifetime, ExpiresAt) else None,
             origin=head.origin,
@@ -94,6 +96,7 @@ def head_of_row(row: Row) -> Head:
     return Head(
         incarnation=Incarnation(incarnation),
         content_type=config.content_type,
+        born_us=config.born_us,
         lifetime=config.expires_at if config.ttl_seconds is None else SlidingTtl(config.ttl_seconds),
         live_until_ms=live_until_ms,
         tail=tail,

@@ -84,14 +84,14 @@ class SegmentFiles:
                 if len(packed) != batch_count * _END_BYTES:
                     raise StorageDamaged(f"{self.path_of(key).name} is cut short")
                 index = Run(key.start, unpacked_ends(packed), b"").cut(position, key.end, byte_count_max)
-                data = os.pread(descriptor, index.end - position, position - key.start)
+                data = os.pread(descriptor, index.end - index.start, index.start - key.start)
             finally:
                 os.close(descriptor)
         except OSError as exc:
             raise StorageDamaged(f"{self.path_of(key).name} cannot be read: {exc.strerror}") from exc
-        if len(data) != index.end - position:
+        if len(data) != index.end - index.start:
             raise StorageDamaged(f"{self.path_of(key).name} is cut short")
-        return Run(position, index.ends, data)
+        return Run(index.start, index.ends, data)
 
     def remove_all(self, keys: Iterable[SegmentKey]) -> None:
         """Delete the files; some may be gone already. Raises OSError."""

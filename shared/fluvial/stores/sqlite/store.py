@@ -97,9 +97,9 @@ class SqliteStore:
         """See Store.read: from the cache, else from the hot log on the loop, else from a file on a thread."""
         runs = await gathered(head, start, byte_count_max, partial(self._run_at, head))
         whole = joined(runs)
-        if len(runs) > 1 and start >= head.own_start:
+        if len(runs) > 1 and whole.start >= head.own_start:
             self._remember(head.incarnation, whole)
-        return Page(start, whole.end, whole.data)
+        return Page(whole.start, whole.end, whole.data, whole.ends)
 
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
         """See Store.wait."""
