@@ -38,6 +38,14 @@ NAMES = [StreamName(name) for name in "abcd"]
 TTL_S = 100
 SLACK_MS = 5_000
 
+#: Live readers that wait at once, each for longer than any history takes.
+WAITS_MAX = 4
+WAIT_S = 600
+TOLD_WITHIN_S = 10
+
+#: Heads that were seen early, for a live reader to come back with.
+LOOKS_MAX = 50
+
 
 @dataclass
 class Stream:
@@ -172,6 +180,20 @@ bodies = st.binary(min_size=1, max_size=40)
 producers = st.none() | st.tuples(st.sampled_from("pq"), st.integers(0, 2), st.integers(0, 3))
 
 
+@dataclass
+class Wait:
+    """A live reader that has seen a head and waits for another one."""
+
+    name: StreamName
+    seen: Head
+    task: asyncio.Task[Head | None]
+
+
+def shown_by(head: Head | None) -> tuple[object, ...] | None:
+    """What a live reader learns from a head."""
+    return None if head is None else (head.incarnation, head.tail, head.closed, head.soft_deleted)
+
+
 class StoreAnswersLikeModel(RuleBasedStateMachine):
     """Every command gets the model's status, and every stream has the model's bytes, restarts or not."""
 
@@ -185,10 +207,13 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         self.context: AbstractAsyncContextManager[Any] = RIGS[self.kind](Path(self.folder.name) / "data")
         self.rig: Rig = self.runner.run(self.context.__aenter__())
         self.model = Model()
+        self.waits = list[Wait]()
+        self.looks = list[tuple[StreamName, Head]]()
 
     def teardown(self) -> None:
         """Close everything."""
         if hasattr(self, "runner"):
+            self.stop_waiting()
             self.runner.run(self.context.__aexit__(None, None, None))
             self.runner.close()
             self.folder.cleanup()
@@ -332,7 +357,55 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """Whatever was answered is on disk."""
+        self.stop_waiting()
         self.runner.run(self.rig.reopen())
+
+    @precondition(lambda self: len(self.waits) < WAITS_MAX)
+    @rule(pick=picks, is_late=st.booleans())
+    def wait(self, pick: int, *, is_late: bool) -> None:
+        """A live reader waits, from what is there now or from what it saw some time ago."""
+        if is_late and self.looks:
+            name, seen = self.looks[pick % len(self.looks)]
+        else:
+            name = self.picked(pick)
+            head = self.head(name)
+            if head is None:
+                return
+            seen = head
+        task = self.runner.get_loop().create_task(self.rig.store.wait(name, seen, WAIT_S))
+        self.waits.append(Wait(name, seen, task))
+
+    def stop_waiting(self) -> None:
+        """Every live reader goes."""
+        for wait in self.waits:
+            wait.task.cancel()
+        self.runner.run(self.ended([wait.task for wait in self.waits]))
+        self.waits.clear()
+
+    async def ended(self, tasks: list[asyncio.Task[Head | None]]) -> None:
+        """They are over."""
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @invariant()
+    def waits_agree(self) -> None:
+        """Who waits is told as soon as anything differs from what it has seen, and never of what is older."""
+        for wait in list(getattr(self, "waits", ())):
+            now = self.head(wait.name)
+            if shown_by(now) == shown_by(wait.seen):
+                self.runner.run(self.rig.let_pass())
+                assert not wait.task.done(), "nothing has changed"
+                continue
+            told = self.runner.run(self.result_of(wait))
+            assert shown_by(told) != shown_by(wait.seen)
+            if told is not None and told.incarnation == wait.seen.incarnation:
+                assert (told.tail, told.closed, told.soft_deleted) >= (wait.seen.tail, wait.seen.closed, False)
+            elif told is not None:
+                assert told.born_us > wait.seen.born_us
+            self.waits.remove(wait)
+
+    async def result_of(self, wait: Wait) -> Head | None:
+        """What a wait comes to that must be over by now; another process may look half a second later."""
+        return await asyncio.wait_for(wait.task, TOLD_WITHIN_S)
 
     @rule(pick=picks, byte_count_max=st.integers(1, 100))
     def read(self, pick: int, byte_count_max: int) -> None:
@@ -363,6 +436,8 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
                 assert life is Life.LIVE
                 assert head is not None
                 assert (head.tail, head.closed) == (len(found.data), found.closed)
+                if len(self.looks) < LOOKS_MAX:
+                    self.looks.append((name, head))
 
 
 class SqliteAnswersLikeModel(StoreAnswersLikeModel):

@@ -15,6 +15,7 @@ class Event:
 
     kind: str
     data: str
+    last_id: str = ""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -26,15 +27,17 @@ class Event:
 
 def events_of(response: httpx.Response) -> Iterator[Event]:
     """The events of a response as they come, until it ends."""
-    kind, data = "", list[str]()
+    kind, data, last_id = "", list[str](), ""
     for line in response.iter_lines():
         name, _, value = line.partition(":")
         if name == "event":
             kind = value.strip()
         elif name == "data":
             data.append(value.removeprefix(" "))
+        elif name == "id":
+            last_id = value.removeprefix(" ")
         elif not line and data:
-            yield Event(kind, "\n".join(data))
+            yield Event(kind, "\n".join(data), last_id)
             kind, data = "", []
 
 

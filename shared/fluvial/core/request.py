@@ -23,6 +23,7 @@ from fluvial.core.limits import (
 )
 from fluvial.core.names import StreamName, parse_source_path
 from fluvial.core.offset import Offset, ReadFrom, Sentinel, parse_offset, parse_read_from
+from fluvial.core.sse import END_SUFFIX
 
 #: Header fields by lower-case name, as they came.
 Headers = Mapping[bytes, bytes]
@@ -214,7 +215,7 @@ class Read:
     """A GET's query: where to begin, whether to wait, and the cursor that the client echoes.
 
     `reader_key` is what the URL has of one; `is_plain` tells that a cache finds every parameter as it is found here;
-    `is_resumed` that a browser has come back by itself.
+    `has_seen_end` that a browser has come back that has had the last event of a closed stream.
     """
 
     read_from: ReadFrom
@@ -222,7 +223,7 @@ class Read:
     cursor: int | None
     reader_key: str | None
     is_plain: bool
-    is_resumed: bool = False
+    has_seen_end: bool = False
 
 
 #: The parameters that make a read's answer what it is: a cache's key has these, and the path.
@@ -265,7 +266,8 @@ def parse_response_read(query: bytes, headers: Headers) -> Read:
     read = parse_read(query)
     last_event_id = _text(headers, b"last-event-id")
     if last_event_id and read.live is LiveMode.SSE:
-        return replace(read, read_from=parse_offset(last_event_id), is_resumed=True)
+        offset = parse_offset(last_event_id.removesuffix(END_SUFFIX))
+        return replace(read, read_from=offset, has_seen_end=last_event_id.endswith(END_SUFFIX))
     if read.live is LiveMode.WEBSOCKET:
         message = "live=websocket needs a WebSocket handshake; long-poll and sse do without"
         raise RefusedRequest(ErrorCode.UPGRADE_REQUIRED, message, 426, _UPGRADE)

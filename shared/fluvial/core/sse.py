@@ -3,7 +3,8 @@
 Rules:
 1. What is between two control events is whole batches, and of text whole characters: a reader goes on from there.
 2. The last data event and the control event have the offset as their `id`. A browser's EventSource sends the last one
-   back as `Last-Event-ID` and so goes on without a gap or a repeat (HTML, 9.2.4).
+   back as `Last-Event-ID` and so goes on without a gap or a repeat (HTML, 9.2.4). The id of the control event that
+   tells the end of the stream says so, too: only who has seen that one is not to come again.
 3. No line is longer than LINE_BYTES_MAX, unless a single JSON string is: some clients read lines into a fixed buffer.
 """
 
@@ -21,6 +22,9 @@ from fluvial.core.page import Page
 
 #: Go's bufio.Scanner and Python's asyncio.StreamReader take lines of up to 64 KiB, unless they are told otherwise.
 LINE_BYTES_MAX: Final = 65_535
+
+#: Follows the offset in the id of the last event of a closed stream.
+END_SUFFIX: Final = ".end"
 
 #: What a line can carry behind `data:` and perhaps a space; base64 comes in fours.
 _PAYLOAD_BYTES_MAX: Final = (LINE_BYTES_MAX - len(b"data: ")) // 4 * 4
@@ -126,7 +130,8 @@ def control_event(token: str, cursor: int | None, *, up_to_date: bool, closed: b
         fields["upToDate"] = True
     if closed:
         fields["streamClosed"] = True
-    return b"event: control\ndata:" + msgspec.json.encode(fields) + b"\nid:" + token.encode() + b"\n\n"
+    event_id = token + END_SUFFIX * closed
+    return b"event: control\ndata:" + msgspec.json.encode(fields) + b"\nid:" + event_id.encode() + b"\n\n"
 
 
 def retry_field(milliseconds: int) -> bytes:

@@ -247,7 +247,7 @@ class StreamsApp:
             return not_live_response(head.head, self.world.now_ms())
         position = position_in(head, read.read_from)
         if read.live is LiveMode.SSE:
-            if read.is_resumed and head.closed and position == head.tail:
+            if read.has_seen_end and head.closed and position == head.tail:
                 return events_ended_response(head)
             encoding = [] if is_text(head.content_type) else [(b"stream-sse-data-encoding", b"base64")]
             fields = _SHARED_EVENTS if permit.is_shared(head) else _PRIVATE_EVENTS

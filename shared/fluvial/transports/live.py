@@ -237,12 +237,15 @@ class LiveReads:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + min(age_s_max, subscription.permit.rest_s(self.world.now_ms()))
         name, head = subscription.name, subscription.head
-        incarnation = head.incarnation
+        seen = head
+        incarnation, is_first = head.incarnation, True
         while True:
             if not (shown := trim(head, page)).data and page.end < head.tail:
                 page = await self.pages.at(name, head, page.start, PAGE_BYTES_MAX)
                 shown = trim(head, page) if page.end == head.tail else page  # there is no end of what hangs together
-            yield head, shown
+            if shown.data or is_first or shown.end == page.end or not has_news(head, seen):
+                yield head, shown
+            is_first, seen = False, head
             rest_s = ends_at - loop.time()
             if rest_s <= 0 or self.is_stopping:
                 return

@@ -118,6 +118,7 @@ def test_a_control_event_says_where_the_reader_is() -> None:
     assert (event.kind, event.last_id) == ("control", TOKEN.encode())
     assert json.loads(event.data) == {"streamNextOffset": TOKEN, "streamCursor": "12", "upToDate": True}
     [event] = parsed(control_event(TOKEN, None, up_to_date=True, closed=True))
+    assert event.last_id == TOKEN.encode() + b".end"
     assert json.loads(event.data) == {"streamNextOffset": TOKEN, "upToDate": True, "streamClosed": True}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fluvial.core.head import Head
+from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb.items import HeadItem, head_item
 from fluvial.stores.dynamodb.polling import Poller
@@ -83,6 +83,23 @@ async def test_a_poller_that_is_behind_a_waiter_catches_up() -> None:
     eleven: Head = replace(TEN, tail=11)
     table.now = eleven
     assert await asyncio.wait_for(second, 5) == eleven
+    await poller.close()
+
+
+async def test_an_answer_that_was_overtaken_tells_a_waiter_nothing() -> None:
+    """An earlier append's head, an earlier life's end, an earlier life's head: all are older than what was seen."""
+    table, waiters = HeadTable(), Waiters()
+    table.now = replace(TEN, incarnation=Incarnation(2), born_us=2)
+    poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
+    waiting = asyncio.create_task(poller.wait(NAME, table.now, LONG_S))
+    for older in (replace(table.now, tail=9), None, replace(TEN, tail=100, born_us=1)):
+        await _until_waiting(waiters, 1)
+        waiters.wake(NAME, older)
+    await _until_waiting(waiters, 1)
+    assert not waiting.done()
+    newer: Head = replace(table.now, tail=11)
+    waiters.wake(NAME, newer)
+    assert await asyncio.wait_for(waiting, 5) == newer
     await poller.close()
 
 
