@@ -1,12 +1,11 @@
 """Commands: what a request asks for, once it is parsed."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from fluvial.core.head import ProducerStamp, ReaderKey
 from fluvial.core.lifetime import Lifetime
 from fluvial.core.names import StreamName
-from fluvial.core.offset import Offset, Sentinel
+from fluvial.core.offset import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +13,7 @@ class ForkPoint:
     """Where a fork diverges: None means the source's tail; `sub_offset` is in messages or bytes (spec 4.2)."""
 
     source: StreamName
-    fork_offset: Offset | Literal[Sentinel.BEGINNING] | None
+    fork_offset: Place | None
     sub_offset: int
 
 

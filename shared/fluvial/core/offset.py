@@ -8,7 +8,7 @@ sort as text over all lives of a name; a fork has its source's tokens up to wher
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Literal
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import Head, SourcePosition
@@ -30,6 +30,10 @@ class Offset:
     born_us: int
     position: int
 
+
+#: A place that a token spells. Zeros alone are the beginning of any life: who has read nothing has missed nothing, and
+#: clients write them where they mean `-1`.
+Place = Offset | Literal[Sentinel.BEGINNING]
 
 ReadFrom = Sentinel | Offset
 
@@ -65,12 +69,13 @@ def position_of(head: Head, offset: Offset) -> int | None:
     return offset.position if is_inherited else None
 
 
-def parse_offset(token: str) -> Offset:
+def parse_offset(token: str) -> Place:
     """The place that a token spells; RefusedRequest when it has not the form of those that this server issues."""
     found = _TOKEN.fullmatch(token)
     if found is None or not token.isascii():
         raise RefusedRequest(ErrorCode.MALFORMED_OFFSET, "the offset is not one that this server issues")
-    return Offset(int(found[1]), int(found[2]))
+    offset = Offset(int(found[1]), int(found[2]))
+    return Sentinel.BEGINNING if offset == Offset(0, 0) else offset
 
 
 def parse_read_from(token: str) -> ReadFrom:

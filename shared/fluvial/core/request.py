@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import parse_qs, unquote_plus
 
 from fluvial.core.command import Append, Close, Create, ForkPoint
@@ -22,7 +22,7 @@ from fluvial.core.limits import (
     STREAM_SEQ_BYTES_MAX,
 )
 from fluvial.core.names import StreamName, parse_source_path
-from fluvial.core.offset import Offset, ReadFrom, Sentinel, parse_offset, parse_read_from
+from fluvial.core.offset import Place, ReadFrom, Sentinel, parse_offset, parse_read_from
 from fluvial.core.sse import END_SUFFIX
 
 #: Header fields by lower-case name, as they came.
@@ -197,7 +197,7 @@ def _fork(headers: Headers) -> ForkPoint | None:
     )
 
 
-def _fork_offset(token: str) -> Offset | Literal[Sentinel.BEGINNING]:
+def _fork_offset(token: str) -> Place:
     return Sentinel.BEGINNING if token == Sentinel.BEGINNING.value else parse_offset(token)
 
 

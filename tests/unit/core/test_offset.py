@@ -9,7 +9,7 @@ from fluvial.core.offset import Offset, Sentinel, offset_token, parse_offset, pa
 from tests.support.commands import head
 
 positions = st.integers(0, POSITION_MAX)
-births = st.integers(0, 10**16 - 1)
+births = st.integers(1, 10**16 - 1)
 
 
 def fork_of(source: Head, position: int, born_us: int, tail: int) -> Head:
@@ -27,6 +27,12 @@ def forks(draw: st.DrawFn) -> Head:
         born_us = source.born_us + draw(st.integers(1, 3))
         source = fork_of(source, position, born_us, position + draw(st.integers(0, 4)))
     return source
+
+
+def named_by(token: str, life: Head) -> int | None:
+    """The position that a token names in a stream."""
+    offset = parse_offset(token)
+    return position_of(life, offset) if isinstance(offset, Offset) else 0
 
 
 @given(births, positions, positions)
@@ -49,9 +55,9 @@ def test_a_token_names_its_position_in_its_life_alone(born_us: int, position: in
     life = head(born_us=born_us)
     token = offset_token(life, position)
     offset = parse_offset(token)
-    assert parse_read_from(token) == offset
-    assert position_of(life, offset) == position
-    assert position_of(head(born_us=born_us + 1), offset) is None
+    assert parse_read_from(token) == offset == Offset(born_us, position)
+    assert named_by(token, life) == position
+    assert named_by(token, head(born_us=born_us + 1)) is None
     assert not set(token) & set(",&=?/")
 
 
@@ -60,7 +66,7 @@ def test_tokens_of_a_fork_sort_like_positions_and_name_them(fork: Head) -> None:
     """Those of its ancestors first."""
     tokens = [offset_token(fork, position) for position in range(fork.tail + 1)]
     assert tokens == sorted(set(tokens))
-    assert [position_of(fork, parse_offset(token)) for token in tokens] == list(range(fork.tail + 1))
+    assert [named_by(token, fork) for token in tokens] == list(range(fork.tail + 1))
 
 
 @given(forks(), st.integers(0, 12), st.integers(0, 12))
@@ -71,15 +77,19 @@ def test_a_fork_has_its_sources_tokens_up_to_where_it_diverges(source: Head, pos
     for place in range(position + 1):
         assert offset_token(fork, place) == offset_token(source, place)
     for place in range(position + 1, source.tail + 1):
-        assert position_of(fork, parse_offset(offset_token(source, place))) is None
+        assert named_by(offset_token(source, place), fork) is None
 
 
 def test_a_token_of_before_lives_had_a_number_stays_good() -> None:
     """Of a stream that was there already; in a life that began since, it is of another one."""
-    offset = parse_offset("0000000000000000_0000000000000007")
-    assert offset == Offset(0, 7)
-    assert position_of(head(tail=9), offset) == 7
-    assert position_of(head(born_us=1, tail=9), offset) is None
+    token = "0000000000000000_0000000000000007"
+    assert named_by(token, head(tail=9)) == 7
+    assert named_by(token, head(born_us=1, tail=9)) is None
+
+
+def test_zeros_are_the_beginning_of_any_life() -> None:
+    """Who has read nothing has missed nothing; the public suite writes them for `-1`."""
+    assert parse_offset(f"{0:016d}_{0:016d}") is Sentinel.BEGINNING
 
 
 def test_sentinels_are_read_and_never_issued() -> None:
