@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fluvial.triggers.subscription import PublicationRefusedError
+from tests.support.worlds import START_MS
 
 _NEWS = {"count": 1, "successes": 1, "failures": 0, "mode": "inline"}
 
@@ -18,7 +19,7 @@ def event(name: str) -> dict[str, Any]:
 
 def offset(position: int) -> str:
     """An offset token."""
-    return f"0000000000000000_{position:016d}"
+    return f"{START_MS * 1_000}_{position:016d}"
 
 
 def _failed(*numbers: int) -> dict[str, Any]:

@@ -17,9 +17,9 @@ def client(import_handler: ImportHandler) -> AppendClient:
 def test_text_and_bytes_are_appended(client: AppendClient) -> None:
     """Each tells where the stream ends."""
     added = client.append("demo", '"x"', content_type="application/json")
-    assert added == DirectlyAppended("0000000000000000_0000000000000008")
+    assert added == DirectlyAppended("1800000000000000_0000000000000008")
     added = client.append("bytes", b"\xff\x00", content_type="application/octet-stream")
-    assert added == DirectlyAppended("0000000000000000_0000000000000004")
+    assert added == DirectlyAppended("1800000000000000_0000000000000004")
 
 
 def test_a_retry_is_a_duplicate(client: AppendClient) -> None:
@@ -33,11 +33,11 @@ def test_a_retry_is_a_duplicate(client: AppendClient) -> None:
 
 def test_a_refusal_is_a_value(client: AppendClient) -> None:
     """With its code, and what else there is to know."""
-    assert client.append("demo", close=True) == DirectlyAppended("0000000000000000_0000000000000004", closed=True)
+    assert client.append("demo", close=True) == DirectlyAppended("1800000000000000_0000000000000004", closed=True)
     refused = client.append("demo", "7", content_type="application/json")
     assert isinstance(refused, DirectlyRefused)
     assert refused.code == "STREAM_CLOSED"
-    assert refused.details == {"streamNextOffset": "0000000000000000_0000000000000004", "streamClosed": "true"}
+    assert refused.details == {"streamNextOffset": "1800000000000000_0000000000000004", "streamClosed": "true"}
 
 
 def test_a_fault_raises(client: AppendClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tests.functions.conftest import ImportHandler, events
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, SWEPT, event, offset
 
 STREAM = "demo"
-TAIL_4 = "0000000000000000_0000000000000004"
+TAIL_4 = "1800000000000000_0000000000000004"
 
 
 #: What the edge function answers: status, body (None: it does not matter), and some of the headers.
@@ -28,7 +28,7 @@ EDGE: dict[str, tuple[int, bytes | None, dict[str, str]]] = {
     "get_catch_up": (200, b"[1,2]", {"content-type": "application/json", "stream-next-offset": TAIL_4}),
     "get_binary": (200, b"\x00\xff", {"content-type": "application/octet-stream"}),
     "get_repeated_query": (400, None, {}),
-    "get_encoded_query": (400, None, {}),  # the offset is inside a batch, and nothing else is wrong
+    "get_encoded_query": (200, b"[1,2]", {"stream-next-offset": TAIL_4}),  # the offset is inside the batch
     "get_long_poll": (204, b"", {"stream-up-to-date": "true"}),
     "get_sse": (200, None, {"content-type": "text/event-stream"}),
     "get_unchanged": (304, b"", {}),

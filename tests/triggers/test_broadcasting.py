@@ -152,7 +152,7 @@ async def test_a_stream_that_is_deleted_closes_its_connections(sockets: SocketRi
 
 @pytest.mark.parametrize(
     ("name", "offset", "status"),
-    [("nothing", "-1", 404), (NAME, "x", 400), (NAME, "0000000000000000_0000000000000002", 400), ("", "-1", 404)],
+    [("nothing", "-1", 404), (NAME, "x", 400), (NAME, "0000000000000000_0000000000000002", 410), ("", "-1", 404)],
 )
 async def test_a_handshake_that_cannot_be_is_refused(sockets: SocketRig, name: str, offset: str, status: int) -> None:
     """With the status that a GET would have, and nothing noted."""
