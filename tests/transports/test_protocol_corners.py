@@ -250,10 +250,10 @@ def test_a_producer_is_told_where_it_stands(
 def test_stream_seq_only_goes_up(http: httpx.Client, name: str) -> None:
     """Byte by byte, whatever it looks like."""
     http.put(name, headers=TEXT)
-    statuses = [
-        http.post(name, content=b"x", headers={**TEXT, "Stream-Seq": seq}).status_code for seq in ("2", "10", "2")
-    ]
-    assert statuses == [204, 409, 409]
+    answers = [http.post(name, content=b"x", headers={**TEXT, "Stream-Seq": seq}) for seq in ("2", "10", "2")]
+    assert [answer.status_code for answer in answers] == [204, 409, 409]
+    # By these words clients (PHP's, and the adapters of others) tell it from the other conflicts.
+    assert "sequence conflict" in answers[1].json()["error"]["message"]
 
 
 def test_long_polls_at_the_end(http: httpx.Client, name: str) -> None:

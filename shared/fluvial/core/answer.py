@@ -63,7 +63,7 @@ def append_answer(command: Append | Close, outcome: Outcome) -> Appended | Refus
             message = f"the stream's content type is {head.content_type}"
             return Refusal(409, ErrorCode.CONTENT_TYPE_MISMATCH, message)
         case SeqAfter():
-            message = "Stream-Seq is not greater than the last one that was appended"
+            message = "sequence conflict: Stream-Seq is not greater than the last one that was appended"
             return Refusal(409, ErrorCode.STREAM_SEQ_REGRESSION, message)
         case RoomAtTail():
             return Refusal(413, ErrorCode.STREAM_FULL, "the stream cannot grow any further")
