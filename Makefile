@@ -5,13 +5,13 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SAM_INSTALLED := .venv-sam/.installed
 SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
-NODE_PACKAGES := tests/conformance/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
+NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
 
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test test-all contract test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
+.PHONY: help install serve serve-aws test test-all contract clients test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ conformance: install tests/conformance/node_modules/.installed ## run the public
 conformance-lambda: install tests/conformance/node_modules/.installed ## run it through API Gateway: the edge and live functions
 	$(BIN)/pytest tests/conformance -k lambda
 
+clients: install tests/clients/node_modules/.installed ## run the clients that people have against the server, also in Chromium
+	$(BIN)/pytest tests/clients
+
 test-e2e: install ## play the whole scenario, from every publisher's door to every reader
 	$(BIN)/pytest tests/e2e
 
@@ -100,4 +103,4 @@ lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.11 --group sam -o requirements/sam.txt
 
 clean: ## remove what the targets made, but no data
-	rm -rf .venv .venv-sam .aws-sam tests/aws_local/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules bench/node_modules examples/token-stream/node_modules
+	rm -rf .venv .venv-sam .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules
