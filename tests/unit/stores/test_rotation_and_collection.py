@@ -14,11 +14,12 @@ from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.stores.runs import Run
 from fluvial.stores.sqlite import rotation
+from fluvial.stores.sqlite.collection import Collector
 from fluvial.stores.sqlite.database import connect, migrate, migrations, preallocate_log
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
 from fluvial.stores.sqlite.store import open_sqlite_store
-from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit
+from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
 from tests.support.rigs import SqliteRig, eventually, sqlite_rig
 from tests.support.worlds import StillWorld
 
@@ -177,6 +178,52 @@ async def test_a_folder_that_cannot_be_listed_holds_up_rotation_alone(
         await eventually(lambda: rig.query("SELECT name FROM stream") == [], rig.let_pass)
         assert not rig.store._collector.orphans_removed.is_set()
     assert "segments_not_listed" in caplog.text
+
+
+async def test_rotation_that_is_stopped_says_nothing_of_the_orphans(tmp_path: Path) -> None:
+    """It ends, though they were never removed; and whoever waits for that is not told that they were."""
+    async with sqlite_rig(tmp_path / "data") as rig:
+        store, orphans_removed = rig.store, asyncio.Event()
+        rotator = rotation.Rotator(store._reader, store._files, store._group_commit)
+        rotator.start([], orphans_removed)
+        await asyncio.wait_for(rotator.stop(), 10)
+        assert not orphans_removed.is_set()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("full")])
+async def test_a_full_disk_is_one_line_of_the_log(
+    rig: SqliteRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Rotation tries every five seconds; a traceback each time would hide all else."""
+
+    def full(_files: SegmentFiles, *_: object) -> SegmentKey:
+        raise error
+
+    monkeypatch.setattr(SegmentFiles, "write", full)
+    await rig.store.apply(NAME, create_commit(body=b"x" * SEGMENT_BYTES))
+    await eventually(lambda: "rotation_failed" in caplog.text, rig.let_pass)
+    [record] = [one for one in caplog.records if one.message == "rotation_failed"]
+    assert record.exc_info is None
+    assert "full" in record.reason or "No space left" in record.reason  # type: ignore[attr-defined]
+
+
+async def test_a_life_that_cannot_be_collected_holds_up_no_other(
+    rig: SqliteRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong with it; an error that nobody has foreseen keeps its traceback."""
+    collect = type(rig.store._collector)._collect
+
+    async def failing(collector: Collector, incarnation: Incarnation) -> None:
+        if incarnation == 1:
+            raise KeyError
+        await collect(collector, incarnation)
+
+    monkeypatch.setattr(Collector, "_collect", failing)
+    for number, name in enumerate((NAME, OTHER), 1):
+        await rig.store.apply(name, create_commit(number, body=b"x"))
+        await rig.store.apply(name, delete_commit())
+    await eventually(lambda: rig.query("SELECT incarnation FROM ended_life") == [(1,)], rig.let_pass)
+    assert "KeyError" in caplog.text
 
 
 async def test_what_a_crash_left_is_cleared_away_before_anything_is_rotated(rig: SqliteRig) -> None:

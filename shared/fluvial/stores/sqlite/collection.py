@@ -9,10 +9,10 @@ from functools import partial
 from typing import Final
 
 from fluvial.core.commit import Commit, Outcome
-from fluvial.core.errors import StoreError
 from fluvial.core.head import Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.plan import plan_expiry
+from fluvial.stores.failures import log_failure
 from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.segment_files import SegmentFiles, SegmentKey
@@ -77,8 +77,8 @@ class Collector:
                     self.orphans_removed.set()
                 await self._end_expired()
                 await self._collect_ended()
-            except Exception:  # whatever it is, the next round may do better
-                log.exception("collection_failed")
+            except Exception as exc:  # noqa: BLE001  whatever it is, the next round may do better
+                log_failure(log, "collection_failed", exc)
                 self._due.clear()
             if not self._stopping:
                 with contextlib.suppress(TimeoutError):
@@ -95,8 +95,8 @@ class Collector:
                 return False
             try:
                 keys = await asyncio.to_thread(self._files.keys_in, folder)
-            except OSError:
-                log.exception("segments_not_listed", extra={"folder": folder.name})
+            except OSError as exc:
+                log_failure(log, "segments_not_listed", exc, folder=folder.name)
                 is_done = False
                 continue
             orphans = [key for key in keys if not self._is_used(key)]
@@ -115,7 +115,7 @@ class Collector:
             ends = (self._apply(name, plan_expiry(now_ms)) for name in names)
             for outcome in await asyncio.gather(*ends, return_exceptions=True):
                 if isinstance(outcome, Exception):
-                    log.error("expiry_failed", extra={"reason": str(outcome.__cause__ or outcome)})
+                    log_failure(log, "expiry_failed", outcome)
             if len(names) < EXPIRED_PER_STEP:
                 return
             last = found[-1]
@@ -130,8 +130,8 @@ class Collector:
             for incarnation in lives:
                 try:
                     await self._collect(incarnation)
-                except (OSError, sqlite3.Error, StoreError):
-                    log.exception("collection_failed", extra={"incarnation": f"{incarnation:x}"})
+                except Exception as exc:  # noqa: BLE001  whatever it is, the other lives' collection goes on
+                    log_failure(log, "collection_failed", exc, incarnation=f"{incarnation:x}")
             if len(lives) < LIVES_PER_STEP:
                 return
             last_life = lives[-1]

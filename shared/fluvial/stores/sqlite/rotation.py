@@ -9,6 +9,7 @@ from typing import Final
 
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.stores.failures import log_failure
 from fluvial.stores.runs import Run, joined
 from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.queries import SQL
@@ -53,21 +54,19 @@ class Rotator:
         self._due: dict[Incarnation, None] = {}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._orphans_removed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, due: list[Incarnation], orphans_removed: asyncio.Event) -> None:
         """Begin with the lives that are due already, once no file is left that a new one could be taken for."""
         self._due = dict.fromkeys(due[:DUE_MAX])
         self._wake.set()
-        self._orphans_removed = orphans_removed
-        self._task = asyncio.get_running_loop().create_task(self._rotate_for_ever(), name="rotation")
+        rotation = self._rotate_for_ever(orphans_removed)
+        self._task = asyncio.get_running_loop().create_task(rotation, name="rotation")
 
     async def stop(self) -> None:
         """End after the segment that is being written."""
         self._stopping.set()
         self._wake.set()
-        self._orphans_removed.set()
         if self._task is not None:
             await self._task
 
@@ -96,8 +95,8 @@ class Rotator:
             return size
         try:
             return _HotSize(*self._reader.execute(SQL.hot_size, (head.incarnation,)).fetchone())
-        except sqlite3.Error:
-            log.exception("hot_log_not_measured", extra={"incarnation": f"{head.incarnation:x}"})
+        except sqlite3.Error as exc:
+            log_failure(log, "hot_log_not_measured", exc, incarnation=f"{head.incarnation:x}")
             return size
 
     def _is_due(self, incarnation: Incarnation) -> None:
@@ -105,8 +104,8 @@ class Rotator:
             self._due[incarnation] = None
             self._wake.set()
 
-    async def _rotate_for_ever(self) -> None:
-        await self._orphans_removed.wait()
+    async def _rotate_for_ever(self, orphans_removed: asyncio.Event) -> None:
+        await _first_of(orphans_removed, self._stopping)
         while not self._stopping.is_set():
             await self._wake.wait()
             self._wake.clear()
@@ -115,11 +114,8 @@ class Rotator:
                 del self._due[incarnation]
                 try:
                     await self._rotate(incarnation)
-                except Exception:  # whatever it is, the other lives' rotation goes on
-                    log.exception(
-                        "rotation_failed",
-                        extra={"incarnation": f"{incarnation:x}"},
-                    )
+                except Exception as exc:  # noqa: BLE001  whatever it is, the other lives' rotation goes on
+                    log_failure(log, "rotation_failed", exc, incarnation=f"{incarnation:x}")
                     self._due[incarnation] = None
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stopping.wait(), REST_S)
@@ -152,6 +148,16 @@ class Rotator:
             "rotated",
             extra={"incarnation": f"{incarnation:x}", "bytes": moved.byte_count},
         )
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Wait until one of the events has come."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def _cut_over(connection: sqlite3.Connection, key: SegmentKey, batch_count: int) -> None:

@@ -20,6 +20,7 @@ from fluvial.core.head import Head, Incarnation, ProducerState, Span
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.core.names import HIGHEST, StreamName
 from fluvial.core.page import Page
+from fluvial.stores.failures import log_failure
 from fluvial.stores.projects import Projects
 from fluvial.stores.runs import Run, gathered, joined
 from fluvial.stores.sqlite.collection import Collector
@@ -153,7 +154,7 @@ class SqliteStore:
         try:
             return self._reader.execute(statement, parameters).fetchall()
         except sqlite3.Error as exc:
-            log.exception("rows_unreadable")
+            log_failure(log, "rows_unreadable", exc)
             raise StoreUnavailable from exc
 
     def _load_head(self, name: StreamName) -> Head | None:
@@ -161,7 +162,7 @@ class SqliteStore:
             row = self._reader.execute(SQL.load_head, (name,)).fetchone()
             head = None if row is None else head_of_row(row)
         except (sqlite3.Error, msgspec.DecodeError) as exc:
-            log.exception("head_unreadable", extra={"stream": name})
+            log_failure(log, "head_unreadable", exc, stream=name)
             raise StoreUnavailable from exc
         self._heads[name] = head
         return head
@@ -222,12 +223,12 @@ class SqliteStore:
                 return run
             goes_on = self._reader.execute(SQL.has_life, (incarnation,)).fetchone()
         except sqlite3.Error as exc:
-            log.exception("hot_log_unreadable", extra={"incarnation": f"{incarnation:x}"})
+            log_failure(log, "hot_log_unreadable", exc, incarnation=f"{incarnation:x}")
             raise StorageDamaged from exc
         except StorageDamaged as exc:
             if not self._reader.execute(SQL.has_life, (incarnation,)).fetchone():
                 raise StreamVanished from exc
-            log.exception("segment_unreadable", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})
+            log.error("segment_unreadable", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})  # noqa: TRY400  its message says all
             raise
         if goes_on is None:
             raise StreamVanished
