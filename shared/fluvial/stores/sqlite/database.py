@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from fluvial.core.errors import StartupRefused
+from fluvial.stores.sqlite.checkpoints import LOG_BYTES_MAX, LOG_PAGES, PAGE_BYTES
 from fluvial.stores.sqlite.segment_files import fsync_folder
 
 log = logging.getLogger(__name__)
 
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _CACHE_KIB: Final = 16_384
-
-#: After so many pages the log is copied into the database and begun anew.
-_CHECKPOINT_PAGES: Final = 2_048
-_PAGE_BYTES: Final = 4_096
 
 
 class FolderLock:
@@ -54,13 +51,17 @@ def migrations() -> list[tuple[int, str]]:
 
 
 def connect(file: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode that never waits for a lock, and fsyncs every commit before it returns."""
+    """A connection in autocommit mode that never waits for a lock, and fsyncs every commit before it returns.
+
+    It copies no log into the database by itself: see `checkpoints`.
+    """
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache, too
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
     return connection
 
 
@@ -73,7 +74,7 @@ def preallocate_log(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("CREATE TABLE filler (data BLOB)")
-        connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (_CHECKPOINT_PAGES * _PAGE_BYTES,))
+        connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (LOG_PAGES * PAGE_BYTES,))
     except sqlite3.OperationalError as exc:
         log.warning("log_not_preallocated", extra={"reason": str(exc)})
     if connection.in_transaction:

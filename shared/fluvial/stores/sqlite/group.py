@@ -12,6 +12,7 @@ from fluvial.core.head import Head, Incarnation, ProducerState
 from fluvial.core.names import StreamName
 from fluvial.core.transition import Batch, transition
 from fluvial.stores.runs import Run
+from fluvial.stores.sqlite.checkpoints import PAGE_BYTES
 from fluvial.stores.sqlite.queries import SQL
 from fluvial.stores.sqlite.rows import Row, has_only_grown, head_row, hot_run_row, new_head_row
 
@@ -79,6 +80,13 @@ class Group:
         if self._runs is None:
             self._runs = {life: [making.run() for making in makings] for life, makings in self._making.items()}
         return self._runs
+
+    @property
+    def page_count(self) -> int:
+        """About how many pages the rows take in the log: each is in a page of its own, or fills some."""
+        row_count = len(self.heads) + len(self._producers) + len(self.dropped)
+        runs = (making for makings in self._making.values() for making in makings)
+        return row_count + sum(2 + making.byte_count // PAGE_BYTES for making in runs)
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Put the rows into the open transaction. Raises sqlite3.Error."""

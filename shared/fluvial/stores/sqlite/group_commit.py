@@ -2,7 +2,7 @@
 
 Everything but the fsync happens on the event loop, one transaction at a time: while one is under way no head
 changes, so the next group is judged on durable heads. A refusal waits with its group, for the state that it was
-judged on may be the group's own.
+judged on may be the group's own. Between two transactions the thread copies the log into the database when that is due.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Final
@@ -19,6 +20,9 @@ from typing import Final
 from fluvial.core.commit import Commit, Outcome
 from fluvial.core.errors import StoreError, StoreUnavailable, StoreUncertain
 from fluvial.core.names import StreamName
+from fluvial.stores.failures import log_failure
+from fluvial.stores.sqlite.checkpoints import Checkpoints, copy_log, overwrite_log
+from fluvial.stores.sqlite.commit_times import CommitTimes
 from fluvial.stores.sqlite.group import Group, HeadOf
 from fluvial.stores.sqlite.queries import SQL
 
@@ -37,16 +41,15 @@ PENDING_WORK_MAX: Final = 4_096
 #: would cost more than the rows. Larger ones are left to the thread.
 INLINE_BYTES_MAX: Final = 262_144
 
-#: A group of few commits is fsynced on the loop while a COMMIT takes no longer than this lately: handing it to the
-#: thread and back costs as much. A slower disk would hold up everybody else, so there the thread does it.
+#: A group of few commits is fsynced on the loop while no COMMIT has been slow lately: handing it to the thread and back
+#: costs as much as a fast one.
 INLINE_COMMITS_MAX: Final = 16
-INLINE_FSYNC_S_MAX: Final = 0.001
 
 #: How long a write of another process to the same file is waited for.
 BUSY_TIMEOUT_MS: Final = 10_000
 
-#: The weight of the last fsync in the running mean of what they take.
-_MEAN_WEIGHT: Final = 0.1
+#: About how many pages a background job adds to the log.
+_WORK_PAGES: Final = 64
 
 #: What a background job does in its own transaction.
 Work = Callable[[sqlite3.Connection], None]
@@ -60,12 +63,17 @@ class _Pending:
     answer: asyncio.Future[Outcome]
 
 
+#: What the thread does, and then the loop with what came of it.
+_Job = Callable[[], Callable[[], None]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Transaction:
     """What the writer does, in two parts, and who is told how it went."""
 
     write: Work
     done: Callable[[Exception | None], None]
+    page_count: int
     is_written: bool = False
 
 
@@ -86,13 +94,20 @@ class GroupCommit:
         self._is_busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._fsync_s = INLINE_FSYNC_S_MAX * 2
-        self._jobs: SimpleQueue[_Transaction | None] = SimpleQueue()
+        self._is_closed = False
+        self._commit_times = CommitTimes()
+        self._checkpoints = Checkpoints(self._wake)
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = Thread(target=self._run_jobs, name="fluvial-commit", daemon=True)
         self._thread.start()
 
     def submit(self, name: StreamName, commit: Commit, byte_count: int) -> asyncio.Future[Outcome]:
-        """Queue a commit; its outcome comes when its group is durable. Raises StoreUnavailable when too many wait."""
+        """Queue a commit; its outcome comes when its group is durable.
+
+        Raises StoreUnavailable when too many wait, and once the store is closing.
+        """
+        if self._is_closed:
+            raise StoreUnavailable
         if len(self._pending) >= PENDING_COMMITS_MAX or self._pending_bytes + byte_count > PENDING_BYTES_MAX:
             raise StoreUnavailable
         answer: asyncio.Future[Outcome] = self._loop.create_future()
@@ -104,9 +119,9 @@ class GroupCommit:
     def submit_work(self, work: Work) -> asyncio.Future[None]:
         """Queue a background job's statements: a transaction of their own, between two groups.
 
-        Raises StoreUnavailable when too many wait.
+        Raises StoreUnavailable when too many wait, and once the store is closing.
         """
-        if len(self._work) >= PENDING_WORK_MAX:
+        if self._is_closed or len(self._work) >= PENDING_WORK_MAX:
             raise StoreUnavailable
         answer: asyncio.Future[None] = self._loop.create_future()
         self._work.append((work, answer))
@@ -114,8 +129,10 @@ class GroupCommit:
         return answer
 
     async def close(self) -> None:
-        """Wait for all that was submitted, then stop the thread."""
+        """Take nothing more, answer all that was submitted, then stop the thread."""
+        self._is_closed = True
         await self._idle.wait()
+        self._checkpoints.close()
         self._jobs.put(None)
         self._thread.join()
 
@@ -127,7 +144,10 @@ class GroupCommit:
 
     def _start(self) -> None:
         """Begin the next transaction, groups and background jobs in turn, or rest."""
-        if self._work and (self._is_work_next or not self._pending):
+        if self._checkpoints.is_due:
+            self._checkpoints.begin()
+            self._jobs.put(self._checkpoint)
+        elif self._work and (self._is_work_next or not self._pending):
             self._is_work_next = False
             self._start_work()
         elif self._pending:
@@ -148,7 +168,7 @@ class GroupCommit:
             else:
                 answer.set_exception(error)
 
-        self._jobs.put(_Transaction(work, done))
+        self._put(_Transaction(work, done, _WORK_PAGES))
 
     def _take(self) -> tuple[list[_Pending], int]:
         """The commits of the next group in the order they came, and their bytes."""
@@ -180,13 +200,13 @@ class GroupCommit:
             self._loop.call_soon(self._start)
             return
         is_small = byte_count <= INLINE_BYTES_MAX
-        transaction = _Transaction(group.write, done, is_written=is_small)
+        transaction = _Transaction(group.write, done, group.page_count, is_written=is_small)
         if is_small and not self._written(transaction):
             return
-        if is_small and len(taken) <= INLINE_COMMITS_MAX and self._fsync_s <= INLINE_FSYNC_S_MAX:
+        if is_small and len(taken) <= INLINE_COMMITS_MAX and self._commit_times.is_fast:
             self._finished(transaction, self._transacted(transaction))
         else:
-            self._jobs.put(transaction)
+            self._put(transaction)
 
     def _judged(self, group: Group, pending: _Pending) -> Outcome | Exception:
         try:
@@ -205,7 +225,7 @@ class GroupCommit:
             if getattr(exc, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
                 self._loop.call_soon(self._finished, transaction, _unavailable(exc))
             else:  # somebody else writes to the file, e.g. a backup: the thread may wait for that, the loop may not
-                self._jobs.put(replace(transaction, is_written=False))
+                self._put(replace(transaction, is_written=False))
             return False
         try:
             transaction.write(self._connection)
@@ -216,9 +236,21 @@ class GroupCommit:
 
     def _run_jobs(self) -> None:
         """The thread: a queue of its own, for an executor's futures cost more than its turn at the lock."""
-        while (transaction := self._jobs.get()) is not None:
-            error = self._transacted(transaction)
-            self._loop.call_soon_threadsafe(self._finished, transaction, error)
+        while (job := self._jobs.get()) is not None:
+            self._loop.call_soon_threadsafe(job())
+
+    def _put(self, transaction: _Transaction) -> None:
+        """Let the thread make a transaction durable."""
+        self._jobs.put(lambda: partial(self._finished, transaction, self._transacted(transaction)))
+
+    def _checkpoint(self) -> Callable[[], None]:
+        is_complete = copy_log(self._connection)
+
+        def finish() -> None:
+            self._checkpoints.finish(is_complete=is_complete)
+            self._start()
+
+        return finish
 
     def _transacted(self, transaction: _Transaction) -> Exception | None:
         """Make a transaction durable; what went wrong, if anything."""
@@ -239,7 +271,7 @@ class GroupCommit:
             error = StoreUnavailable() if is_undone else StoreUncertain()
             error.__cause__ = exc
             return error
-        self._fsync_s += _MEAN_WEIGHT * (time.perf_counter() - began - self._fsync_s)
+        self._commit_times.add(time.perf_counter() - began)
         return None
 
     def _begin_patiently(self) -> None:
@@ -257,10 +289,9 @@ class GroupCommit:
         """
         try:
             self._rollback()
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            self._connection.execute(f"PRAGMA user_version = {version}")
-        except sqlite3.Error:
-            log.exception("log_not_overwritten")
+            overwrite_log(self._connection)
+        except sqlite3.Error as exc:
+            log_failure(log, "log_not_overwritten", exc)
             return False
         return True
 
@@ -269,12 +300,13 @@ class GroupCommit:
             self._connection.execute("ROLLBACK")
 
     def _finished(self, transaction: _Transaction, error: Exception | None) -> None:
+        self._checkpoints.add(transaction.page_count)
         try:
             if error is not None:
                 log.error("commit_failed", extra={"reason": str(error.__cause__)})
                 self._rollback()
-        except sqlite3.Error:
-            log.exception("rollback_failed")
+        except sqlite3.Error as exc:
+            log_failure(log, "rollback_failed", exc)
         try:
             transaction.done(error)
         finally:

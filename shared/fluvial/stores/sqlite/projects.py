@@ -17,10 +17,14 @@ import msgspec
 
 from fluvial.core.errors import StartupRefused, StorageDamaged, StoreUnavailable
 from fluvial.core.project import Project, ProjectName
+from fluvial.stores.failures import log_failure
 from fluvial.stores.sqlite.database import make_folder
 from fluvial.stores.sqlite.queries import PROJECT_SCHEMA, PROJECT_SQL
 
 log = logging.getLogger(__name__)
+
+#: A log that has grown under somebody's long read is cut back to this.
+LOG_BYTES_MAX: Final = 4 * 1_048_576
 
 #: How long another process's change is waited for; each takes a few milliseconds.
 BUSY_TIMEOUT_S: Final = 5.0
@@ -42,6 +46,7 @@ class SqliteProjects:
             )
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
             self._connection.executescript(PROJECT_SCHEMA)
         except (OSError, sqlite3.Error) as exc:
             message = f"cannot open {file}: {exc}"
@@ -98,7 +103,7 @@ class SqliteProjects:
             try:
                 return await asyncio.to_thread(work)
             except sqlite3.Error as exc:
-                log.exception("projects_unavailable")
+                log_failure(log, "projects_unavailable", exc)
                 raise StoreUnavailable from exc
 
 
