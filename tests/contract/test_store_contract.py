@@ -6,7 +6,7 @@ import pytest
 
 from fluvial.core.command import ForkPoint
 from fluvial.core.commit import Absent, Applied, Commit, Live, NoGap, NotDuplicate, Open, SeqAfter, Unmet
-from fluvial.core.errors import StreamVanished
+from fluvial.core.errors import StoreUnavailable, StreamVanished
 from fluvial.core.head import Head, Incarnation, ProducerStamp, ReaderKey
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
@@ -280,6 +280,43 @@ async def test_use_moves_a_sliding_deadline(rig: Rig) -> None:
     assert isinstance(await rig.store.apply(NAME, plan_expiry(START_MS + 16_499)), Unmet)
     assert isinstance(await rig.store.apply(NAME, plan_expiry(START_MS + 16_500)), Applied)
     assert await rig.store.head(NAME) is None
+
+
+async def test_a_sliding_deadline_never_moves_back(rig: Rig) -> None:
+    """A renewal that comes late, a writer whose clock is behind, and one that has seen nothing of the stream yet."""
+    await applied(rig, create_commit(lifetime=SlidingTtl(10)))
+    moved = await applied(rig, plan_renewal(START_MS + 8_000))
+    assert moved.live_until_ms == START_MS + 18_500
+    for late in (plan_renewal(START_MS + 5_000), append_commit(now_ms=START_MS + 6_000), close_commit(None, START_MS)):
+        await rig.reopen()
+        assert (await applied(rig, late)).live_until_ms == START_MS + 18_500
+        assert await rig.store.head(NAME) == (await applied(rig, plan_renewal(START_MS + 8_400)))
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert (head.live_until_ms, head.tail, head.closed) == (START_MS + 18_500, 1, True)
+
+
+async def test_use_by_several_processes_moves_a_deadline_to_the_latest(rig: Rig) -> None:
+    """Whatever order the uses come in."""
+    await applied(rig, create_commit(lifetime=SlidingTtl(10)))
+    uses = [append_commit(b"%d" % late, now_ms=START_MS + late) for late in range(9_000, 0, -600)]
+    await asyncio.gather(*(rig.store.apply(NAME, use) for use in uses))
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert head.live_until_ms is not None
+    assert head.live_until_ms >= START_MS + 9_000 + 10_000
+
+
+async def test_a_closed_store_refuses_commits_at_once(rig: Rig) -> None:
+    """What was begun before is answered; nobody waits for what comes after."""
+    await applied(rig, create_commit())
+    begun = [asyncio.create_task(rig.store.apply(NAME, append_commit(b"%d," % number))) for number in range(20)]
+    await asyncio.sleep(0)
+    await rig.store.close()
+    assert all(isinstance(outcome, Applied) for outcome in await asyncio.wait_for(asyncio.gather(*begun), 10))
+    for late in (append_commit(b"late"), create_commit(incarnation=2), delete_commit()):
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(rig.store.apply(NAME, late), 10)
 
 
 async def test_a_fork_reads_inherited_bytes_and_its_own(rig: Rig) -> None:

@@ -94,7 +94,10 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was begun, stop all background work and let go of every resource."""
+        """Finish what was begun, stop all background work and let go of every resource.
+
+        Every `apply` of before is answered; a later one raises StoreUnavailable at once.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from fluvial.core.commit import Commit, Outcome, Unmet
-from fluvial.core.errors import StreamVanished
+from fluvial.core.errors import StoreUnavailable, StreamVanished
 from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation, spans_of
 from fluvial.core.names import StreamName
@@ -35,9 +35,12 @@ class MemoryStore:
         self._newest_born_us = 0
         self._waiters = Waiters()
         self.projects: Projects = MemoryProjects()
+        self._is_closed = False
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply: nothing here awaits, so each commit is one step."""
+        if self._is_closed:
+            raise StoreUnavailable
         result = transition(name, commit, self._heads.get, self._newest_born_us)
         if isinstance(result, Unmet):
             return result
@@ -129,3 +132,4 @@ class MemoryStore:
 
     async def close(self) -> None:
         """See Store.close: there is nothing to let go of."""
+        self._is_closed = True

@@ -103,6 +103,7 @@ class Aws:
     def __init__(self, endpoints: Endpoints, jitter: Callable[[], float], threads_max: int) -> None:
         """No connection is made before the first call. Raises StartupRefused when the region is not known."""
         self._endpoints, self._jitter, self._threads_max = endpoints, jitter, threads_max
+        self._is_closed = False
         self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="fluvial-aws")
         self._session = botocore.session.get_session()
         self.writes = self._client("dynamodb", endpoints.dynamodb, {"mode": "standard", "total_max_attempts": 1})
@@ -169,6 +170,8 @@ class Aws:
         return body
 
     async def _call(self, method: Callable[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        if self._is_closed:
+            raise StoreUnavailable
         loop = asyncio.get_running_loop()
         try:
             answer: dict[str, Any] = await loop.run_in_executor(self._threads, functools.partial(method, **parameters))
@@ -182,7 +185,8 @@ class Aws:
         return answer
 
     def close(self) -> None:
-        """Let go of the threads and connections."""
+        """Let go of the threads and connections, once the calls under way are answered; refuse every later one."""
+        self._is_closed = True
         self._threads.shutdown(wait=True)
         self.writes.close()
         for lazy in ("reads", "objects"):

@@ -10,9 +10,10 @@ from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation
 from fluvial.core.names import StreamName
 from fluvial.core.page import Page
+from fluvial.stores.calls import Calls
 from fluvial.stores.contract import Once
 from fluvial.stores.dynamodb.aws import Aws, Endpoints
-from fluvial.stores.dynamodb.chores import Chores
+from fluvial.stores.dynamodb.chores import CLOSING_S, Chores
 from fluvial.stores.dynamodb.collection import Collector
 from fluvial.stores.dynamodb.commits import CommitWriter
 from fluvial.stores.dynamodb.connections import Connections
@@ -73,10 +74,15 @@ class DynamoDbStore:
         self._collector = Collector(self._places)
         self.connections = Connections(self._table)
         self.projects: Projects = DynamoDbProjects(self._table)
+        self._calls = Calls()
         self._chores = Chores() if config.does_chores else None
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply."""
+        with self._calls.enter():
+            return await self._apply(name, commit)
+
+    async def _apply(self, name: StreamName, commit: Commit) -> Outcome:
         match commit.effects[0]:
             case Begin():
                 outcome = self._dropping(await self._lives.begin(name, commit))
@@ -92,9 +98,10 @@ class DynamoDbStore:
 
     async def apply_once(self, name: StreamName, commit: Commit, key: str) -> Once:
         """See AppliesOnce.apply_once; a key is remembered for 15 days."""
-        once = await self._once.write(name, commit, key, self._world)
-        self._landed(name, once.outcome)
-        return once
+        with self._calls.enter():
+            once = await self._once.write(name, commit, key, self._world)
+            self._landed(name, once.outcome)
+            return once
 
     async def head(self, name: StreamName) -> Head | None:
         """See Store.head: one strongly consistent read."""
@@ -143,6 +150,7 @@ class DynamoDbStore:
 
     async def close(self) -> None:
         """See Store.close."""
+        await self._calls.close(CLOSING_S)
         await self._poller.close()
         if self._chores is not None:
             await self._chores.close()
@@ -156,10 +164,10 @@ class DynamoDbStore:
     def _dropping(self, changed: Changed) -> Outcome:
         if self._chores is not None:
             for life in changed.dropped:
-                self._chores.add(partial(self._collector.collect, life))
+                self._chores.add(life.incarnation, partial(self._collector.collect, life))
         return changed.outcome
 
     def _rotate_when_due(self, name: StreamName) -> None:
         stored = self._recent.get(name)
         if self._chores is not None and stored is not None and rotation_is_due(stored):
-            self._chores.add(partial(self.rotate, name))
+            self._chores.add(name, partial(self.rotate, name))
