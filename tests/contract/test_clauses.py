@@ -1,17 +1,23 @@
 """DynamoDB judges every requirement as the core does, and keeps every head as it was."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 from typing import Any, get_args
 
 import boto3
+import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from fluvial.core.commit import CommitId, Requirement, SeqAfter
+from fluvial.core.commit import Commit, CommitId, Requirement, SeqAfter
+from fluvial.core.effect import Renew
 from fluvial.core.head import Head, Incarnation
+from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
+from fluvial.core.transition import renewed_deadline_ms
+from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.clauses import CLAUSES, condition_of
 from fluvial.stores.dynamodb.expression import Expression
 from fluvial.stores.dynamodb.items import (
@@ -26,9 +32,12 @@ from fluvial.stores.dynamodb.items import (
     segment_of_item,
 )
 from fluvial.stores.dynamodb.keys import head_key
+from fluvial.stores.dynamodb.lives import first_item
+from fluvial.stores.dynamodb.updates import Guesses, commit_update
 from tests.aws_local.template import create_table
-from tests.support.heads import heads, requirements
+from tests.support.heads import NOW_MS, heads, requirements
 from tests.support.rigs import REGION, dynamodb_local_url
+from tests.support.worlds import START_MS
 
 NAME = StreamName("a/b")
 TABLE = "clauses"
@@ -88,12 +97,44 @@ def test_a_head_item_comes_back_as_it_was(
 ) -> None:
     """Through the engine, at the price that its size predicts."""
     fence, base, cold_end, spilled, evictions = counts
-    stored = HeadItem(head, fence, base, buffer, cold_end, spilled, evictions)
+    used_s = dict.fromkeys(head.producers, START_MS // 1_000)
+    stored = HeadItem(head, fence, base, buffer, cold_end, spilled, evictions, used_s=used_s)
     item = head_item(NAME, stored)
     answer = client.put_item(TableName=TABLE, Item=item, ReturnConsumedCapacity="TOTAL")
     assert answer["ConsumedCapacity"]["CapacityUnits"] == pytest.approx(ceil(item_bytes(item) / 1_024), abs=1)
     found = head_of_item(client.get_item(TableName=TABLE, Key=head_key(NAME), ConsistentRead=True)["Item"])
-    assert found == HeadItem(head, fence, base, buffer, cold_end, spilled, evictions, item_bytes(item))
+    assert found == replace(stored, item_bytes=item_bytes(item))
+
+
+@given(head=heads(), counts=st.tuples(*[st.integers(0, 5)] * 5))
+def test_every_attribute_of_a_head_is_known_as_such(head: Head, counts: tuple[int, int, int, int, int]) -> None:
+    """A tombstone is made by removing those: one that is missing from the list would outlive its stream."""
+    fence, base, cold_end, spilled, evictions = counts
+    item = first_item(NAME, HeadItem(head, fence, base, (), cold_end, spilled, evictions, began=fence))
+    assert set(item) - {a.PK, a.SK} <= a.OF_HEAD
+
+
+@settings(max_examples=200, deadline=None)
+@given(head=heads(), seen=st.none() | heads(), now_ms=st.integers(NOW_MS - 4_000, NOW_MS + 4_000))
+def test_a_renewal_means_what_the_core_says(client: Any, head: Head, seen: Head | None, now_ms: int) -> None:  # noqa: ANN401
+    """Whatever was seen of the stream before; what is refused for that is sent again on what is there."""
+    assume(isinstance(head.lifetime, SlidingTtl) or head.lifetime is None)
+    if (
+        seen is not None and seen.incarnation == head.incarnation
+    ):  # of one life the window stays, and deadlines only grow
+        seen = msgspec.structs.replace(
+            head, live_until_ms=None if head.live_until_ms is None else head.live_until_ms - 1
+        )
+    client.put_item(TableName=TABLE, Item=head_item(NAME, HeadItem(head, 0)))
+    commit = Commit((), (Renew(now_ms),))
+    for guessed in (seen, head):
+        request = commit_update(NAME, commit, None, Guesses(0, guessed))
+        try:
+            item = client.update_item(TableName=TABLE, **request)["Attributes"]
+            break
+        except client.exceptions.ConditionalCheckFailedException:
+            assert guessed is seen
+    assert head_of_item(item).head == msgspec.structs.replace(head, live_until_ms=renewed_deadline_ms(head, now_ms))
 
 
 @given(start=st.integers(0, 10**15), batches=batches.filter(bool))

@@ -124,8 +124,8 @@ class Model:
         return 201
 
     def use(self, stream: Stream) -> None:
-        """A write to a stream with a sliding window."""
-        if stream.is_ttl:
+        """A write to a stream with a sliding window: its deadline moves when it leaves less than the window."""
+        if stream.is_ttl and (stream.expires_ms is None or stream.expires_ms < self.now_ms + TTL_S * 1_000):
             stream.expires_ms = self.now_ms + TTL_S * 1_000 + SLACK_MS
 
     def append(

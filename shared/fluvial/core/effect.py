@@ -43,7 +43,7 @@ class SetStreamSeq:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """The stream was used at `now_ms`: a sliding deadline moves, any other stays."""
+    """The stream was used at `now_ms`: a sliding deadline moves on, unless it leaves the window already."""
 
     now_ms: int
 

@@ -4,7 +4,7 @@ A store that can see every head evaluates commits with `transition`; one that ca
 database do the same piece by piece.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from fluvial.core.effect import (
     SetReaderKey,
     SetStreamSeq,
 )
-from fluvial.core.head import Head, Incarnation, ProducerState
+from fluvial.core.head import Head, Incarnation, ProducerStamp, ProducerState
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 
@@ -118,14 +118,10 @@ def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
             case AddBatch(data):
                 fields["tail"] = head.tail + len(data)
             case Renew(now_ms):
-                if isinstance(head.lifetime, SlidingTtl):
-                    fields["live_until_ms"] = head.lifetime.deadline_ms(now_ms)
+                fields["live_until_ms"] = renewed_deadline_ms(head, now_ms)
             case MoveProducer(stamp):
                 is_new = stamp.producer_id not in head.producers
-                fields["producers"] = {
-                    **head.producers,
-                    stamp.producer_id: ProducerState(stamp.epoch, stamp.seq),
-                }
+                fields["producers"] = _with_latest(head.producers, stamp)
                 fields["producer_count"] = head.producer_count + is_new
             case SetStreamSeq(stream_seq):
                 fields["stream_seq"] = stream_seq
@@ -136,6 +132,25 @@ def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
             case Begin() | End():
                 pass
     return fields
+
+
+def renewed_deadline_ms(head: Head, now_ms: int) -> int | None:
+    """A head's deadline once its stream was used at a moment: a sliding one moves when it must, and never back.
+
+    It must when it no longer leaves the whole window; a use that comes late, or by a slower clock, moves nothing.
+    """
+    deadline_ms = head.live_until_ms
+    if not isinstance(head.lifetime, SlidingTtl) or deadline_ms is None:
+        return deadline_ms
+    return head.lifetime.deadline_ms(now_ms) if head.lifetime.is_due(deadline_ms, now_ms) else deadline_ms
+
+
+def _with_latest(producers: Mapping[str, ProducerState], stamp: ProducerStamp) -> dict[str, ProducerState]:
+    """The producers with one that has just written as the last: a store that keeps a few keeps the last ones."""
+    moved = dict(producers)
+    moved.pop(stamp.producer_id, None)
+    moved[stamp.producer_id] = ProducerState(stamp.epoch, stamp.seq)
+    return moved
 
 
 def _fields_set_seldom(head: Head, effect: GainFollowers | SetDelivered | MoveCursor | SetReaderKey) -> dict[str, Any]:

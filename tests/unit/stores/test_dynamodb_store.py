@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnec
 from fluvial.core.command import ForkPoint
 from fluvial.core.commit import Applied, Commit
 from fluvial.core.errors import StorageDamaged, StoreUnavailable, StoreUncertain
-from fluvial.core.head import Head, Incarnation
+from fluvial.core.head import Head, Incarnation, ReaderKey
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.names import StreamName
-from fluvial.core.plan import Divergence, plan_delete, plan_fork
+from fluvial.core.plan import Divergence, plan_create, plan_delete, plan_fork, plan_gaining_followers
 from fluvial.stores.dynamodb import aws, rotation, settling
+from fluvial.stores.dynamodb.chores import Chore, Chores
 from fluvial.stores.dynamodb.items import HotSegment, head_of_item, hot_segment_item
 from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.stores.dynamodb.updates import HEAD_PRODUCERS_MAX
 from tests.support.commands import (
     NAME,
     OTHER,
@@ -28,6 +31,7 @@ from tests.support.commands import (
     create_command,
     create_commit,
     delete_commit,
+    stamp,
 )
 from tests.support.estuaries import own_process
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig, eventually
@@ -133,13 +137,79 @@ async def test_a_hot_segment_that_comes_back_does_no_harm(rig: DynamoDbRig, monk
 
 
 async def test_a_deleted_stream_leaves_nothing_but_a_tombstone(rig: DynamoDbRig) -> None:
-    """Segments, objects, payloads and producers are collected."""
-    await fill(rig)
+    """Segments, objects, payloads and producers are collected, and all that the head had."""
+    everything = create_command(lifetime=SlidingTtl(60), is_public=True, reader_key=ReaderKey("k"))
+    await applied(rig.store, plan_create(everything, Incarnation(1), START_MS))
+    for number in range(12):
+        data = LARGE if number == 5 else b"x" * 900
+        await applied(
+            rig.store, append_commit(data, producer=stamp(producer_id=f"p{number}"), stream_seq=f"{number:02}")
+        )
+    head = await applied(rig.store, append_commit(b"end", closes=True, producer=stamp(producer_id="last")))
+    assert head is not None
+    await applied(rig.store, plan_gaining_followers(head, START_MS))
     await applied(rig.store, delete_commit())
     await eventually(lambda: not objects(rig) and not rig.items(f"PAYLOAD#{NAME}"), rig.let_pass)
     await eventually(lambda: not rig.items(f"SEG#{1:016x}"), rig.let_pass)
     [tombstone] = rig.client.scan(TableName=rig.config.table)["Items"]
     assert set(tombstone) == {"pk", "sk", "f", "t", "by", "ei", "fb", "bu"}
+
+
+async def test_producers_that_write_stay_in_the_head(rig: DynamoDbRig) -> None:
+    """Those that have not written for longest move out, whatever their names."""
+    await applied(rig.store, create_commit())
+    busy, seqs = ["aaa", "bbb", "mmm", "zzz"], count()
+    idle = [f"idle-{number}" for number in range(HEAD_PRODUCERS_MAX - len(busy))]
+    for producer_id in busy + idle:
+        await applied(rig.store, append_commit(producer=stamp(producer_id=producer_id)))
+    for seq in range(1, 4):
+        rig.still.clock.advance(1_000)
+        now_ms = rig.still.clock.now_ms
+        for producer_id in busy:
+            await applied(rig.store, append_commit(producer=stamp(seq=seq, producer_id=producer_id), now_ms=now_ms))
+    for number in range(HEAD_PRODUCERS_MAX // 2):
+        newcomer = stamp(producer_id=f"new-{next(seqs)}")
+        head = await applied(rig.store, append_commit(producer=newcomer, now_ms=rig.still.clock.now_ms))
+        assert head is not None
+        assert set(busy) <= set(head.producers), number
+        assert head.producer_count == HEAD_PRODUCERS_MAX + number + 1
+
+
+async def test_a_stream_that_is_due_is_rotated_once(rig: DynamoDbRig) -> None:
+    """However many appends find it due before it is its turn: one rotation waits, and one may be under way."""
+    chores = rig.store._chores
+    assert chores is not None
+    await applied(rig.store, create_commit())
+    most = 0
+    for number in range(40):
+        await applied(rig.store, append_commit(b"x" * 900, now_ms=START_MS + number))
+        most = max(most, chores.count)
+    assert most <= 1
+
+
+async def test_a_chore_is_done_once_and_none_is_pushed_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand appends to a stream that is due leave a collection its place; what finds no room is in the log."""
+    chores, done = Chores(count_max=3), list[str]()
+
+    def chore(name: str) -> Chore:
+        async def do() -> None:
+            done.append(name)
+
+        return do
+
+    chores.add(1, chore("collection"))
+    for _ in range(1_000):
+        chores.add("a", chore("rotation of a"))
+    chores.add("b", chore("rotation of b"))
+    assert "too_many_chores" not in caplog.text
+    for name in ("c", "d"):
+        chores.add(name, chore("too many"))
+    await chores.close()
+    assert done == ["collection", "rotation of a", "rotation of b"]
+    assert [caplog.text.count(event) for event in ("too_many_chores", "chores_left")] == [1, 1]
+    chores.add("c", chore("rotation of c"))
+    await chores.close()
+    assert done[-1] == "rotation of c"
 
 
 async def test_only_what_cannot_be_used_again_is_given_to_ttl(rig: DynamoDbRig) -> None:

@@ -41,7 +41,8 @@ MEDIA_TYPE: Final = "m"
 CONTENT_TYPE: Final = "c"
 CLOSED: Final = "cl"
 STREAM_SEQ: Final = "sq"
-#: Producer id -> [epoch, seq, 0]; the zero is what `if_not_exists` finds of a producer that is not new.
+#: Producer id -> [epoch, seq, 0, when it wrote last, in seconds]; the zero is what `if_not_exists` finds of a producer
+#: that is not new.
 PRODUCERS: Final = "p"
 PRODUCER_COUNT: Final = "pc"
 #: How often producers were moved out of the head; absent when none ever was.
@@ -49,7 +50,7 @@ EVICTIONS: Final = "pv"
 #: Milliseconds from a use to the deadline, of a stream with a sliding lifetime.
 WINDOW: Final = "w"
 TTL_SECONDS: Final = "ts"
-#: The last use, plus the window when there is one: then it is the deadline.
+#: Of a stream with a sliding lifetime: the deadline, which only moves on.
 USED_UNTIL: Final = "u"
 EXPIRES_AT: Final = "x"
 EXPIRES_TEXT: Final = "xt"
@@ -77,6 +78,11 @@ SHOWN_AT: Final = "sh"
 ENDED_BY: Final = "by"
 #: The life that a tombstone is of.
 ENDED_LIFE: Final = "ei"
+
+#: All that a head item may have besides its keys: whatever is defined above. What ends a life removes nearly all of it.
+OF_HEAD: Final[frozenset[str]] = frozenset(
+    value for name, value in list(globals().items()) if name.isupper() and name not in {"PK", "SK"}
+)
 
 # -- segments, payloads, producers and followers ---------------------------------------------------------------------
 

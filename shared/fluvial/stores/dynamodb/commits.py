@@ -18,7 +18,7 @@ from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.settling import Settler
 from fluvial.stores.dynamodb.spilling import Spiller
 from fluvial.stores.dynamodb.table import Table
-from fluvial.stores.dynamodb.updates import BUFFER_BATCHES_MAX, HEAD_PRODUCERS_MAX, LookedUp, commit_update
+from fluvial.stores.dynamodb.updates import BUFFER_BATCHES_MAX, HEAD_PRODUCERS_MAX, Guesses, LookedUp, commit_update
 from fluvial.stores.turns import Turns
 from fluvial.world import World
 
@@ -29,7 +29,10 @@ TRIES_MAX: Final = 24
 
 @dataclass(slots=True)
 class _Attempt:
-    """One commit on its way: the guesses that its next request makes, and what is known of its past."""
+    """One commit on its way: the guesses that its next request makes, and what is known of its past.
+
+    `since` is what was known of the head when it began, `seen` what is known by now.
+    """
 
     name: StreamName
     commit: Commit
@@ -37,6 +40,7 @@ class _Attempt:
     fence: int
     since: HeadItem | None
     began_ms: int
+    seen: HeadItem | None
     producer: LookedUp | None = None
     is_exclusive: bool = False  # nobody but this attempt may write the commit, as long as its fence stands
 
@@ -58,7 +62,7 @@ class CommitWriter:
         if data is not None:
             batch = await self._payloads.laid_out(name, world.new_commit_id(), data, now_ms)
         since = self._recent.get(name)
-        attempt = _Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms)
+        attempt = _Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms, since)
         return await self._written(attempt)
 
     async def write_exclusively(
@@ -68,7 +72,7 @@ class CommitWriter:
 
         Raises StoreUncertain when somebody has raised it, besides what `write` raises.
         """
-        attempt = _Attempt(name, commit, batch, stored.fence, stored, world.now_ms(), is_exclusive=True)
+        attempt = _Attempt(name, commit, batch, stored.fence, stored, world.now_ms(), stored, is_exclusive=True)
         return await self._written(attempt)
 
     async def _written(self, attempt: _Attempt) -> Outcome:
@@ -91,7 +95,9 @@ class CommitWriter:
 
     async def _tried(self, attempt: _Attempt) -> Outcome | None:
         """The outcome of one request, or None when another one must follow, whose guesses are better."""
-        request = commit_update(attempt.name, attempt.commit, attempt.batch, attempt.fence, attempt.producer)
+        seen = None if attempt.seen is None else attempt.seen.head
+        guesses = Guesses(attempt.fence, seen, attempt.producer)
+        request = commit_update(attempt.name, attempt.commit, attempt.batch, guesses)
         try:
             stored = self._recent.note(attempt.name, await self._table.update(request))
         except Refused as exc:
@@ -119,7 +125,7 @@ class CommitWriter:
             return Unmet(unmet, head)
         if attempt.is_exclusive and stored.fence != attempt.fence:
             raise StoreUncertain  # whoever raised the fence may write the same commit
-        attempt.fence, attempt.producer = stored.fence, looked_up
+        attempt.fence, attempt.seen, attempt.producer = stored.fence, stored, looked_up
         await self._make_room(attempt, stored)
         return None
 
@@ -141,7 +147,7 @@ class CommitWriter:
         stored = await self._settler.raise_fence(attempt.name)
         if attempt.fence < stored.began:  # it may have landed in a life before this one
             raise StoreUncertain
-        attempt.fence, head = stored.fence, stored.head
+        attempt.fence, attempt.seen, head = stored.fence, stored, stored.head
         if head is None or attempt.batch is None:
             return None  # to apply the rest again changes nothing
         since = attempt.since.head if attempt.since is not None else None

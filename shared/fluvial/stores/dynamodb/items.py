@@ -1,7 +1,8 @@
 """How heads, batches and segments are spelt in items: the only place that encodes and decodes them."""
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -57,7 +58,7 @@ class HeadItem:
     `spilled` counts the batches in hot segments, `evictions` how often producers were moved out. `began` is the fence
     that the life, or the tombstone, began with: what was sent under a lower one was meant for a life before. A
     tombstone names the commit and the life that ended. `born_us` is that of the head or, of a tombstone, of the life
-    that it is of.
+    that it is of. `used_s` is when each of the head's producers wrote last.
     """
 
     head: Head | None
@@ -72,6 +73,7 @@ class HeadItem:
     ended_life: Incarnation | None = None
     began: int = 0
     born_us: int = 0
+    used_s: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,9 @@ def batch_of(stored: bytes) -> StoredBatch:
 # -- heads -----------------------------------------------------------------------------------------------------------
 
 
-def producer_value(state: ProducerState | ProducerStamp) -> Value:
-    """A producer's entry in the head."""
-    return {"L": [number(state.epoch), number(state.seq), number(0)]}
+def producer_value(state: ProducerState | ProducerStamp, used_s: int) -> Value:
+    """A producer's entry in the head; `used_s` is when it wrote last, in seconds."""
+    return {"L": [number(state.epoch), number(state.seq), number(0), number(used_s)]}
 
 
 def closed_value(by: ProducerStamp | None) -> Value:
@@ -174,7 +176,12 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
         a.BASE: number(stored.base),
         a.BUFFER: {"L": [{"B": batch_bytes(batch)} for batch in stored.buffer]},
         a.MEDIA_TYPE: {"S": media_type(head.content_type)},
-        a.PRODUCERS: {"M": {producer: producer_value(state) for producer, state in head.producers.items()}},
+        a.PRODUCERS: {
+            "M": {
+                producer: producer_value(state, stored.used_s.get(producer, 0))
+                for producer, state in head.producers.items()
+            }
+        },
         a.PRODUCER_COUNT: number(head.producer_count),
         **_lifetime_attributes(head.lifetime, head.live_until_ms),
     }
@@ -236,7 +243,13 @@ def head_of_item(item: Item) -> HeadItem:
         ended_life=incarnation_of(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
         began=_integer(item, a.BEGAN),
         born_us=_integer(item, a.BORN_US),
+        used_s=_used_s(item[a.PRODUCERS]["M"]) if a.PRODUCERS in item else {},
     )
+
+
+def _used_s(producers: Item) -> dict[str, int]:
+    """When producers wrote last; entries of before that was kept have three elements, and count as oldest."""
+    return {producer: int(state["L"][3]["N"]) for producer, state in producers.items() if len(state["L"]) > 3}  # noqa: PLR2004  its place
 
 
 def _head(item: Item) -> Head:

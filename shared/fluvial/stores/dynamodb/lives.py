@@ -45,35 +45,9 @@ TRIES_MAX: Final = 16
 #: A day after its moment has passed, DynamoDB may delete the head of a stream that expires at one.
 EXPIRED_FOR_S: Final = 86_400
 
-_CONFIGURATION: Final = (
-    a.INCARNATION,
-    a.TAIL,
-    a.BASE,
-    a.BUFFER,
-    a.MEDIA_TYPE,
-    a.CONTENT_TYPE,
-    a.CLOSED,
-    a.STREAM_SEQ,
-    a.PRODUCERS,
-    a.PRODUCER_COUNT,
-    a.EVICTIONS,
-    a.WINDOW,
-    a.TTL_SECONDS,
-    a.USED_UNTIL,
-    a.EXPIRES_AT,
-    a.EXPIRES_TEXT,
-    a.REFERENCES,
-    a.HIDDEN,
-    a.ORIGIN,
-    a.LINEAGE,
-    a.COLD_END,
-    a.SPILLED,
-    a.LISTING,
-    a.ESTUARY,
-    a.CURSORS,
-    a.DELIVERED,
-    a.SHOWN_AT,
-)
+#: What a tombstone still has, or has instead; everything else of the head goes with its life.
+_OF_TOMBSTONE: Final = {a.FENCE, a.BEGAN, a.BORN_US, a.ENDED_BY, a.ENDED_LIFE, a.TTL}
+_CONFIGURATION: Final = tuple(sorted(a.OF_HEAD - _OF_TOMBSTONE))
 
 
 @dataclass(frozen=True, slots=True)

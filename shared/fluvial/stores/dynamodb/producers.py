@@ -9,7 +9,7 @@ from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
 from fluvial.stores.dynamodb.clauses import producer_path
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import HeadItem, incarnation_value, number, producer_value
+from fluvial.stores.dynamodb.items import HeadItem, incarnation_value, number
 from fluvial.stores.dynamodb.keys import producer_key
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.table import Table
@@ -32,13 +32,15 @@ async def evict_producers(table: Table, recent: Recent, name: StreamName, stored
     """
     head = stored.head
     assert head is not None, "only a head has producers"
-    leaving = dict(list(head.producers.items())[:EVICTED_AT_ONCE])
+    by_use = sorted(head.producers, key=lambda producer_id: stored.used_s.get(producer_id, 0))
+    leaving = {producer_id: head.producers[producer_id] for producer_id in by_use[:EVICTED_AT_ONCE]}
     for producer_id, state in leaving.items():
         await _keep(table, name, (head.incarnation, producer_id), state)
     e = Expression()
     moved, paths = e.name(a.EVICTIONS), {one: producer_path(one, e) for one in leaving}
     clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
-    clauses += [f"{path} = {e.value(producer_value(leaving[one]))}" for one, path in paths.items()]
+    for one, path in paths.items():
+        clauses += [f"{path}[0] = {e.value(leaving[one].epoch)}", f"{path}[1] = {e.value(leaving[one].seq)}"]
     clauses.append(f"{moved} = {e.value(stored.evictions)}" if stored.evictions else f"attribute_not_exists({moved})")
     update = f"SET {moved} = {e.value(stored.evictions + 1)} REMOVE {', '.join(paths.values())}"
     try:

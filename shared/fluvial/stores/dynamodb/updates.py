@@ -19,13 +19,22 @@ from fluvial.core.effect import (
     SetReaderKey,
     SetStreamSeq,
 )
-from fluvial.core.head import ProducerState
+from fluvial.core.head import Head, ProducerState
+from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
+from fluvial.core.transition import renewed_deadline_ms
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.clauses import condition_of, cursor_path, producer_path
 from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import StoredBatch, batch_bytes, closed_value, cursor_value, producer_value
-from fluvial.stores.dynamodb.keys import head_key
+from fluvial.stores.dynamodb.items import (
+    StoredBatch,
+    batch_bytes,
+    closed_value,
+    cursor_value,
+    incarnation_value,
+    producer_value,
+)
+from fluvial.stores.dynamodb.keys import Value, head_key
 
 Request = dict[str, Any]
 
@@ -33,7 +42,7 @@ Request = dict[str, Any]
 #: and a hundred writers at once need not wait for the spill that one of them has begun.
 BUFFER_BATCHES_MAX: Final = 256
 
-#: Producers that the head holds: as many as write at the same time; each takes some 35 bytes of the head.
+#: Producers that the head holds: as many as write at the same time; each takes some 45 bytes of the head.
 HEAD_PRODUCERS_MAX: Final = 16
 
 
@@ -60,26 +69,56 @@ class LookedUp:
 _OF_PRODUCER: Final = (NotFenced, EpochBeginsAtZero, NotDuplicate, NoGap, RoomForProducer)
 
 
-def commit_update(
-    name: StreamName, commit: Commit, batch: StoredBatch | None, fence: int, producer: LookedUp | None
-) -> Request:
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """What a request takes for granted of the head, and its condition checks; a refusal tells how it is."""
+
+    fence: int
+    seen: Head | None = None
+    producer: LookedUp | None = None
+
+
+def commit_update(name: StreamName, commit: Commit, batch: StoredBatch | None, guesses: Guesses) -> Request:
     """The one request that is an append, a close or a renewal.
 
     `producer` is None until the head was seen to lack the producer. What was then found outside has been judged
-    already; the condition sees to it that it is still so.
+    already; the condition sees to it that it is still so. `seen` tells whether a sliding deadline must move: an update
+    cannot take the later of two moments.
     """
-    e = Expression()
+    e, producer = Expression(), guesses.producer
     judged = producer is not None and producer.state is not None
     requires = [one for one in commit.requires if not (judged and isinstance(one, _OF_PRODUCER))]
-    clauses = [*condition_of(requires, e), fence_is(fence, e)]
+    clauses = [*condition_of(requires, e), fence_is(guesses.fence, e)]
     if batch is not None:
         clauses.append(f"size({e.name(a.BUFFER)}) < {e.value(BUFFER_BATCHES_MAX)}")
     if commit.producer_id is not None:
         clauses.append(_producer_has_place(commit.producer_id, producer, e))
-    sets = [one for effect in commit.effects for one in _sets(effect, batch, e, is_counted=judged)]
+    sets, used_s = list[str](), next((one.now_ms // 1_000 for one in commit.effects if isinstance(one, Renew)), 0)
+    for effect in commit.effects:
+        if isinstance(effect, Renew):
+            unmoved, moved = _renewal(effect, guesses.seen, e)
+            clauses, sets = clauses + unmoved, sets + moved
+        elif isinstance(effect, MoveProducer):
+            sets += _sets_of_producer(effect, producer_value(effect.stamp, used_s), e, is_counted=judged)
+        else:
+            sets += _sets(effect, batch, e)
     removes = [cursor_path(effect.source, e) for effect in commit.effects if _is_removal(effect)]
+    if not sets and not removes:
+        sets = [f"{e.name(a.TAIL)} = {e.name(a.TAIL)}"]  # nothing has to change, but the requirements are to be checked
     parts = [f"SET {', '.join(sets)}" if sets else "", f"REMOVE {', '.join(removes)}" if removes else ""]
     return guarded(name, e, clauses, " ".join(part for part in parts if part))
+
+
+def _renewal(effect: Renew, seen: Head | None, e: Expression) -> tuple[list[str], list[str]]:
+    """The clauses and the SETs of a use at a moment. What was seen of a deadline stays true: it only moves on."""
+    if seen is None or not isinstance(seen.lifetime, SlidingTtl):
+        return [f"attribute_not_exists({e.name(a.WINDOW)})"], []
+    clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(seen.incarnation))}"]
+    deadline_ms = renewed_deadline_ms(seen, effect.now_ms)
+    if deadline_ms is None or deadline_ms == seen.live_until_ms:
+        return clauses, []
+    deadline, until = e.name(a.USED_UNTIL), e.value(deadline_ms)
+    return [*clauses, f"{deadline} < {until}"], [f"{deadline} = {until}"]
 
 
 def _is_removal(effect: Effect) -> TypeGuard[MoveCursor]:
@@ -101,24 +140,23 @@ def _producer_has_place(producer_id: str, producer: LookedUp | None, e: Expressi
     return f"(attribute_exists({path}) OR ({nothing_moved} AND {has_room}))"
 
 
-def _sets(effect: Effect, batch: StoredBatch | None, e: Expression, *, is_counted: bool) -> list[str]:
+def _sets_of_producer(effect: MoveProducer, state: Value, e: Expression, *, is_counted: bool) -> list[str]:
+    path = producer_path(effect.stamp.producer_id, e)
+    moved = f"{path} = {e.value(state)}"
+    if is_counted:
+        return [moved]
+    count = e.name(a.PRODUCER_COUNT)
+    # What is set is computed from the old item: a known producer's third element is 0.
+    return [moved, f"{count} = {count} + if_not_exists({path}[2], {e.value(1)})"]
+
+
+def _sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> list[str]:
     match effect:
         case AddBatch(data):
             assert batch is not None, "the batch was stored or laid out before"
             buffer, tail = e.name(a.BUFFER), e.name(a.TAIL)
             added = e.value({"L": [{"B": batch_bytes(batch)}]})
             return [f"{buffer} = list_append({buffer}, {added})", f"{tail} = {tail} + {e.value(len(data))}"]
-        case Renew(now_ms):
-            window = f"if_not_exists({e.name(a.WINDOW)}, {e.value(0)})"
-            return [f"{e.name(a.USED_UNTIL)} = {window} + {e.value(now_ms)}"]
-        case MoveProducer(stamp):
-            state = producer_path(stamp.producer_id, e)
-            moved = f"{state} = {e.value(producer_value(stamp))}"
-            if is_counted:
-                return [moved]
-            count = e.name(a.PRODUCER_COUNT)
-            # What is set is computed from the old item: a known producer's third element is 0.
-            return [moved, f"{count} = {count} + if_not_exists({state}[2], {e.value(1)})"]
         case SetStreamSeq(stream_seq):
             return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
         case CloseStream(by):
@@ -127,8 +165,8 @@ def _sets(effect: Effect, batch: StoredBatch | None, e: Expression, *, is_counte
             return [f"{e.name(a.READER_KEY)} = {e.value(reader_key)}"]
         case GainFollowers() | SetDelivered() | MoveCursor():
             return _sets_of_following(effect, e)
-        case Begin() | End():
-            raise AssertionError("a life begins and ends by requests of their own")
+        case Begin() | End() | Renew() | MoveProducer():
+            raise AssertionError("a life begins and ends by requests of their own; the others take more to be spelt")
 
 
 def _sets_of_following(effect: GainFollowers | SetDelivered | MoveCursor, e: Expression) -> list[str]:
