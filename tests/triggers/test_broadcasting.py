@@ -27,7 +27,7 @@ from fluvial.triggers.fanout_queue import FanOutQueue
 from fluvial.triggers.sockets import Sockets
 from tests.aws_local.change_feed import ChangeFeedReader
 from tests.support.access import open_gate
-from tests.support.commands import NAME, append_commit, close_commit, create_commit
+from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit
 from tests.support.connections import Client, ConnectionApi, ConnectionDiedError
 from tests.support.estuaries import own_process
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
@@ -81,17 +81,18 @@ class SocketRig:
             await self.disconnect(client, is_told=True)
             self.store = mine
 
+    def changes(self) -> ChangeFeed:
+        """A new environment of the changes function."""
+        world = self.rig.still.own_world()
+        publisher = Publisher(self.store, world, FeedBacklog(self.store))
+        queue = FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
+        return ChangeFeed(self.store, publisher, queue, Broadcaster(self.store, world, self.api))
+
     async def follow_up(self) -> bool:
         """Hand the records that are due to a new environment of the changes function; False when it must come again."""
         self.pending += self.feed.records()
-        world = self.rig.still.own_world()
-        publisher = Publisher(self.store, world, FeedBacklog(self.store))
-        broadcaster = Broadcaster(self.store, world, self.api)
-        feed = ChangeFeed(
-            self.store, publisher, FanOutQueue(boto3.client("sqs", region_name=REGION), "url"), broadcaster
-        )
         try:
-            if await feed.failed(changes_of({"Records": self.pending})):
+            if await self.changes().failed(changes_of({"Records": self.pending})):
                 return False
         except ConnectionDiedError:
             return False
@@ -321,3 +322,29 @@ async def come_back(sockets: SocketRig, clients: list[Client]) -> None:
     for client in clients:
         if not client.is_connected and not client.closed:
             await sockets.connect(client)
+
+
+async def test_a_stream_that_fails_unforeseen_holds_up_no_other(
+    sockets: SocketRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only its own records come again, and its own other steps are taken."""
+    steps = list[tuple[str, StreamName]]()
+    for name in (NAME, OTHER):
+        await sockets.store.apply(name, create_commit(2 if name == OTHER else 1, body=b"x", name=name))
+        await sockets.store.apply(name, append_commit(b"y", name=name, closes=True))
+
+    async def broadcast(_broadcaster: Broadcaster, name: StreamName) -> None:
+        steps.append(("broadcast", name))
+        if name == NAME:
+            raise KeyError
+
+    async def rotate(_store: DynamoDbStore, name: StreamName) -> None:
+        steps.append(("rotate", name))
+
+    monkeypatch.setattr(Broadcaster, "broadcast", broadcast)
+    monkeypatch.setattr(DynamoDbStore, "rotate", rotate)
+    changes = changes_of({"Records": sockets.feed.records()})
+    failed = await sockets.changes().failed(changes)
+    assert failed == {number for change in changes if change.name == NAME for number in change.sequence_numbers}
+    assert set(steps) == {(step, name) for step in ("broadcast", "rotate") for name in (NAME, OTHER)}
+    assert "change_failed" in caplog.text

@@ -1,8 +1,5 @@
 """The backlog where a change feed follows every commit: the committed head is all that it needs."""
 
-from collections.abc import Sequence
-
-from fluvial.core.followers import Follower
 from fluvial.core.plan import plan_delivered
 from fluvial.fanout.delivering import Source
 from fluvial.stores.contract import Store
@@ -15,7 +12,7 @@ class FeedBacklog:
         """Over the store whose changes are fed."""
         self._store = store
 
-    async def put(self, source: Source, followers: Sequence[Follower]) -> None:
+    async def put(self, source: Source) -> None:
         """See Backlog.put: whoever handles the change of the head delivers."""
 
     async def done(self, source: Source) -> None:

@@ -28,7 +28,7 @@ DELIVERIES_AT_ONCE: Final = 64
 #: What a round has not delivered by then is left for later, so that nobody holds up the publisher or the others.
 ROUND_TIMEOUT_S: Final = 10.0
 
-#: Followers that are looked up, and queued, at a time.
+#: Followers that are looked up at a time.
 FOLLOWERS_PER_PAGE: Final = 50
 
 #: Sources whose last round is remembered.
@@ -45,7 +45,10 @@ class FanOutMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FanOutReport:
-    """How many followers a stream has, and how many of them are known to have got all or not to."""
+    """How many followers a stream has, and how many of them are known to have got all or not to.
+
+    QUEUED followers are not counted: `count` is then INLINE_SUBSCRIBERS_MAX + 1, and there are at least so many.
+    """
 
     count: int
     successes: int
@@ -56,13 +59,22 @@ class FanOutReport:
 class Backlog(Protocol):
     """What a publisher does not wait for."""
 
-    async def put(self, source: Source, followers: Sequence[Follower]) -> None:
-        """Have them delivered soon. Raises StoreUnavailable when that cannot be promised."""
+    async def put(self, source: Source) -> None:
+        """Have what its followers lack delivered soon. Raises StoreUnavailable when that cannot be promised."""
         ...
 
     async def done(self, source: Source) -> None:
         """Note that all followers have everything up to the source's tail. Raises StoreUnavailable, StoreUncertain."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What came of a source's last round, which reached a tail; `number` counts all rounds in the order they ended."""
+
+    number: int
+    tail: int
+    report: FanOutReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +93,25 @@ class Publisher:
         self._store, self._world, self._backlog = store, world, backlog
         self._turns = Turns()
         self._wanted: dict[StreamName, _Wanted] = {}
-        self._rounds: LRUCache[Incarnation, tuple[int, FanOutReport]] = LRUCache(ROUNDS_MAX)
+        self._rounds: LRUCache[Incarnation, _Round] = LRUCache(ROUNDS_MAX)
+        self._round_count = 0
 
     async def publish(self, source: Source, before: int | None = None) -> FanOutReport | None:
         """Deliver up to the source's tail, or have it done; None when nobody follows the stream.
 
         `before` is the position before the append, where most followers will be. What fails is made good by a later
-        round, so nothing is raised.
+        round, so nothing is raised. A round serves whoever called before it ended; who calls later, e.g. to try again
+        after one that failed, gets a round of its own.
         """
         if source.head.delivered is None:
             return None
+        called_after = self._round_count
         self._want(source, before)
         async with self._turns.turn(source.name):
             served = self._rounds.get(source.head.incarnation)
-            if served is not None and served[0] >= source.head.tail:
+            if served is not None and served.number > called_after and served.tail >= source.head.tail:
                 self._forget(source)
-                return served[1]
+                return served.report
             wanted = self._wanted.pop(source.name, _Wanted(source, before))
             try:
                 report = await self._round(wanted)
@@ -104,8 +119,10 @@ class Publisher:
                 log.warning("fan_out_deferred", extra={"stream": source.name, "reason": str(exc.__cause__ or exc)})
                 report = FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
                 with contextlib.suppress(StoreError):  # the head tells all the same that something is to be done
-                    await self._backlog.put(wanted.source, ())
-            self._rounds[wanted.source.head.incarnation] = (wanted.source.head.tail, report)
+                    await self._backlog.put(wanted.source)
+            self._round_count += 1
+            head = wanted.source.head
+            self._rounds[head.incarnation] = _Round(self._round_count, head.tail, report)
             return report
 
     def _want(self, source: Source, before: int | None) -> None:
@@ -156,21 +173,15 @@ class Publisher:
         source = wanted.source
         followers = await self._store.followers(source.head.incarnation, "", INLINE_SUBSCRIBERS_MAX + 1)
         if len(followers) > INLINE_SUBSCRIBERS_MAX:
-            return await self._queued(source)
+            await self._backlog.put(source)
+            return FanOutReport(len(followers), 0, 0, FanOutMode.QUEUED)
         guess = None if wanted.guess is None else source.at(wanted.guess)
         lacking = await self.lacking(source, followers, guess)
         if lacking:
-            await self._backlog.put(source, lacking)
+            await self._backlog.put(source)
         else:
             await self._backlog.done(source)
         return FanOutReport(len(followers), len(followers) - len(lacking), len(lacking), FanOutMode.INLINE)
-
-    async def _queued(self, source: Source) -> FanOutReport:
-        count = 0
-        async for followers in self._followers(source):
-            await self._backlog.put(source, followers)
-            count += len(followers)
-        return FanOutReport(count, 0, 0, FanOutMode.QUEUED)
 
     async def _followers(self, source: Source) -> AsyncIterator[list[Follower]]:
         after = ""
@@ -190,6 +201,9 @@ class Publisher:
                     await self._store.remove_follower(source.head.incarnation, follower)
         except (StoreError, TimeoutError) as exc:
             log.warning("delivery_failed", extra={**where, "reason": str(exc.__cause__ or exc) or "it took too long"})
+            return False
+        except Exception:  # whatever it is, the other followers get theirs, and the append stands
+            log.exception("delivery_failed", extra=where)
             return False
         if delivery is Delivery.GONE:
             log.info("follower_removed", extra=where)

@@ -6,13 +6,12 @@ What is to be done is in the heads themselves, so whatever a kill leaves undone 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cachetools import LRUCache, TTLCache
 
 from fluvial.core.errors import StoreError
-from fluvial.core.followers import Follower
 from fluvial.core.names import StreamName
 from fluvial.core.plan import plan_delivered
 from fluvial.fanout.delivering import Source
@@ -63,7 +62,7 @@ class DeliveryWorker:
         self._resting: TTLCache[StreamName, bool] = TTLCache(RESTING_MAX, REST_S)
         self._tasks = list[asyncio.Task[None]]()
 
-    async def put(self, source: Source, followers: Sequence[Follower]) -> None:  # noqa: ARG002  all are looked up again
+    async def put(self, source: Source) -> None:
         """See Backlog.put."""
         self._in_mind[source.name] = max(source.head.tail, self._in_mind.get(source.name, 0))
         self._due.set()
@@ -124,6 +123,9 @@ class DeliveryWorker:
                 is_complete = not await publisher.deliver_all(Source(name, head))
             except StoreError as exc:
                 log.warning("deliveries_failed", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
+                is_complete = False
+            except Exception:  # whatever is wrong with one source, the others have their turn
+                log.exception("deliveries_failed", extra={"stream": name})
                 is_complete = False
         if not is_complete:
             self._resting[name] = True

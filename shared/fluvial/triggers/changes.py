@@ -97,6 +97,9 @@ class ChangeFeed:
                 except StoreError as exc:
                     log.warning("change_failed", extra={"stream": change.name, "reason": str(exc.__cause__ or exc)})
                     return False
+                except Exception:  # whatever is wrong with one stream, the batch's others are done
+                    log.exception("change_failed", extra={"stream": change.name})
+                    return False
                 return True
 
         done = await asyncio.gather(*map(follow, changes))
@@ -114,11 +117,11 @@ class ChangeFeed:
             due.append(partial(self._deliver, change.name))
         if rotation_is_due(change.latest):
             due.append(partial(self._store.rotate, change.name))
-        errors = list[StoreError]()
+        errors = list[Exception]()
         for step in due:
             try:
                 await step()
-            except StoreError as exc:
+            except Exception as exc:  # noqa: BLE001  raised once the other steps are taken
                 errors.append(exc)
         if errors:
             raise errors[0]

@@ -95,6 +95,9 @@ class QueuedDeliveries:
         except (StoreError, msgspec.DecodeError) as exc:
             log.warning("page_not_delivered", extra={"reason": str(exc.__cause__ or exc)})
             return False
+        except Exception:  # whatever is wrong with one message, the batch's others are not sent again for it
+            log.exception("page_not_delivered")
+            return False
         return not lacking
 
 
