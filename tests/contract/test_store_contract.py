@@ -282,6 +282,18 @@ async def test_use_moves_a_sliding_deadline(rig: Rig) -> None:
     assert await rig.store.head(NAME) is None
 
 
+async def test_a_read_renews_the_deadline(rig: Rig) -> None:
+    """However many read at once; nothing is raised where no stream is."""
+    await applied(rig, create_commit(lifetime=SlidingTtl(10)))
+    await asyncio.gather(*(rig.store.renew(NAME, START_MS + 5_000 + number) for number in range(20)))
+    await rig.store.renew(StreamName("nothing"), START_MS)
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert head.live_until_ms is not None
+    assert head.live_until_ms >= START_MS + 15_019
+    assert await rig.store.head(StreamName("nothing")) is None
+
+
 async def test_a_sliding_deadline_never_moves_back(rig: Rig) -> None:
     """A renewal that comes late, a writer whose clock is behind, and one that has seen nothing of the stream yet."""
     await applied(rig, create_commit(lifetime=SlidingTtl(10)))

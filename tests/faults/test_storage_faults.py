@@ -1,5 +1,6 @@
 """A full disk, damaged files and a busy database: those streams get a 5xx, the rest of the server lives on."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.response import store_error_response
 from fluvial.operations.reading import used_head
+from fluvial.stores.renewals import Renewals
 from tests.faults.test_failing_commits import FailingConnection
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
 from tests.support.rigs import SqliteRig, eventually
+from tests.support.worlds import START_MS
 
 LARGE = b"x" * 3_000_000
 
@@ -56,6 +59,53 @@ async def test_a_stream_is_read_though_its_deadline_cannot_be_moved(
     assert isinstance(head, Head)
     assert (await rig.store.read(NAME, head, 0, 100)).data == b"kept"
     assert "not_renewed" in caplog.text
+
+
+async def test_a_read_does_not_wait_for_somebody_elses_lock(rig: SqliteRig) -> None:
+    """A backup, say, that takes its time: the renewal follows the answer, one for all reads, and counts the last."""
+    await rig.store.apply(NAME, create_commit(body=b"kept", lifetime=SlidingTtl(100)))
+    other = sqlite3.connect(rig.folder / "fluvial.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    world = rig.still.world()
+    async with asyncio.timeout(5):  # the lock is waited for ten seconds
+        for _ in range(20):
+            rig.still.clock.advance(5_000)
+            assert isinstance(await used_head(rig.store, world, NAME), Head)
+            assert rig.store._renewals.count <= 1
+    other.execute("ROLLBACK")
+    other.close()
+    await eventually(lambda: rig.store._renewals.count == 0, rig.let_pass)
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert head.live_until_ms == SlidingTtl(100).deadline_ms(rig.still.clock.now_ms)
+
+
+async def test_a_renewal_that_fails_is_tried_again(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that was read must not expire because the disk was full at that moment."""
+    store = rig.store
+    await store.apply(NAME, create_commit(lifetime=SlidingTtl(100)))
+    renewals = Renewals(store.apply, pause_s=0.001)
+    connection = store._group_commit._connection
+    store._group_commit._connection = FailingConnection(connection, ["UPDATE"] * 3)  # type: ignore[assignment]
+    await renewals.renew(NAME, START_MS + 50_000)
+    await eventually(lambda: renewals.count == 0, lambda: asyncio.sleep(0.001))
+    head = await store.head(NAME)
+    assert head is not None
+    assert head.live_until_ms == SlidingTtl(100).deadline_ms(START_MS + 50_000)
+    assert caplog.text.count("not_renewed") == 3
+
+
+async def test_renewals_end_with_their_store(rig: SqliteRig) -> None:
+    """One that waits for its next try does not hold up the close, and none is begun after it."""
+    renewals = Renewals(rig.store.apply, pause_s=1_000)
+    await rig.store.apply(NAME, create_commit(lifetime=SlidingTtl(100)))
+    connection = rig.store._group_commit._connection
+    rig.store._group_commit._connection = FailingConnection(connection, ["UPDATE"])  # type: ignore[assignment]
+    await renewals.renew(NAME, START_MS + 50_000)
+    assert renewals.count == 1
+    await asyncio.wait_for(renewals.close(), 10)
+    await renewals.renew(NAME, START_MS + 50_000)
+    assert renewals.count == 0
 
 
 async def segment_file(rig: SqliteRig) -> Path:

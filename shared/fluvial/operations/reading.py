@@ -1,20 +1,15 @@
 """Reading: where a read begins, and the deadline that it moves."""
 
-import logging
 from collections.abc import Callable
 
 from fluvial.core.commit import Live, Unmet
-from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.offset import ReadFrom, Sentinel, position_of
-from fluvial.core.plan import plan_renewal
 from fluvial.stores.contract import Store
 from fluvial.world import World
-
-log = logging.getLogger(__name__)
-
 
 #: Raises what keeps somebody from reading the stream with this head at this moment.
 Check = Callable[[Head | None, int], None]
@@ -25,7 +20,7 @@ def allow_all(_head: Head | None, _now_ms: int) -> None:
 
 
 async def used_head(store: Store, world: World, name: StreamName, check: Check = allow_all) -> Head | Unmet:
-    """The head of a stream that is about to be read, its sliding deadline moved if that is due.
+    """The head of a stream that is about to be read, its sliding deadline moved if that is due, or about to be.
 
     Nothing is moved, and nothing told, before `check` lets the reader in.
 
@@ -41,10 +36,7 @@ async def used_head(store: Store, world: World, name: StreamName, check: Check =
         and head.live_until_ms is not None
         and head.lifetime.is_due(head.live_until_ms, live.now_ms)
     ):
-        try:
-            await store.apply(name, plan_renewal(live.now_ms))
-        except StoreError as exc:  # a full disk, say, keeps nobody from reading; the next read renews
-            log.warning("not_renewed", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
+        await store.renew(name, live.now_ms)
     return head
 
 

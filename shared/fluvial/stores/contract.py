@@ -38,6 +38,14 @@ class Store(Protocol):
         """
         ...
 
+    async def renew(self, name: StreamName, now_ms: int) -> None:
+        """Move a stream's sliding deadline, because it was read at this moment.
+
+        Mostly that is done when the call returns; a store that cannot write just now goes on with it afterwards, for
+        no read has to wait for that. Raises nothing.
+        """
+        ...
+
     async def head(self, name: StreamName) -> Head | None:
         """The durable head of the name's present life, expired or hidden ones too; None where nothing is.
 

@@ -12,6 +12,7 @@ from fluvial.core.page import Page
 from fluvial.core.transition import transition
 from fluvial.stores.memory_projects import MemoryProjects
 from fluvial.stores.projects import Projects
+from fluvial.stores.renewals import Renewals
 from fluvial.stores.waiters import Waiters, has_news
 
 
@@ -36,6 +37,7 @@ class MemoryStore:
         self._waiters = Waiters()
         self.projects: Projects = MemoryProjects()
         self._is_closed = False
+        self._renewals = Renewals(self.apply)
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply: nothing here awaits, so each commit is one step."""
@@ -64,6 +66,10 @@ class MemoryStore:
             if before is None or has_news(head, before):
                 self._waiters.wake(changed, head)
         return applied
+
+    async def renew(self, name: StreamName, now_ms: int) -> None:
+        """See Store.renew."""
+        await self._renewals.renew(name, now_ms)
 
     async def head(self, name: StreamName) -> Head | None:
         """See Store.head."""
@@ -132,4 +138,5 @@ class MemoryStore:
 
     async def close(self) -> None:
         """See Store.close: there is nothing to let go of."""
+        await self._renewals.close()
         self._is_closed = True

@@ -33,9 +33,13 @@ from fluvial.stores.dynamodb.spilling import Spiller
 from fluvial.stores.dynamodb.sweeping import Sweeper
 from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.projects import Projects
+from fluvial.stores.renewals import Renewals
 from fluvial.stores.turns import Turns
 from fluvial.stores.waiters import Waiters
 from fluvial.world import World
+
+#: A read waits for its renewal: a function is frozen once it has answered, and nobody else can hold the table.
+RENEWAL_WAIT_S: Final = 10.0
 
 #: Requests to AWS at the same time; a function serves one request at a time and needs few.
 THREADS_MAX: Final = 32
@@ -75,6 +79,7 @@ class DynamoDbStore:
         self.connections = Connections(self._table)
         self.projects: Projects = DynamoDbProjects(self._table)
         self._calls = Calls()
+        self._renewals = Renewals(self.apply, RENEWAL_WAIT_S)
         self._chores = Chores() if config.does_chores else None
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
@@ -102,6 +107,10 @@ class DynamoDbStore:
             once = await self._once.write(name, commit, key, self._world)
             self._landed(name, once.outcome)
             return once
+
+    async def renew(self, name: StreamName, now_ms: int) -> None:
+        """See Store.renew."""
+        await self._renewals.renew(name, now_ms)
 
     async def head(self, name: StreamName) -> Head | None:
         """See Store.head: one strongly consistent read."""
@@ -150,6 +159,7 @@ class DynamoDbStore:
 
     async def close(self) -> None:
         """See Store.close."""
+        await self._renewals.close()
         await self._calls.close(CLOSING_S)
         await self._poller.close()
         if self._chores is not None:

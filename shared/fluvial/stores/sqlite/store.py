@@ -22,6 +22,7 @@ from fluvial.core.names import HIGHEST, StreamName
 from fluvial.core.page import Page
 from fluvial.stores.failures import log_failure
 from fluvial.stores.projects import Projects
+from fluvial.stores.renewals import Renewals
 from fluvial.stores.runs import Run, gathered, joined
 from fluvial.stores.sqlite.collection import Collector
 from fluvial.stores.sqlite.database import connect, open_database, open_folder
@@ -77,6 +78,7 @@ class SqliteStore:
         self._runs: LRUCache[_RunKey, Run] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
         self._waiters = Waiters()
         self._group_commit = GroupCommit(self._writer, self._durable_head, self._landed)
+        self._renewals = Renewals(self.apply)
         self._rotator = Rotator(self._reader, self._files, self._group_commit)
         self._collector = Collector(self.apply, world.now_ms, self._reader, self._files, self._group_commit)
         self._collector.start()
@@ -86,6 +88,10 @@ class SqliteStore:
         """See Store.apply."""
         byte_count = sum(len(effect.data) for effect in commit.effects if isinstance(effect, AddBatch))
         return await self._group_commit.submit(name, commit, byte_count)
+
+    async def renew(self, name: StreamName, now_ms: int) -> None:
+        """See Store.renew."""
+        await self._renewals.renew(name, now_ms)
 
     async def head(self, name: StreamName) -> Head | None:
         """See Store.head."""
@@ -149,6 +155,7 @@ class SqliteStore:
             stack.push_async_callback(self._group_commit.close)
             stack.push_async_callback(self._rotator.stop)
             stack.push_async_callback(self._collector.stop)
+            stack.push_async_callback(self._renewals.close)
 
     def _rows(self, statement: str, *parameters: object) -> list[Row]:
         try:
