@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 #: holds the database.
 WAIT_S: Final = 0.25
 
-#: How often a renewal is tried, with pauses that double: a disk that is full, or a backup that takes its time, may be
-#: over in a minute. After that the next read tries again.
+#: How often a renewal is tried, with pauses that double: half a minute for a disk that is full, and up to a minute more
+#: for another process that holds the database. After that the next read tries again.
 TRIES_MAX: Final = 6
 PAUSE_S: Final = 1.0
 
@@ -69,16 +69,18 @@ class Renewals:
     async def _renew(self, name: StreamName, tried: asyncio.Event) -> None:
         try:
             failure_count = 0
-            while failure_count < TRIES_MAX and not self._is_closed.is_set():
+            while not self._is_closed.is_set():
                 used_at_ms = self._used_at_ms[name]
                 is_done = await self._try(name, used_at_ms)
                 tried.set()
-                if not is_done:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._is_closed.wait(), self._pause_s * 2**failure_count)
-                    failure_count += 1
-                elif used_at_ms == self._used_at_ms[name]:
+                if is_done and used_at_ms == self._used_at_ms[name]:
                     return  # nobody has read it since
+                if not is_done:
+                    failure_count += 1
+                    if failure_count == TRIES_MAX:
+                        return
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._is_closed.wait(), self._pause_s * 2 ** (failure_count - 1))
         finally:
             tried.set()
             del self._used_at_ms[name]
