@@ -15,6 +15,8 @@ from fluvial.core.head import Incarnation
 from fluvial.stores.sqlite.checkpoints import LOG_BYTES_MAX, copy_log
 from fluvial.stores.sqlite.commit_times import FAST_S_MAX, CommitTimes
 from fluvial.stores.sqlite.group import PRODUCERS_KEPT_MAX
+from fluvial.stores.sqlite.projects import LOG_BYTES_MAX as PROJECTS_LOG_BYTES_MAX
+from fluvial.stores.sqlite.projects import SqliteProjects
 from tests.support.commands import NAME, append_commit, close_commit, create_commit, stamp
 from tests.support.rigs import SqliteRig, eventually, sqlite_rig
 
@@ -109,6 +111,13 @@ async def test_the_log_shrinks_once_its_reader_has_gone(rig: SqliteRig, *, write
         rig.store._group_commit._checkpoints._become_due()
         await eventually(lambda: log_bytes(rig) <= LOG_BYTES_MAX, rig.let_pass)
     assert log_bytes(rig) <= LOG_BYTES_MAX
+
+
+async def test_the_log_of_the_projects_has_a_limit_too(rig: SqliteRig) -> None:
+    """`fluvial project` may be looking at the file while a server counts what is appended."""
+    projects = rig.store.projects
+    assert isinstance(projects, SqliteProjects)
+    assert projects._connection.execute("PRAGMA journal_size_limit").fetchone() == (PROJECTS_LOG_BYTES_MAX,)
 
 
 def test_a_checkpoint_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
