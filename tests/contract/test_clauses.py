@@ -115,16 +115,20 @@ def test_every_attribute_of_a_head_is_known_as_such(head: Head, counts: tuple[in
 
 
 @settings(max_examples=200, deadline=None)
-@given(head=heads(), seen=st.none() | heads(), now_ms=st.integers(NOW_MS - 4_000, NOW_MS + 4_000))
-def test_a_renewal_means_what_the_core_says(client: Any, head: Head, seen: Head | None, now_ms: int) -> None:  # noqa: ANN401
+@given(head=heads(), seen=st.none() | heads(), moved_ms=st.integers(0, 5_000), used_ms=st.integers(-4_000, 4_000))
+def test_a_renewal_means_what_the_core_says(
+    client: Any,  # noqa: ANN401  boto3 makes its clients' classes at run time
+    head: Head,
+    seen: Head | None,
+    moved_ms: int,
+    used_ms: int,
+) -> None:
     """Whatever was seen of the stream before; what is refused for that is sent again on what is there."""
     assume(isinstance(head.lifetime, SlidingTtl) or head.lifetime is None)
-    if (
-        seen is not None and seen.incarnation == head.incarnation
-    ):  # of one life the window stays, and deadlines only grow
-        seen = msgspec.structs.replace(
-            head, live_until_ms=None if head.live_until_ms is None else head.live_until_ms - 1
-        )
+    now_ms = NOW_MS + used_ms
+    if seen is not None and seen.incarnation == head.incarnation:  # a life's window stays, and its deadlines only grow
+        earlier_ms = None if head.live_until_ms is None else head.live_until_ms - moved_ms
+        seen = msgspec.structs.replace(head, live_until_ms=earlier_ms)
     client.put_item(TableName=TABLE, Item=head_item(NAME, HeadItem(head, 0)))
     commit = Commit((), (Renew(now_ms),))
     for guessed in (seen, head):
