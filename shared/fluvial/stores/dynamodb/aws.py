@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import botocore.session
 from botocore.config import Config
@@ -20,12 +20,25 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
+    EndpointProviderError,
+    InvalidConfigError,
+    MetadataRetrievalError,
+    MissingDependencyException,
+    NoAuthTokenError,
     NoCredentialsError,
     NoRegionError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
 from fluvial.core.errors import FluvialError, StartupRefused, StoreUnavailable
+from fluvial.stores.dynamodb.error_codes import Meaning, meaning_of, meaning_of_cancellation
 from fluvial.stores.dynamodb.keys import Item
 
 log = logging.getLogger(__name__)
@@ -43,19 +56,30 @@ BUSY_PAUSE_S: Final = 0.05
 #: Reads may be repeated as they are; the SDK does so, slowing down when it is told to.
 READ_TRIES_MAX: Final = 4
 
-_BUSY: Final = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "SlowDown",
-        "ThrottlingException",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-    }
+#: Raised before anything is sent: the connection or the credentials could not be had.
+_UNREACHABLE: Final = (
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    EndpointProviderError,
+    InvalidConfigError,
+    MetadataRetrievalError,
+    MissingDependencyException,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
 )
-_BUSY_REASONS: Final = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"})
-_REFUSED: Final = frozenset({"ConditionalCheckFailedException", "PreconditionFailed", "ConditionalRequestConflict"})
-_SERVER_ERROR: Final = 500
+
+#: What is logged of a request that was refused.
+_REFUSALS: Final = {
+    Meaning.FORBIDDEN: "store_forbidden",
+    Meaning.MISSING: "store_missing",
+    Meaning.REFUSED: "store_refused",
+}
 
 
 class Refused(FluvialError):
@@ -121,6 +145,8 @@ class Aws:
         return self._client("s3", self._endpoints.s3, retries)
 
     def _client(self, service: str, endpoint: str | None, retries: dict[str, Any]) -> Any:  # noqa: ANN401
+        # AWS's own S3 takes the SDK's checksums; others refuse requests that have them.
+        checksums: Literal["when_required"] | None = "when_required" if service == "s3" and endpoint else None
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=S3_TIMEOUT_S if service == "s3" else DYNAMODB_TIMEOUT_S,
@@ -129,6 +155,8 @@ class Aws:
             tcp_keepalive=True,
             parameter_validation=False,
             s3={"addressing_style": "path"} if endpoint else None,
+            request_checksum_calculation=checksums,
+            response_checksum_validation=checksums,
         )
         try:
             return self._session.create_client(
@@ -177,10 +205,10 @@ class Aws:
             answer: dict[str, Any] = await loop.run_in_executor(self._threads, functools.partial(method, **parameters))
         except ClientError as exc:
             raise _meaning(exc) from exc
-        except (ConnectTimeoutError, EndpointConnectionError, NoCredentialsError) as exc:
+        except _UNREACHABLE as exc:
             log.warning("store_unreachable", extra={"reason": str(exc)})
             raise StoreUnavailable from exc
-        except (BotoCoreError, OSError) as exc:
+        except (BotoCoreError, ResponseParserError, OSError) as exc:
             raise Unknown from exc
         return answer
 
@@ -196,36 +224,35 @@ class Aws:
 
 def _meaning(error: ClientError) -> Exception:
     """What a service's error says of the write that it answers; the error itself when it is our own mistake."""
-    code = error.response["Error"]["Code"]
+    code = error.response["Error"].get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _REFUSED:
-        return Refused(error.response.get("Item"))  # type: ignore[arg-type]
-    if code == "TransactionCanceledException":
+    meaning = meaning_of(error.operation_name, code, status)
+    if meaning is Meaning.CANCELLED:
         return _cancellation(error)
-    if code in _BUSY:
-        return _Busy()
-    if code in {"NoSuchKey", "404", "InvalidRange"}:
-        return NotFound()
-    if status >= _SERVER_ERROR:
-        return Unknown()
-    if code in {"AccessDeniedException", "AccessDenied", "ExpiredTokenException", "UnrecognizedClientException"}:
-        log.error("store_forbidden", extra={"reason": str(error)})
-        return StoreUnavailable()
-    if code in {"ResourceNotFoundException", "NoSuchBucket"}:
-        log.error("store_missing", extra={"reason": str(error)})
-        return StoreUnavailable()
-    return error
+    if meaning is Meaning.CONDITION_FAILED:
+        return Refused(error.response.get("Item"))  # type: ignore[arg-type]
+    return _failure(error, meaning)
 
 
 def _cancellation(error: ClientError) -> Exception:
     reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
-    refused = {
-        index: reason.get("Item")
-        for index, reason in enumerate(reasons)
-        if reason.get("Code") == "ConditionalCheckFailed"
-    }
-    if refused:
-        return TransactionRefused(refused)
-    if any(reason.get("Code") in _BUSY_REASONS for reason in reasons):
-        return _Busy()
-    return error
+    meaning = meaning_of_cancellation([reason.get("Code", "None") for reason in reasons])
+    if meaning is Meaning.CONDITION_FAILED:
+        failed = (at for at, reason in enumerate(reasons) if reason.get("Code") == "ConditionalCheckFailed")
+        return TransactionRefused({at: reasons[at].get("Item") for at in failed})
+    return _failure(error, meaning)
+
+
+def _failure(error: ClientError, meaning: Meaning) -> Exception:
+    match meaning:
+        case Meaning.UNKNOWN:
+            return Unknown()
+        case Meaning.BUSY:
+            return _Busy()
+        case Meaning.NOT_FOUND:
+            return NotFound()
+        case Meaning.OUR_MISTAKE:
+            return error
+        case _:
+            log.error(_REFUSALS[meaning], extra={"reason": str(error)})
+            return StoreUnavailable()

@@ -1,0 +1,158 @@
+"""Error codes: what a service's error says of the request that it answers, above all whether it was carried out.
+
+A code that nobody has listed is judged by its status: whatever a service answers with 4xx, it has refused. What it
+answers with 5xx, it may have carried out.
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/CommonErrors.html
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+from enum import Enum, auto
+from typing import Final
+
+
+class Meaning(Enum):
+    """What became of a request; in all but UNKNOWN nothing was written."""
+
+    UNKNOWN = auto()  # it may have been carried out, or may still be
+    CONDITION_FAILED = auto()
+    CANCELLED = auto()  # a transaction, whose reasons say more
+    BUSY = auto()  # it may be sent again at once, with a pause
+    NOT_FOUND = auto()  # S3 has no such object
+    FORBIDDEN = auto()  # the credentials, the clock, the policy or the key of the encryption
+    MISSING = auto()  # the table or the bucket
+    REFUSED = auto()  # for a reason that an operator can see to
+    OUR_MISTAKE = auto()  # the request can never be carried out as it is
+
+
+_CONDITION_FAILED: Final = frozenset(
+    {"ConditionalCheckFailedException", "PreconditionFailed", "ConditionalRequestConflict"}
+)
+
+#: What the service was too busy for. The SDK's own list, and what DynamoDB and S3 say of requests in each other's way.
+BUSY_CODES: Final = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "KMS.ThrottlingException",
+        "KMSThrottlingException",
+        "LimitExceededException",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "ReplicatedWriteConflictException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+
+#: Told of a request that was under way when its connection or the service failed, whatever the status.
+_UNKNOWN: Final = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServiceError",
+        "RequestAbortedException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    }
+)
+
+_NOT_FOUND: Final = frozenset({"NoSuchKey", "404", "InvalidRange"})
+
+#: The same conditions have different names in DynamoDB, S3 and STS, and not all of them are a 401 or a 403.
+_FORBIDDEN: Final = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthFailure",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+_FORBIDDEN_STATUSES: Final = frozenset({401, 403})
+#: Of S3 and DynamoDB alike, e.g. `KMS.DisabledException` and `KMSAccessDeniedException`.
+_OF_ENCRYPTION: Final = "KMS"
+
+_MISSING: Final = frozenset({"ResourceNotFoundException", "TableNotFoundException", "NoSuchBucket"})
+
+_OUR_MISTAKE: Final = frozenset({"SerializationException", "ValidationException"})
+
+#: How a client gets its credentials, before it sends the request that they are for.
+_CREDENTIALS: Final = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"})
+
+_BY_CODE: Final[dict[str, Meaning]] = {
+    **dict.fromkeys(_UNKNOWN, Meaning.UNKNOWN),
+    **dict.fromkeys(_CONDITION_FAILED, Meaning.CONDITION_FAILED),
+    "TransactionCanceledException": Meaning.CANCELLED,
+    **dict.fromkeys(BUSY_CODES, Meaning.BUSY),
+    **dict.fromkeys(_NOT_FOUND, Meaning.NOT_FOUND),
+}
+#: Only with a status of 4xx: whoever answers 5xx is not believed to have refused anything.
+_BY_CODE_OF_4XX: Final[dict[str, Meaning]] = {
+    **dict.fromkeys(_FORBIDDEN, Meaning.FORBIDDEN),
+    **dict.fromkeys(_MISSING, Meaning.MISSING),
+    **dict.fromkeys(_OUR_MISTAKE, Meaning.OUR_MISTAKE),
+}
+
+_REFUSED_FROM, _REFUSED_TO = 300, 500
+
+#: Why a transaction was cancelled; a cancelled one has changed nothing.
+_BY_REASON: Final[dict[str, Meaning]] = {
+    "ConditionalCheckFailed": Meaning.CONDITION_FAILED,
+    "ProvisionedThroughputExceeded": Meaning.BUSY,
+    "RequestLimitExceeded": Meaning.BUSY,
+    "ThrottlingError": Meaning.BUSY,
+    "TransactionConflict": Meaning.BUSY,
+    "ValidationError": Meaning.OUR_MISTAKE,
+}
+
+
+def meaning_of(operation: str, code: str, status: int) -> Meaning:
+    """What an error says of the request; `operation` is the one that the service answered, e.g. `UpdateItem`."""
+    if operation in _CREDENTIALS:
+        return Meaning.FORBIDDEN
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if not _REFUSED_FROM <= status < _REFUSED_TO:
+        return Meaning.UNKNOWN
+    if code in _BY_CODE_OF_4XX:
+        return _BY_CODE_OF_4XX[code]
+    if code.startswith(_OF_ENCRYPTION) or status in _FORBIDDEN_STATUSES:
+        return Meaning.FORBIDDEN
+    return Meaning.REFUSED
+
+
+def meaning_of_cancellation(codes: list[str]) -> Meaning:
+    """What the reasons of a cancelled transaction say of it: a condition that failed comes before all others."""
+    meanings = {_BY_REASON.get(code, Meaning.REFUSED) for code in codes if code != "None"}
+    for meaning in (Meaning.CONDITION_FAILED, Meaning.OUR_MISTAKE, Meaning.REFUSED):
+        if meaning in meanings:
+            return meaning
+    return Meaning.BUSY if meanings else Meaning.REFUSED
