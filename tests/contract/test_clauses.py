@@ -11,11 +11,15 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from fluvial.core.command import Append
 from fluvial.core.commit import Commit, CommitId, Requirement, SeqAfter
 from fluvial.core.effect import Renew
-from fluvial.core.head import Head, Incarnation
+from fluvial.core.entity_tag import Preconditions, TagList, stream_etag
+from fluvial.core.head import Head, Incarnation, ProducerStamp
 from fluvial.core.lifetime import SlidingTtl
+from fluvial.core.limits import POSITION_MAX, PRODUCER_ID_BYTES_MAX, STREAM_SEQ_BYTES_MAX, STREAM_STATES_MAX
 from fluvial.core.names import StreamName
+from fluvial.core.plan import plan_append
 from fluvial.core.transition import renewed_deadline_ms
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.clauses import CLAUSES, condition_of
@@ -41,6 +45,8 @@ from tests.support.worlds import START_MS
 
 NAME = StreamName("a/b")
 TABLE = "clauses"
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+EXPRESSION_BYTES_MAX = 4_096
 
 ids = st.binary(min_size=8, max_size=8).map(CommitId)
 inline = st.builds(lambda commit_id, data: StoredBatch(commit_id, len(data), Placement.INLINE, data), ids, st.binary())
@@ -85,6 +91,29 @@ def test_a_clause_means_what_its_requirement_means(client: Any, head: Head | Non
     except client.exceptions.TransactionCanceledException:
         verdict = False
     assert verdict is requirement.holds(head)
+
+
+def test_a_write_may_name_as_many_states_as_are_allowed(client: Any) -> None:  # noqa: ANN401
+    """With a producer and a sequence besides, and with the longest numbers, it is one condition that DynamoDB takes."""
+    life, first = Incarnation(2**63 - 1), POSITION_MAX - STREAM_STATES_MAX
+    tags = [
+        stream_etag(Head(incarnation=life, content_type="a/b", tail=first + number, closed=number % 2 == 0))
+        for number in range(STREAM_STATES_MAX)
+    ]
+    every = TagList(frozenset(tags))
+    append = Append(
+        name=NAME,
+        content_type="a/b",
+        data=b"x",
+        stream_seq="s" * STREAM_SEQ_BYTES_MAX,
+        producer=ProducerStamp("p" * PRODUCER_ID_BYTES_MAX, 1, 0),
+        preconditions=Preconditions(every, every),
+    )
+    batch = StoredBatch(CommitId(b"12345678"), 1, Placement.INLINE, b"x")
+    request = commit_update(NAME, plan_append(append, 1), batch, 7, None)
+    with pytest.raises(client.exceptions.ConditionalCheckFailedException):
+        client.update_item(TableName=TABLE, **request)
+    assert len(request["ConditionExpression"]) < EXPRESSION_BYTES_MAX
 
 
 @settings(max_examples=100, deadline=None)

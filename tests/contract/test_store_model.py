@@ -9,6 +9,7 @@ import random
 import tempfile
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,34 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fluvial.core.command import Append, Close, Create, Delete, ForkPoint
 from fluvial.core.commit import Commit, Outcome
 from fluvial.core.effect import Renew
+from fluvial.core.entity_tag import UNCONDITIONAL, Preconditions, parse_entity_tags
 from fluvial.core.errors import RefusedRequest, StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, life_of
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.offset import Offset, born_at
 from fluvial.core.plan import plan_append, plan_close, plan_delete, plan_expiry
-from fluvial.core.response import append_response, create_response, delete_response
+from fluvial.core.response import append_response, create_response, delete_response, head_response
 from fluvial.operations.creating import create
 from fluvial.stores.dynamodb import aws, settling
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.support.network import Network
 from tests.support.rigs import RIGS, Rig
 from tests.support.worlds import START_MS
+
+
+class Guard(Enum):
+    """What a request says of its stream's state in If-Match or If-None-Match."""
+
+    NONE = auto()
+    MATCHES = auto()
+    MATCHES_ANOTHER = auto()
+    DIFFERS = auto()
+    DIFFERS_FROM_ANOTHER = auto()
+
+
+#: Those that are not true of the stream.
+UNTRUE = {Guard.MATCHES_ANOTHER, Guard.DIFFERS}
 
 NAMES = [StreamName(name) for name in "abcd"]
 TTL_S = 100
@@ -128,21 +144,27 @@ class Model:
         if stream.is_ttl and (stream.expires_ms is None or stream.expires_ms < self.now_ms + TTL_S * 1_000):
             stream.expires_ms = self.now_ms + TTL_S * 1_000 + SLACK_MS
 
-    def append(
-        self, name: str, body: bytes, seq: str | None, producer: tuple[str, int, int] | None, *, closes: bool
+    def append(  # noqa: PLR0913  one name for each thing that an append has
+        self,
+        name: str,
+        body: bytes,
+        seq: str | None,
+        producer: tuple[str, int, int] | None,
+        *,
+        closes: bool,
+        guard: Guard,
     ) -> int:
-        """POST, with the protocol's order of refusals."""
+        """POST, with the protocol's order of refusals; preconditions come last."""
         stream = self.find(name)
         if isinstance(stream, int):
             return stream
         if stream.closed:
-            return 204 if self._is_closing_retry(stream, body, producer) else 409
-        if producer is not None:
-            refused = self._producer_refusal(stream, producer)
-            if refused:
-                return refused
-        if seq is not None and stream.last_seq is not None and seq <= stream.last_seq:
-            return 409
+            if not self._is_closing_retry(stream, body, producer):
+                return 409
+            return 412 if producer is None and guard is Guard.MATCHES_ANOTHER else 204
+        refused = self._writer_refusal(stream, seq, producer)
+        if refused or guard in UNTRUE:
+            return refused or 412
         if body:
             stream.batches = [*stream.batches, body]
         if seq is not None:
@@ -153,6 +175,13 @@ class Model:
             stream.closed, stream.closed_by = True, producer
         self.use(stream)
         return 200 if producer and body else 204
+
+    def _writer_refusal(self, stream: Stream, seq: str | None, producer: tuple[str, int, int] | None) -> int | None:
+        if producer is not None:
+            refused = self._producer_refusal(stream, producer)
+            if refused:
+                return refused
+        return 409 if seq is not None and stream.last_seq is not None and seq <= stream.last_seq else None
 
     def _is_closing_retry(self, stream: Stream, body: bytes, producer: tuple[str, int, int] | None) -> bool:
         if producer is not None:
@@ -177,6 +206,7 @@ names = st.sampled_from(NAMES)
 picks = st.integers(0, 9)
 seldom = st.sampled_from([False] * 9 + [True])
 bodies = st.binary(min_size=1, max_size=40)
+guards = st.sampled_from([Guard.NONE] * 5 + list(Guard))
 producers = st.none() | st.tuples(st.sampled_from("pq"), st.integers(0, 2), st.integers(0, 3))
 
 
@@ -292,9 +322,17 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         seq=st.none() | st.sampled_from(["1", "2", "3"]),
         producer=producers,
         closes=seldom,
+        guard=guards,
     )
-    def append(
-        self, pick: int, body: bytes, seq: str | None, producer: tuple[str, int, int] | None, *, closes: bool
+    def append(  # noqa: PLR0913  one name for each thing that an append has
+        self,
+        pick: int,
+        body: bytes,
+        seq: str | None,
+        producer: tuple[str, int, int] | None,
+        *,
+        closes: bool,
+        guard: Guard,
     ) -> None:
         """POST with a body."""
         name = self.picked(pick)
@@ -306,27 +344,50 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
             closes=closes,
             stream_seq=seq,
             producer=ProducerStamp(*producer) if producer else None,
+            preconditions=self.preconditions(name, guard),
         )
         outcome = self.runner.run(self.rig.store.apply(name, plan_append(command, self.rig.still.clock.now_ms)))
-        assert append_response(command, outcome).status == self.model.append(name, body, seq, producer, closes=closes)
+        expected = self.model.append(name, body, seq, producer, closes=closes, guard=guard)
+        assert append_response(command, outcome).status == expected
 
-    @rule(pick=picks, producer=producers)
-    def close(self, pick: int, producer: tuple[str, int, int] | None) -> None:
+    @rule(pick=picks, producer=producers, guard=guards)
+    def close(self, pick: int, producer: tuple[str, int, int] | None, guard: Guard) -> None:
         """POST that only closes."""
         name = self.picked(pick)
-        command = Close(name=name, producer=ProducerStamp(*producer) if producer else None)
+        command = Close(
+            name=name,
+            producer=ProducerStamp(*producer) if producer else None,
+            preconditions=self.preconditions(name, guard),
+        )
         outcome = self.runner.run(self.rig.store.apply(name, plan_close(command, self.rig.still.clock.now_ms)))
-        assert append_response(command, outcome).status == self.model.append(name, b"", None, producer, closes=True)
+        expected = self.model.append(name, b"", None, producer, closes=True, guard=guard)
+        assert append_response(command, outcome).status == expected
 
-    @rule(pick=picks)
-    def delete(self, pick: int) -> None:
+    def preconditions(self, name: StreamName, guard: Guard) -> Preconditions:
+        """A guard as the request's fields: of the tag that HEAD tells, or of one that it does not."""
+        head = self.head(name)
+        own = b'"nothing"' if head is None else dict(head_response(head, UNCONDITIONAL).headers)[b"etag"]
+        tags = {True: parse_entity_tags("", own), False: parse_entity_tags("", own[:-1] + b'0"')}
+        match guard:
+            case Guard.NONE:
+                return UNCONDITIONAL
+            case Guard.MATCHES | Guard.MATCHES_ANOTHER:
+                return Preconditions(if_match=tags[guard is Guard.MATCHES])
+            case Guard.DIFFERS | Guard.DIFFERS_FROM_ANOTHER:
+                return Preconditions(if_none_match=tags[guard is Guard.DIFFERS])
+
+    @rule(pick=picks, guard=guards)
+    def delete(self, pick: int, guard: Guard) -> None:
         """DELETE."""
         name = self.picked(pick)
-        outcome = self.runner.run(self.rig.store.apply(name, plan_delete(self.rig.still.clock.now_ms)))
-        status = delete_response(Delete(name), outcome).status
+        command = Delete(name, self.preconditions(name, guard))
+        commit = plan_delete(self.rig.still.clock.now_ms, command.preconditions)
+        status = delete_response(command, self.runner.run(self.rig.store.apply(name, commit))).status
         found = self.model.find(name)
         if isinstance(found, Stream):
-            assert status == 204
+            assert status == (412 if guard in UNTRUE else 204)
+            if guard in UNTRUE:
+                return
             self.model.end(name)
         else:
             assert status == found

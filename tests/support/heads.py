@@ -16,6 +16,7 @@ from fluvial.core.commit import (
     NotDuplicate,
     NotFenced,
     Open,
+    PreconditionsHold,
     Requirement,
     RoomAtTail,
     RoomForProducer,
@@ -23,6 +24,7 @@ from fluvial.core.commit import (
     SameLife,
     SeqAfter,
 )
+from fluvial.core.entity_tag import AnyTag, Preconditions, TagList
 from fluvial.core.head import (
     EstuaryMode,
     Head,
@@ -41,6 +43,8 @@ from fluvial.core.names import StreamName
 NOW_MS = 1_800_000_000_000
 PRODUCER_IDS = ("p", "a.b[0]", "#x:", "é")
 
+_TAILS = [0, 7, POSITION_MAX - 1, POSITION_MAX]
+
 _moments = st.integers(NOW_MS - 2, NOW_MS + 2)
 _small = st.integers(0, 3)
 _incarnations = st.sampled_from([Incarnation(1), Incarnation(2**63 - 1)])
@@ -54,6 +58,15 @@ _full_estuary = {
     StreamName(f"s/{number}"): SourcePosition(Incarnation(1), 0) for number in range(SOURCES_PER_ESTUARY_MAX)
 }
 _origins = st.builds(Origin, st.just(StreamName("a/b")), _incarnations, _small, _small, _small, st.booleans())
+_stream_tags = st.builds(
+    lambda life, tail, final: b'"%x:0:%d%s"' % (life, tail, final),
+    _incarnations,
+    st.sampled_from(_TAILS),
+    st.sampled_from([b"", b":c"]),
+)
+_foreign_tags = st.sampled_from([b'""', b'"1:7:7"', b'"01:0:7"', b'"1:0:07"', b'"1:0:7:d"', b'"8000000000000000:0:7"'])
+_tags = st.frozensets(_stream_tags | _foreign_tags, max_size=3)
+_entity_tags = st.none() | st.just(AnyTag.ANY) | st.builds(TagList, _tags, _tags)
 
 
 @st.composite
@@ -77,7 +90,7 @@ def heads(draw: st.DrawFn) -> Head:
         content_type=draw(_types),
         lifetime=lifetime,
         live_until_ms=live_until_ms,
-        tail=draw(st.sampled_from([0, 7, POSITION_MAX - 1, POSITION_MAX])),
+        tail=draw(st.sampled_from(_TAILS)),
         closed=closed,
         closed_by=draw(st.none() | _stamps) if closed else None,
         stream_seq=draw(st.none() | _seqs),
@@ -109,6 +122,7 @@ requirements: st.SearchStrategy[Requirement] = st.one_of(
     st.builds(RoomForProducer, st.sampled_from(PRODUCER_IDS)),
     st.builds(SeqAfter, _seqs),
     st.builds(RoomAtTail, st.integers(1, 2)),
+    st.builds(PreconditionsHold, st.builds(Preconditions, _entity_tags, _entity_tags)),
     st.builds(IsEstuary, st.none() | st.sampled_from(EstuaryMode)),
     st.builds(FollowsNot, _sources, _incarnations),
     st.builds(RoomForSource, _sources),

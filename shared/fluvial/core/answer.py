@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from fluvial.core.command import Append, Close
 from fluvial.core.commit import (
     EpochBeginsAtZero,
@@ -12,6 +14,7 @@ from fluvial.core.commit import (
     NotFenced,
     Open,
     Outcome,
+    PreconditionsHold,
     Requirement,
     RoomAtTail,
     RoomForProducer,
@@ -19,6 +22,7 @@ from fluvial.core.commit import (
     Unmet,
     expected_seq,
 )
+from fluvial.core.entity_tag import stream_etag
 from fluvial.core.errors import ErrorCode
 from fluvial.core.head import Head, Life, life_of
 from fluvial.core.offset import offset_token
@@ -65,6 +69,8 @@ def append_answer(command: Append | Close, outcome: Outcome) -> Appended | Refus
         case SeqAfter():
             message = "sequence conflict: Stream-Seq is not greater than the last one that was appended"
             return Refusal(409, ErrorCode.STREAM_SEQ_REGRESSION, message)
+        case PreconditionsHold():
+            return precondition_failed(head)
         case RoomAtTail():
             return Refusal(413, ErrorCode.STREAM_FULL, "the stream cannot grow any further")
         case _:
@@ -78,6 +84,12 @@ def not_live(head: Head | None, now_ms: int) -> Refusal:
     return Refusal(404, ErrorCode.NOT_FOUND, "there is no stream at this path")
 
 
+def precondition_failed(head: Head | None) -> Refusal:
+    """412 with the tag that the stream has, if it is there."""
+    fields = () if head is None else (("etag", stream_etag(head).decode()),)
+    return Refusal(412, ErrorCode.PRECONDITION_FAILED, "If-Match or If-None-Match does not let this pass", fields)
+
+
 def _closed(command: Append | Close, head: Head) -> Appended | Refusal:
     stamp = command.producer
     # "If the (producerId, epoch, seq) matches the request that closed the stream, return 204 No Content
@@ -85,7 +97,12 @@ def _closed(command: Append | Close, head: Head) -> Appended | Refusal:
     if stamp is not None and head.closed_by == stamp:
         return Appended(head, is_duplicate=True, producer_seq=stamp.seq)
     if stamp is None and isinstance(command, Close):
-        return Appended(head, is_duplicate=True, producer_seq=None)
+        # "[...] if the request is a state-changing operation that appears to have already been applied to the
+        # selected representation, the origin server MAY respond with a 2xx" -- RFC 9110, 13.1.1
+        states = (head, replace(head, closed=False))
+        if any(command.preconditions.hold(stream_etag(state)) for state in states):
+            return Appended(head, is_duplicate=True, producer_seq=None)
+        return precondition_failed(head)
     fields = (("stream-next-offset", offset_token(head, head.tail)), ("stream-closed", "true"))
     return Refusal(409, ErrorCode.STREAM_CLOSED, "the stream is closed", fields)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fluvial.core.entity_tag import UNCONDITIONAL, Preconditions
 from fluvial.core.head import ProducerStamp, ReaderKey
 from fluvial.core.lifetime import Lifetime
 from fluvial.core.names import StreamName
@@ -33,6 +34,7 @@ class Create:
     fork: ForkPoint | None = None
     is_public: bool = False
     reader_key: ReaderKey | None = None
+    preconditions: Preconditions = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class Append:
     closes: bool = False
     stream_seq: str | None = None
     producer: ProducerStamp | None = None
+    preconditions: Preconditions = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Close:
     name: StreamName
     stream_seq: str | None = None
     producer: ProducerStamp | None = None
+    preconditions: Preconditions = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +65,4 @@ class Delete:
     """End the stream's life, or hide it while forks need its bytes."""
 
     name: StreamName
+    preconditions: Preconditions = UNCONDITIONAL

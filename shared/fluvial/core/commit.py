@@ -9,6 +9,7 @@ from typing import Final, NewType
 
 from fluvial.core.content_type import media_type
 from fluvial.core.effect import Effect
+from fluvial.core.entity_tag import Preconditions, stream_etag
 from fluvial.core.head import (
     EstuaryMode,
     Head,
@@ -177,6 +178,17 @@ class RoomAtTail:
 
 
 @dataclass(frozen=True, slots=True)
+class PreconditionsHold:
+    """The stream is in a state that If-Match and If-None-Match allow (RFC 9110, 13.1)."""
+
+    preconditions: Preconditions
+
+    def holds(self, head: Head | None) -> bool:
+        """Asked of a stream's own tag; where nothing is, If-Match never holds and If-None-Match always does."""
+        return self.preconditions.hold(None if head is None else stream_etag(head))
+
+
+@dataclass(frozen=True, slots=True)
 class IsEstuary:
     """Other streams may flow into the stream; with a mode, only in that way."""
 
@@ -250,6 +262,7 @@ Requirement = (
     | RoomForProducer
     | SeqAfter
     | RoomAtTail
+    | PreconditionsHold
     | IsEstuary
     | FollowsNot
     | RoomForSource

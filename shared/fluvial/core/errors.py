@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     RESERVED_PATH = "reserved_path"
     GONE = "gone"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    PRECONDITION_FAILED = "precondition_failed"
     REQUEST_TIMEOUT = "request_timeout"
     BODY_TOO_LARGE = "body_too_large"
     PATH_TOO_LONG = "path_too_long"

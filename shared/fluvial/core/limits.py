@@ -63,6 +63,9 @@ ESTUARY_TTL_S_MAX: Final = 30 * 86_400
 #: What a queue's sender knows a message by.
 IDEMPOTENCY_KEY_LENGTH_MAX: Final = 256
 
+#: A write names the states of its stream that it is for, each of them a part of one condition in the database.
+STREAM_STATES_MAX: Final = 16
+
 #: A fork copies its source's lineage into its head, and its end may end every ancestor in the same step.
 FORK_DEPTH_MAX: Final = 64
 

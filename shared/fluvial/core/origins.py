@@ -17,7 +17,7 @@ _EXPOSED: Final = (
 
 #: What browsers' pages may send besides what every page may.
 _ALLOWED: Final = (
-    b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
+    b"Content-Type, Authorization, If-Match, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
     b"Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq"
 )
 

@@ -18,6 +18,7 @@ from fluvial.core.commit import (
     NotDuplicate,
     NotFenced,
     Open,
+    PreconditionsHold,
     Requirement,
     RoomAtTail,
     RoomForProducer,
@@ -41,6 +42,7 @@ from fluvial.core.effect import (
     SetReaderKey,
     SetStreamSeq,
 )
+from fluvial.core.entity_tag import UNCONDITIONAL, Preconditions
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import (
     EstuaryMode,
@@ -65,7 +67,8 @@ END = End()
 def plan_append(append: Append, now_ms: int) -> Commit:
     """Requirements in the protocol's order: closed, content type, producer, `Stream-Seq` (spec 5.2).
 
-    The producer comes before `Stream-Seq`, so that a retry that carries both is told as a duplicate.
+    The producer comes before `Stream-Seq`, so that a retry that carries both is told as a duplicate. Preconditions
+    come last, after all that would refuse the request without them (docs/decisions/0011).
     """
     requires: list[Requirement] = [
         Live(now_ms),
@@ -75,6 +78,7 @@ def plan_append(append: Append, now_ms: int) -> Commit:
     effects: list[Effect] = [AddBatch(append.data), Renew(now_ms)]
     _plan_writer_state(append.producer, append.stream_seq, requires, effects)
     requires.append(RoomAtTail(len(append.data)))
+    requires += _preconditions(append.preconditions)
     if append.closes:
         effects.append(CloseStream(append.producer))
     return Commit(tuple(requires), tuple(effects), producer_id=_producer_id(append.producer))
@@ -85,7 +89,12 @@ def plan_close(close: Close, now_ms: int) -> Commit:
     requires: list[Requirement] = [Live(now_ms), OPEN]
     effects: list[Effect] = [CloseStream(close.producer), Renew(now_ms)]
     _plan_writer_state(close.producer, close.stream_seq, requires, effects)
+    requires += _preconditions(close.preconditions)
     return Commit(tuple(requires), tuple(effects), producer_id=_producer_id(close.producer))
+
+
+def _preconditions(preconditions: Preconditions) -> tuple[Requirement, ...]:
+    return () if preconditions == UNCONDITIONAL else (PreconditionsHold(preconditions),)
 
 
 def _producer_id(stamp: ProducerStamp | None) -> str | None:
@@ -108,7 +117,10 @@ def _plan_writer_state(
 
 
 def plan_create(create: Create, incarnation: Incarnation, now_ms: int) -> Commit:
-    """A stream that begins empty or with the body as its first batch (spec 5.1)."""
+    """A stream that begins empty or with the body as its first batch (spec 5.1).
+
+    Its preconditions are no requirement: what is absent meets every If-None-Match, and no If-Match.
+    """
     content_type = create.content_type or DEFAULT_CONTENT_TYPE
     head = Head(
         incarnation=incarnation,
@@ -212,9 +224,9 @@ def plan_fork(create: Create, divergence: Divergence, incarnation: Incarnation, 
     return Commit((Absent(now_ms),), effects, source=SourceLink(create.fork.source, requires))
 
 
-def plan_delete(now_ms: int) -> Commit:
+def plan_delete(now_ms: int, preconditions: Preconditions = UNCONDITIONAL) -> Commit:
     """End a stream that a client can see (spec 5.4)."""
-    return Commit((Live(now_ms),), (END,))
+    return Commit((Live(now_ms), *_preconditions(preconditions)), (END,))
 
 
 def plan_expiry(now_ms: int) -> Commit:

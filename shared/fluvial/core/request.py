@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qs, unquote_plus
 
-from fluvial.core.command import Append, Close, Create, ForkPoint
+from fluvial.core.command import Append, Close, Create, Delete, ForkPoint
 from fluvial.core.content_type import is_json, parse_content_type
 from fluvial.core.cursor import parse_cursor
+from fluvial.core.entity_tag import UNCONDITIONAL, Preconditions, TagList, parse_entity_tags, states_of
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import ProducerStamp
 from fluvial.core.json_mode import EmptyArray, stored_messages
@@ -20,6 +21,7 @@ from fluvial.core.limits import (
     QUERY_BYTES_MAX,
     SAFE_INTEGER_MAX,
     STREAM_SEQ_BYTES_MAX,
+    STREAM_STATES_MAX,
 )
 from fluvial.core.names import StreamName, parse_source_path
 from fluvial.core.offset import Place, ReadFrom, Sentinel, parse_offset, parse_read_from
@@ -50,13 +52,17 @@ SINGULAR_FIELDS: Final = frozenset(
 )
 
 
+#: Fields that are lists: sent twice, they are one list.
+LISTED_FIELDS: Final = frozenset({b"if-match", b"if-none-match"})
+
+
 def singular_headers(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The fields by name. RefusedRequest when one that must be unique is not."""
     headers = dict(fields)
     if len(headers) != len(fields):
         names = [name for name, _ in fields]
-        if names.count(b"if-none-match") > 1:
-            headers[b"if-none-match"] = b", ".join(value for name, value in fields if name == b"if-none-match")
+        for listed in LISTED_FIELDS & headers.keys():
+            headers[listed] = b", ".join(value for name, value in fields if name == listed)
         for name in SINGULAR_FIELDS & headers.keys():
             if names.count(name) > 1:
                 raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"{name.decode()} was sent more than once")
@@ -122,6 +128,7 @@ class Write:
     closes: bool
     stream_seq: str | None
     producer: ProducerStamp | None
+    preconditions: Preconditions = UNCONDITIONAL
 
 
 def write_command(write: Write) -> Append | Close:
@@ -132,7 +139,7 @@ def write_command(write: Write) -> Append | Close:
     if not write.body:
         if not write.closes:
             raise RefusedRequest(ErrorCode.EMPTY_BODY, "an append needs a body, or Stream-Closed: true")
-        return Close(name=write.name, stream_seq=stream_seq, producer=write.producer)
+        return Close(name=write.name, stream_seq=stream_seq, producer=write.producer, preconditions=write.preconditions)
     content_type = parse_content_type(write.content_type or "")
     if content_type is None:
         raise RefusedRequest(ErrorCode.MISSING_CONTENT_TYPE, "an append with a body needs a Content-Type")
@@ -143,6 +150,7 @@ def write_command(write: Write) -> Append | Close:
         closes=write.closes,
         stream_seq=stream_seq,
         producer=write.producer,
+        preconditions=write.preconditions,
     )
 
 
@@ -156,8 +164,36 @@ def parse_append(name: StreamName, headers: Headers, body: bytes) -> Append | Cl
             closes=_closes(headers),
             stream_seq=_text(headers, b"stream-seq"),
             producer=_producer(headers),
+            preconditions=_write_preconditions(headers),
         )
     )
+
+
+def parse_delete(name: StreamName, headers: Headers) -> Delete:
+    """A DELETE."""
+    return Delete(name, _write_preconditions(headers))
+
+
+def parse_preconditions(headers: Headers) -> Preconditions:
+    """If-Match and If-None-Match of any request. RefusedRequest when they are malformed."""
+    if_match, if_none_match = headers.get(b"if-match"), headers.get(b"if-none-match")
+    if if_match is None and if_none_match is None:
+        return UNCONDITIONAL
+    return Preconditions(
+        None if if_match is None else parse_entity_tags("If-Match", if_match),
+        None if if_none_match is None else parse_entity_tags("If-None-Match", if_none_match),
+    )
+
+
+def _write_preconditions(headers: Headers) -> Preconditions:
+    """Those of a request that changes something. RefusedRequest also when they name too many states."""
+    preconditions = parse_preconditions(headers)
+    for tags in (preconditions.if_match, preconditions.if_none_match):
+        if isinstance(tags, TagList) and len(states_of(tags.all)) > STREAM_STATES_MAX:
+            raise RefusedRequest(
+                ErrorCode.MALFORMED_HEADER, f"a write may name up to {STREAM_STATES_MAX} entity tags of its stream"
+            )
+    return preconditions
 
 
 def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: bool) -> Create:
@@ -170,6 +206,7 @@ def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: 
         closed=_closes(headers),
         fork=_fork(headers),
         is_public=is_public,
+        preconditions=_write_preconditions(headers),
     )
 
 
@@ -224,6 +261,11 @@ class Read:
     reader_key: str | None
     is_plain: bool
     has_seen_end: bool = False
+
+    @property
+    def has_tag(self) -> bool:
+        """Whether its answer is a page that is known when the read begins, and has an entity tag."""
+        return self.live is LiveMode.NONE and self.read_from is not Sentinel.TAIL
 
 
 #: The parameters that make a read's answer what it is: a cache's key has these, and the path.

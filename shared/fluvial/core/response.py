@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from fluvial.core.answer import Refusal, append_answer, not_live
+from fluvial.core.answer import Refusal, append_answer, not_live, precondition_failed
 from fluvial.core.command import Append, Close, Create, Delete
 from fluvial.core.commit import (
     Absent,
@@ -15,10 +15,12 @@ from fluvial.core.commit import (
     HasMediaType,
     Live,
     Outcome,
+    PreconditionsHold,
     SameLife,
     Unmet,
 )
 from fluvial.core.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
+from fluvial.core.entity_tag import Preconditions, etag, stream_etag
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
 from fluvial.core.head import Head, Life, ProducerStamp, life_of
 from fluvial.core.json_mode import array_parts
@@ -70,7 +72,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class PageRead:
-    """What a read found: a page of a stream; a cursor if the read is live, and what the client has cached.
+    """What a read found: a page of a stream; a cursor if the read is live, and what the client knows of the page.
 
     `is_shared` when everybody may read the stream, `is_keyed` when the URL has the stream's reader key.
     """
@@ -78,7 +80,7 @@ class PageRead:
     head: Head
     page: Page
     cursor: int | None
-    if_none_match: bytes | None
+    preconditions: Preconditions
     is_shared: bool
     is_keyed: bool
 
@@ -143,11 +145,18 @@ def append_response(command: Append | Close, outcome: Outcome) -> Response:
     answer = append_answer(command, outcome)
     if isinstance(answer, Refusal):
         return refusal_response(answer)
-    offset, closed = next_offset_header(answer.head, answer.head.tail), _closed_headers(answer.head)
+    # Not with a duplicate: others may have written since, and a writer that goes on from there would not notice.
+    tag = () if answer.is_duplicate else (_stream_tag(answer.head),)
+    fields = (next_offset_header(answer.head, answer.head.tail), *tag, *_closed_headers(answer.head))
     if command.producer is None or answer.producer_seq is None:
-        return _empty_response(204, offset, *closed)
+        return _empty_response(204, *fields)
     status = 200 if isinstance(command, Append) and not answer.is_duplicate else 204
-    return _empty_response(status, offset, *_producer_headers(command.producer, answer.producer_seq), *closed)
+    return _empty_response(status, *fields, *_producer_headers(command.producer, answer.producer_seq))
+
+
+def _stream_tag(head: Head) -> Header:
+    """What HEAD would tell, for a writer that makes its next write conditional."""
+    return (b"etag", stream_etag(head))
 
 
 def create_response(command: Create, outcome: Outcome, location: bytes) -> Response:
@@ -156,10 +165,16 @@ def create_response(command: Create, outcome: Outcome, location: bytes) -> Respo
         case Applied(head):
             assert head is not None, "a create leaves a head"
             headers = [(b"location", location), *_description(head), *reader_key_headers(head)]
+            # "An origin server MUST NOT send a validator field [...] in a successful response to PUT unless the
+            # request's representation data was saved without any transformation" -- RFC 9110, 9.3.4. JSON may be.
+            if not (command.body and is_json(head.content_type)):
+                headers.append(_stream_tag(head))
             return _empty_response(201, *headers)
         case Unmet(Absent(now_ms), head):
             assert head is not None, "what is not absent has a head"
             return _exists_response(command, head, now_ms)
+        case Unmet(PreconditionsHold(), head):
+            return refusal_response(precondition_failed(head))
         case Unmet(Live(now_ms), head) if life_of(head, now_ms) is Life.GONE:
             return error_response(409, ErrorCode.SOURCE_GONE, "the source stream was deleted")
         case Unmet(Live() | SameLife(), _):
@@ -189,6 +204,9 @@ def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
     if life_of(head, now_ms) is Life.GONE:
         message = "a deleted stream still has forks, so its path cannot be used again yet"
         return error_response(409, ErrorCode.STREAM_EXISTS, message)
+    # Whether it is as it is asked for is what a PUT does with a stream that is there: the condition comes before.
+    if not command.preconditions.hold(stream_etag(head)):
+        return refusal_response(precondition_failed(head))
     difference = _difference(command, head)
     if difference is None:
         return _empty_response(200, *_description(head), *reader_key_headers(head))
@@ -240,18 +258,22 @@ def delete_response(_command: Delete, outcome: Outcome) -> Response:
             return Response(204, [*SECURITY_HEADERS, NO_STORE])
         case Unmet(Live(now_ms) | Expired(now_ms), head):
             return not_live_response(head, now_ms)
+        case Unmet(PreconditionsHold(), head):
+            return refusal_response(precondition_failed(head))
         case Unmet(requirement, _):
             raise AssertionError(f"no delete requires {requirement}")
 
 
-def head_response(head: Head) -> Response:
+def head_response(head: Head, preconditions: Preconditions) -> Response:
     """The answer to a HEAD: what there is to know of a stream without reading it (spec 5.5)."""
+    if not preconditions.matches(stream_etag(head)):
+        return refusal_response(precondition_failed(head))
     headers = [
         *SECURITY_HEADERS,
         *_description(head),
         *reader_key_headers(head),
         NO_STORE,
-        (b"etag", etag(head, 0, head.tail)),
+        _stream_tag(head),
     ]
     match head.lifetime:
         case SlidingTtl(seconds):
@@ -260,7 +282,7 @@ def head_response(head: Head) -> Response:
             headers.append((b"stream-expires-at", text.encode()))
         case None:
             pass
-    return Response(200, headers)
+    return Response(200 if preconditions.differs(stream_etag(head)) else 304, headers)
 
 
 def tail_response(head: Head) -> Response:
@@ -296,13 +318,15 @@ def page_response(read: PageRead, now_ms: int) -> Response:
     head, page = read.head, read.page
     at_tail = page.end == head.tail
     tag = etag(head, page.start, page.end)
+    if not read.preconditions.matches(tag):
+        return refusal_response(precondition_failed(head))
     headers = [*SECURITY_HEADERS, (b"etag", tag), *_cache_fields(read, now_ms), next_offset_header(head, page.end)]
     if at_tail:
         headers.append(UP_TO_DATE)
         headers += _closed_headers(head)
     if read.cursor is not None:
         headers.append(_cursor_header(read.cursor))
-    if read.if_none_match is not None and _matches(read.if_none_match, tag):
+    if not read.preconditions.differs(tag):
         return Response(304, headers)
     parts = array_parts(page.data) if is_json(head.content_type) else (page.data,)
     length = b"%d" % sum(map(len, parts))
@@ -334,17 +358,5 @@ def _cache_fields(read: PageRead, now_ms: int) -> tuple[Header, ...]:
     return ((b"cache-control", b"public"), (b"expires", formatdate(until_s, usegmt=True).encode()))
 
 
-def _matches(if_none_match: bytes, tag: bytes) -> bool:
-    """Weak comparison (RFC 9110, 13.1.2): a proxy that compresses weakens the tags it passes on."""
-    candidates = [candidate.strip().removeprefix(b"W/") for candidate in if_none_match.split(b",")]
-    return tag in candidates or candidates == [b"*"]
-
-
 def _cursor_header(cursor: int) -> Header:
     return (b"stream-cursor", b"%d" % cursor)
-
-
-def etag(head: Head, start: int, end: int) -> bytes:
-    """The entity tag of bytes [start, end) of one life; it changes when they become the final bytes (spec 10.1)."""
-    final = b":c" if head.closed and end == head.tail else b""
-    return b'"%x:%d:%d%s"' % (head.incarnation, start, end, final)

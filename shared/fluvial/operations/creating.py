@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fluvial.core.command import Create, ForkPoint
-from fluvial.core.commit import Absent, HasMediaType, Live, Outcome, Unmet
+from fluvial.core.commit import Absent, HasMediaType, Live, Outcome, PreconditionsHold, Unmet
 from fluvial.core.content_type import media_type
 from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
 from fluvial.core.head import Head
@@ -15,6 +15,8 @@ from fluvial.world import World
 async def create(store: Store, world: World, command: Create) -> Outcome:
     """Begin the stream, or tell what is in its place. Raises RefusedRequest for a fork that cannot be."""
     now_ms = world.now_ms()
+    if command.preconditions.if_match is not None:
+        return await _confirm(store, command, Absent(now_ms))
     command = replace(command, reader_key=world.new_reader_key())
     if command.fork is None:
         return await store.apply(command.name, plan_create(command, world.new_incarnation(), now_ms))
@@ -36,6 +38,12 @@ async def create(store: Store, world: World, command: Create) -> Outcome:
     return await store.apply(
         command.name, plan_fork(command, Divergence(source, anchor, position), world.new_incarnation(), now_ms)
     )
+
+
+async def _confirm(store: Store, command: Create, absent: Absent) -> Unmet:
+    """The answer to a PUT with If-Match, which begins nothing: where a stream may begin, nothing has a tag to match."""
+    head = await store.head(command.name)
+    return Unmet(PreconditionsHold(command.preconditions), None) if absent.holds(head) else Unmet(absent, head)
 
 
 async def _position(store: Store, source: Head, anchor: int, fork: ForkPoint) -> int:

@@ -6,7 +6,7 @@ A framework's routing and dependency injection cost more than all the work of an
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -14,10 +14,12 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from fluvial.access.gate import OPEN, Credentials, Gate, Permit, Tenant, check_stranger
-from fluvial.core.command import Append, Close, Delete
+from fluvial.core.answer import precondition_failed
+from fluvial.core.command import Append, Close
 from fluvial.core.commit import Applied, Outcome, Unmet
 from fluvial.core.content_type import is_text
 from fluvial.core.cursor import next_cursor
+from fluvial.core.entity_tag import stream_etag
 from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest, StoreError, StreamVanished
 from fluvial.core.grant import Need
 from fluvial.core.head import Head, Life, life_of
@@ -32,7 +34,9 @@ from fluvial.core.request import (
     Read,
     parse_append,
     parse_create,
+    parse_delete,
     parse_is_public,
+    parse_preconditions,
     parse_response_read,
     singular_headers,
     split_token,
@@ -52,6 +56,7 @@ from fluvial.core.response import (
     no_news_response,
     not_live_response,
     page_response,
+    refusal_response,
     refused_response,
     store_error_response,
     tail_response,
@@ -223,8 +228,9 @@ class StreamsApp:
 
     async def delete(self, visit: Visit) -> Response:
         """DELETE."""
-        commit = plan_delete(self.world.now_ms())
-        return delete_response(Delete(visit.name), await self.store.apply(visit.name, commit))
+        command = parse_delete(visit.name, visit.headers)
+        commit = plan_delete(self.world.now_ms(), command.preconditions)
+        return delete_response(command, await self.store.apply(visit.name, commit))
 
     async def head(self, visit: Visit) -> Response:
         """HEAD: metadata; does not count as a use of the stream."""
@@ -232,13 +238,14 @@ class StreamsApp:
         visit.permit.check(head, now_ms)
         if head is None or life_of(head, now_ms) is not Life.LIVE:
             return not_live_response(head, now_ms)
-        return head_response(head)
+        return head_response(head, parse_preconditions(visit.headers))
 
     async def read(self, visit: Visit) -> Response | None:
         """GET: catch up, long-poll or SSE; None when the response has been sent already."""
         name, permit = visit.name, visit.permit
         try:
             read = parse_response_read(visit.query, visit.headers)
+            preconditions = parse_preconditions(visit.headers)
         except RefusedRequest:
             await check_stranger(self.store, self.world, name, permit)
             raise
@@ -246,6 +253,8 @@ class StreamsApp:
         if isinstance(head, Unmet):
             return not_live_response(head.head, self.world.now_ms())
         position = position_in(head, read.read_from)
+        if not read.has_tag and not preconditions.matches(stream_etag(head)):
+            return refusal_response(precondition_failed(head))
         if read.live is LiveMode.SSE:
             if read.has_seen_end and head.closed and position == head.tail:
                 return events_ended_response(head)
@@ -283,9 +292,11 @@ class StreamsApp:
             page = await self.live.pages.at(visit.name, head, position, PAGE_BYTES_MAX)
         except StreamVanished:
             return not_live_response(None, self.world.now_ms())
-        if_none_match = visit.headers.get(b"if-none-match")
+        preconditions = parse_preconditions(visit.headers)
+        if not read.has_tag:  # then the stream's own was to match, when the read began
+            preconditions = replace(preconditions, if_match=None)
         is_keyed = read.is_plain and read.reader_key is not None and read.reader_key == head.reader_key
-        page_read = PageRead(head, page, cursor, if_none_match, visit.permit.is_shared(head), is_keyed)
+        page_read = PageRead(head, page, cursor, preconditions, visit.permit.is_shared(head), is_keyed)
         return page_response(page_read, self.world.now_ms())
 
     async def _body(self, visit: Visit) -> bytes:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluvial.core.entity_tag import UNCONDITIONAL
 from fluvial.core.errors import RefusedRequest
 from fluvial.core.head import Head
 from fluvial.core.lifetime import ExpiresAt
@@ -21,7 +22,7 @@ WHOLE, BEFORE_THE_TAIL = Page(0, 10, b"x" * 10), Page(0, 5, b"x" * 5)
 
 def fields(of: Head, page: Page, *, cursor: int | None = None, shared: bool, keyed: bool) -> dict[str, str]:
     """What the answer says to caches."""
-    response = page_response(PageRead(of, page, cursor, None, shared, keyed), START_MS)
+    response = page_response(PageRead(of, page, cursor, UNCONDITIONAL, shared, keyed), START_MS)
     named = {name.decode(): value.decode() for name, value in response.headers}
     return {name: named[name] for name in ("cache-control", "expires", "vary") if name in named}
 

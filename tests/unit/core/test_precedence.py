@@ -4,8 +4,9 @@ import pytest
 
 from fluvial.core.command import Append
 from fluvial.core.commit import Commit, Unmet, first_unmet
+from fluvial.core.entity_tag import Preconditions, TagList, stream_etag
 from fluvial.core.errors import ErrorCode
-from fluvial.core.head import Head, ProducerState
+from fluvial.core.head import Head, Incarnation, ProducerState
 from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX
 from fluvial.core.plan import plan_append
 from fluvial.core.response import append_response
@@ -20,6 +21,7 @@ SPOILERS: list[tuple[str, dict[str, object], int]] = [
     (ErrorCode.PRODUCER_FENCED, {"producers": {"p": ProducerState(5, 0)}}, 403),
     (ErrorCode.STREAM_SEQ_REGRESSION, {"stream_seq": "z"}, 409),
     (ErrorCode.STREAM_FULL, {"tail": POSITION_MAX}, 413),
+    (ErrorCode.PRECONDITION_FAILED, {"incarnation": Incarnation(2)}, 412),
 ]
 
 
@@ -36,7 +38,15 @@ def test_the_first_of_several_refusals_is_told(first: int) -> None:
     spoilt: dict[str, object] = {}
     for _, fields, _ in SPOILERS[first:]:
         spoilt |= fields
-    command = Append(name=NAME, content_type=TEXT, data=b"x", stream_seq="a", producer=stamp(epoch=1, seq=0))
+    command = Append(
+        name=NAME,
+        content_type=TEXT,
+        data=b"x",
+        stream_seq="a",
+        producer=stamp(epoch=1, seq=0),
+        preconditions=Preconditions(if_match=TagList(frozenset([stream_etag(head())]))),
+    )
+    assert first_unmet(plan_append(command, START_MS).requires, head()) is None
     response = append_response(command, refusal(plan_append(command, START_MS), head(**spoilt)))
     assert response.status == SPOILERS[first][2]
     assert SPOILERS[first][0].encode() in response.body

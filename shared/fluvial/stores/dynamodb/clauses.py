@@ -17,6 +17,7 @@ from fluvial.core.commit import (
     NotDuplicate,
     NotFenced,
     Open,
+    PreconditionsHold,
     Requirement,
     RoomAtTail,
     RoomForProducer,
@@ -24,6 +25,7 @@ from fluvial.core.commit import (
     SameLife,
     SeqAfter,
 )
+from fluvial.core.entity_tag import AnyTag, StreamState, TagList, states_of
 from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
@@ -109,6 +111,38 @@ def _room_at_tail(requirement: RoomAtTail, e: Expression) -> str:
     return f"{e.name(a.TAIL)} <= {e.value(POSITION_MAX - requirement.byte_count)}"
 
 
+def _preconditions_hold(requirement: PreconditionsHold, e: Expression) -> str:
+    clauses = list[str]()
+    match requirement.preconditions.if_match:
+        case AnyTag():
+            clauses.append(_exists(e))
+        case TagList() as tags:
+            clauses.append(_is_in_one_of(states_of(tags.strong), e))
+        case None:
+            pass
+    match requirement.preconditions.if_none_match:
+        case AnyTag():
+            clauses.append(f"attribute_not_exists({e.name(a.INCARNATION)})")
+        case TagList() as tags:
+            clauses.append(f"NOT {_is_in_one_of(states_of(tags.all), e)}")
+        case None:
+            pass
+    return " AND ".join(clauses)
+
+
+def _is_in_one_of(states: list[StreamState], e: Expression) -> str:
+    if not states:
+        return f"({e.name(a.TAIL)} < {e.value(0)})"  # never
+    clauses = [_is_in(state, e) for state in states]
+    return clauses[0] if len(clauses) == 1 else f"({' OR '.join(clauses)})"
+
+
+def _is_in(state: StreamState, e: Expression) -> str:
+    life = f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(state.incarnation))}"
+    closed = f"attribute_{'exists' if state.closed else 'not_exists'}({e.name(a.CLOSED)})"
+    return f"({life} AND {e.name(a.TAIL)} = {e.value(state.tail)} AND {closed})"
+
+
 def _is_estuary(requirement: IsEstuary, e: Expression) -> str:
     mode = e.name(a.ESTUARY)
     return f"attribute_exists({mode})" if requirement.mode is None else f"{mode} = {e.value(requirement.mode.value)}"
@@ -174,6 +208,7 @@ CLAUSES: Final[Mapping[type[Requirement], Clause]] = {
     RoomForProducer: _room_for_producer,
     SeqAfter: _seq_after,
     RoomAtTail: _room_at_tail,
+    PreconditionsHold: _preconditions_hold,
     IsEstuary: _is_estuary,
     FollowsNot: _follows_not,
     RoomForSource: _room_for_source,

@@ -12,6 +12,8 @@ from fluvial.core.commit import (
     Commit,
     CommitId,
     Outcome,
+    PreconditionsHold,
+    Requirement,
     SourceLink,
     Unmet,
     first_unmet,
@@ -205,6 +207,8 @@ class Lives:
                 tried = found
                 unmet = first_unmet(commit.requires, stored.head)
                 if unmet is not None:
+                    if in_doubt and _may_hold_again(unmet):
+                        raise StoreUncertain
                     return Changed(Unmet(unmet, stored.head))
                 return await self._ended(name, stored, commit, commit_id)
             except (Refused, TransactionRefused):
@@ -293,6 +297,11 @@ class _Again(Exception):
 
 def _as_it_is(*, in_doubt: bool) -> StoreError:
     return StoreUncertain() if in_doubt else StoreUnavailable()
+
+
+def _may_hold_again(unmet: Requirement) -> bool:
+    """Whether a request that is still on its way may find it met. A stream comes back to no state that it had."""
+    return isinstance(unmet, PreconditionsHold) and unmet.preconditions.if_none_match is not None
 
 
 def _beginning_judged(commit: Commit, life: Head, stored: HeadItem) -> Outcome | None:
