@@ -261,11 +261,19 @@ class Read:
     reader_key: str | None
     is_plain: bool
     has_seen_end: bool = False
+    preconditions: Preconditions = UNCONDITIONAL
 
     @property
-    def has_tag(self) -> bool:
-        """Whether its answer is a page that is known when the read begins, and has an entity tag."""
-        return self.live is LiveMode.NONE and self.read_from is not Sentinel.TAIL
+    def of_stream(self) -> Preconditions:
+        """What must be true of the stream when the read begins, where the answer is no page that is known then."""
+        has_page = self.live is LiveMode.NONE and self.read_from is not Sentinel.TAIL
+        return UNCONDITIONAL if has_page else self.preconditions
+
+    @property
+    def of_page(self) -> Preconditions:
+        """What must be true of the page that is answered."""
+        is_live = self.live is not LiveMode.NONE
+        return replace(self.preconditions, if_match=None) if is_live else self.preconditions
 
 
 #: The parameters that make a read's answer what it is: a cache's key has these, and the path.
@@ -305,7 +313,9 @@ def parse_response_read(query: bytes, headers: Headers) -> Read:
     A browser's EventSource comes back with the URL that it began with, and with the last event's id: an offset, from
     which it goes on (HTML, 9.2.4).
     """
-    read = parse_read(query)
+    read, preconditions = parse_read(query), parse_preconditions(headers)
+    if preconditions != UNCONDITIONAL:
+        read = replace(read, preconditions=preconditions)
     last_event_id = _text(headers, b"last-event-id")
     if last_event_id and read.live is LiveMode.SSE:
         offset = parse_offset(last_event_id.removesuffix(END_SUFFIX))

@@ -6,7 +6,7 @@ A framework's routing and dependency injection cost more than all the work of an
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -245,7 +245,6 @@ class StreamsApp:
         name, permit = visit.name, visit.permit
         try:
             read = parse_response_read(visit.query, visit.headers)
-            preconditions = parse_preconditions(visit.headers)
         except RefusedRequest:
             await check_stranger(self.store, self.world, name, permit)
             raise
@@ -253,7 +252,7 @@ class StreamsApp:
         if isinstance(head, Unmet):
             return not_live_response(head.head, self.world.now_ms())
         position = position_in(head, read.read_from)
-        if not read.has_tag and not preconditions.matches(stream_etag(head)):
+        if not read.of_stream.matches(stream_etag(head)):
             return refusal_response(precondition_failed(head))
         if read.live is LiveMode.SSE:
             if read.has_seen_end and head.closed and position == head.tail:
@@ -292,11 +291,8 @@ class StreamsApp:
             page = await self.live.pages.at(visit.name, head, position, PAGE_BYTES_MAX)
         except StreamVanished:
             return not_live_response(None, self.world.now_ms())
-        preconditions = parse_preconditions(visit.headers)
-        if not read.has_tag:  # then the stream's own was to match, when the read began
-            preconditions = replace(preconditions, if_match=None)
         is_keyed = read.is_plain and read.reader_key is not None and read.reader_key == head.reader_key
-        page_read = PageRead(head, page, cursor, preconditions, visit.permit.is_shared(head), is_keyed)
+        page_read = PageRead(head, page, cursor, read.of_page, visit.permit.is_shared(head), is_keyed)
         return page_response(page_read, self.world.now_ms())
 
     async def _body(self, visit: Visit) -> bytes:
