@@ -12,7 +12,10 @@ from fluvial.core.errors import StoreUnavailable
 from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
 from fluvial.core.names import StreamName
 from fluvial.fanout.delivering import Source
+from fluvial.transports.direct import NoAppendError
 from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
+from fluvial.triggers.publications import NoPublicationError
+from fluvial.triggers.subscription import PublicationRefusedError
 from tests.aws_local.environments import Context
 from tests.functions.conftest import FOLLOWED, ImportHandler
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event
@@ -30,7 +33,7 @@ def subscription(import_handler: ImportHandler) -> ModuleType:
     return module
 
 
-def handled(module: ModuleType, asked: dict[str, Any]) -> Any:  # noqa: ANN401  a function's answer
+def handled(module: ModuleType, asked: object) -> Any:  # noqa: ANN401  a function's answer
     """A function's answer to an event."""
     return module.handler(asked, Context("function", "request"))
 
@@ -88,6 +91,108 @@ def test_a_delivery_that_fails_does_not_fail_the_publication(
     assert contents(rig) == []
     assert handled(import_handler("changes"), event("changes_appended")) == {"batchItemFailures": []}
     assert contents(rig) == [{"say": "hello"}]
+
+
+def enveloped(number: int, **more: object) -> dict[str, Any]:
+    """An envelope for the stream that is followed."""
+    return {"stream": FOLLOWED, "payload": number, **more}
+
+
+def routed(detail: object, **more: object) -> dict[str, Any]:
+    """An event as EventBridge's."""
+    return {"version": "0", "detail-type": "fluvial.publish", "source": "shop", "detail": detail, **more}
+
+
+SERVICES = {
+    "s3": {"Records": [{"eventSource": "aws:s3", "s3": {"object": {"key": "a"}}}]},
+    "kinesis": {"Records": [{"eventSource": "aws:kinesis", "kinesis": {"data": "e30="}}]},
+    "dynamodb": {"Records": [{"eventSource": "aws:dynamodb", "dynamodb": {"Keys": {}}}]},
+    "ses": {"Records": [{"eventSource": "aws:ses", "ses": {}}]},
+    "kafka": {"eventSource": "aws:kafka", "records": {"topic-0": [{"value": "e30="}]}},
+    "mq": {"eventSource": "aws:mq", "messages": [{"data": "e30="}]},
+    "firehose": {"invocationId": "1", "deliveryStreamArn": "arn", "records": [{"data": "e30="}]},
+    "logs": {"awslogs": {"data": "H4sI"}},
+    "function url": {"version": "2.0", "rawPath": "/", "requestContext": {}, "body": "{}"},
+    "destination": {"version": "1.0", "requestPayload": {}, "responsePayload": {}},
+    "no records": {"Records": []},
+    "nothing": {},
+    "an empty list": [],
+    "a text": "stream",
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_event_without_an_envelope_is_an_error(subscription: ModuleType, service: str) -> None:
+    """Services read no answer: an error value would be a success to them, and what was sent would be lost."""
+    with pytest.raises(NoPublicationError):
+        handled(subscription, SERVICES[service])
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "nothing"])
+def test_an_event_of_a_service_is_no_append(import_handler: ImportHandler, service: str) -> None:
+    """The append function raises, too, for what has nothing of an append in it."""
+    with pytest.raises(NoAppendError):
+        handled(import_handler("append"), SERVICES[service])
+
+
+def test_a_list_of_envelopes_is_published_once(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """EventBridge Pipes sends one, and again when the function fails."""
+    first = [enveloped(1, idempotencyKey="one"), enveloped(2, producer={"id": "p", "epoch": 0, "seq": 0})]
+    assert handled(subscription, first) == {}
+    with pytest.raises(PublicationRefusedError, match="idempotencyKey"):
+        handled(subscription, [*first, enveloped(3)])
+    with pytest.raises(PublicationRefusedError):
+        handled(subscription, [{"eventSource": "aws:kinesis", "data": "e30="}])
+    assert contents(rig) == [1, 2]
+
+
+def test_a_list_of_queued_messages_is_published_like_a_queues(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """EventBridge Pipes sends SQS's records as they are, and takes the same answer."""
+    records = event("subscription_sqs_partial")["Records"]
+    for _ in range(2):
+        assert handled(subscription, records) == PUBLISHED["sqs_partial"][0]
+    assert contents(rig) == PUBLISHED["sqs_partial"][1]
+
+
+def test_an_eventbridge_event_without_an_id_is_refused(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """All of them would have the same key, and be one; with a key or a producer of its own it is published."""
+    for lacking in (routed(enveloped(1)), routed(enveloped(2), id=""), routed(enveloped(3), id=None)):
+        with pytest.raises(PublicationRefusedError, match="idempotencyKey"):
+            handled(subscription, lacking)
+    for number in (4, 5):
+        handled(subscription, routed(enveloped(number, idempotencyKey=str(number))))
+    assert contents(rig) == [4, 5]
+
+
+def test_a_queued_event_without_an_id_has_its_messages(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """A rule's transformer may leave the id out."""
+    record = event("subscription_sqs")["Records"][0]
+    records = [
+        {**record, "messageId": f"m{number}", "body": json.dumps(routed(enveloped(number)))} for number in (1, 2)
+    ]
+    for _ in range(2):
+        assert handled(subscription, {"Records": records}) == {"batchItemFailures": []}
+    assert contents(rig) == [1, 2]
+
+
+@pytest.mark.parametrize("own", [{"idempotencyKey": 7}, {"idempotencyKey": ""}, {"producer": "p"}, {"producer": 0}])
+def test_a_key_that_is_none_is_refused(rig: DynamoDbRig, subscription: ModuleType, own: dict[str, object]) -> None:
+    """It is not replaced by the message's: its sender meant to tell its publications apart by it."""
+    record = event("subscription_sqs")["Records"][0]
+    records = [{**record, "body": json.dumps(enveloped(1, **own))}]
+    failed = handled(subscription, {"Records": records})["batchItemFailures"]
+    assert [one["itemIdentifier"] for one in failed] == [record["messageId"]]
+    assert contents(rig) == []
+
+
+def test_a_key_that_is_null_is_no_key(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """The message's own is taken."""
+    record = event("subscription_sqs")["Records"][0]
+    body = json.dumps(enveloped(1, idempotencyKey=None, producer=None))
+    for _ in range(2):
+        assert handled(subscription, {"Records": [{**record, "body": body}]}) == {"batchItemFailures": []}
+    assert contents(rig) == [1]
 
 
 @pytest.mark.parametrize("case", FANNED_OUT)

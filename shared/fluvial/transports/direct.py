@@ -14,7 +14,7 @@ from fluvial.access.directory import Directory
 from fluvial.core.answer import Appended, Refusal, append_answer
 from fluvial.core.command import Append, Close
 from fluvial.core.content_type import JSON_MEDIA_TYPE
-from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest
 from fluvial.core.limits import IDEMPOTENCY_KEY_LENGTH_MAX
 from fluvial.core.names import StreamName, parse_name
 from fluvial.core.offset import offset_token
@@ -30,6 +30,10 @@ class DirectProducer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     epoch: int
     seq: int
+
+
+class NoAppendError(FluvialError):
+    """An event with nothing of an append in it: of a service that reads no answer, and would take one for success."""
 
 
 class AppendEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -54,6 +58,8 @@ class AppendEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 #: Codes that say by themselves what they speak of; all others are the protocol's error codes in capitals.
 _CODES: Final = {ErrorCode.NOT_FOUND: "STREAM_NOT_FOUND", ErrorCode.GONE: "STREAM_GONE"}
 
+_FIELDS: Final = frozenset(AppendEvent.__struct_encode_fields__)
+
 Answer = dict[str, Any]
 
 
@@ -61,7 +67,7 @@ async def answer_append(store: AppliesOnce, world: World, directory: Directory, 
     """`{"tailOffset", "closed", "duplicate"?}`, or `{"error": {"code", "message", …}}` for a refusal.
 
     Raises StoreUnavailable: nothing was written. StoreUncertain: it may have been; with a producer, asking again is
-    safe all the same.
+    safe all the same. NoAppendError: whoever has sent the event waits for no answer.
     """
     try:
         command, key = _command(event)
@@ -93,6 +99,8 @@ async def _check_project(directory: Directory, name: StreamName) -> None:
 
 
 def _command(event: object) -> tuple[Append | Close, str | None]:
+    if not isinstance(event, dict) or (event and not _FIELDS & event.keys()):
+        raise NoAppendError("the event is no append; publish through the subscription function")
     try:
         asked = msgspec.convert(event, AppendEvent)
     except msgspec.ValidationError as exc:

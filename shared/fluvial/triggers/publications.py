@@ -9,7 +9,11 @@ from typing import Any
 
 import msgspec
 
-from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest
+
+
+class NoPublicationError(FluvialError):
+    """An event that no publication can be found in: it is raised, so that it ends where an operator finds it."""
 
 
 class Sender(Enum):
@@ -41,18 +45,28 @@ class Invocation:
     publications: tuple[Publication, ...]
 
 
-def invocation_of(event: dict[str, Any]) -> Invocation:
-    """What an event asks for, whichever service brings it."""
+def invocation_of(event: Any) -> Invocation:  # noqa: ANN401  whatever was sent
+    """What an event asks for, whichever service brings it.
+
+    Raises NoPublicationError for what is neither an envelope nor brought by a service that brings envelopes: most
+    services read no answer, so to answer with an error would be to tell them that all is well.
+    """
     match event:
         case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
             return Invocation(Sender.QUEUE, tuple(map(_queued, records)))
+        case [{"eventSource": "aws:sqs", "messageId": str()}, *_] as records:  # EventBridge Pipes
+            return Invocation(Sender.QUEUE, tuple(map(_queued, records)))
+        case [_, *_] as contents:  # EventBridge Pipes, from other sources or with a transformer
+            return Invocation(Sender.ASYNCHRONOUS, tuple(Publication(_keyed(one, None)) for one in contents))
         case {"Records": [{"EventSource": "aws:sns"}, *_] as records}:
             publications = (Publication(_notified(record["Sns"])) for record in records)
             return Invocation(Sender.ASYNCHRONOUS, tuple(publications))
         case {"detail-type": _, "detail": _}:
             return Invocation(Sender.ASYNCHRONOUS, (Publication(_routed(event)),))
-        case _:
+        case {"stream": _}:
             return Invocation(Sender.DIRECT, (Publication(event),))
+        case _:
+            raise NoPublicationError("the event is neither an envelope, which has a stream, nor does it bring one")
 
 
 def _queued(record: dict[str, Any]) -> Publication:
@@ -66,14 +80,17 @@ def _notified(notification: dict[str, Any]) -> dict[str, Any] | RefusedRequest:
     return _keyed(_decoded(notification["Message"]), f"sns:{notification['MessageId']}")
 
 
-def _routed(event: dict[str, Any]) -> dict[str, Any] | RefusedRequest:
-    return _keyed(event["detail"], f"eventbridge:{event.get('id', '')}")
+def _routed(event: dict[str, Any], fallback: str | None = None) -> dict[str, Any] | RefusedRequest:
+    """An event of EventBridge's; `fallback` is the key of whatever has brought it, for one that has lost its id."""
+    key = event.get("id")
+    return _keyed(event["detail"], f"eventbridge:{key}" if isinstance(key, str) and key else fallback)
 
 
-def _keyed(content: Any, key: str) -> dict[str, Any] | RefusedRequest:  # noqa: ANN401  whatever was sent
+def _keyed(content: Any, key: str | None) -> dict[str, Any] | RefusedRequest:  # noqa: ANN401  whatever was sent
     """The append's event with a key that its redelivery has, too, unless the sender gave one or numbers its appends.
 
-    A queue may hold what SNS or EventBridge has put there.
+    A queue may hold what SNS or EventBridge has put there. Without a key nobody could tell a redelivery from another
+    publication, and one that all had would make them one: so it is refused.
     """
     match content:
         case RefusedRequest():
@@ -81,18 +98,21 @@ def _keyed(content: Any, key: str) -> dict[str, Any] | RefusedRequest:  # noqa: 
         case {"Type": "Notification", "Message": str(), "MessageId": str()}:
             return _notified(content)
         case {"detail-type": str(), "detail": _}:
-            return _routed(content)
+            return _routed(content, key)
         case {"requestPayload": dict(asked)}:  # put aside by Lambda, and redriven by an operator
             return _redriven(asked, key)
-        case {"producer": dict()} | {"idempotencyKey": str()}:
-            return dict(content)
+        case dict() if content.get("producer") is not None or content.get("idempotencyKey") is not None:
+            return dict(content)  # also when it is none: then the append function refuses it
+        case dict() if key is None:
+            message = "what comes without an id of its own needs a producer or an idempotencyKey"
+            return RefusedRequest(ErrorCode.MALFORMED_REQUEST, message)
         case dict():
             return {**content, "idempotencyKey": key}
         case _:
             return RefusedRequest(ErrorCode.MALFORMED_REQUEST, "a publication is a JSON object")
 
 
-def _redriven(asked: dict[str, Any], key: str) -> dict[str, Any] | RefusedRequest:
+def _redriven(asked: dict[str, Any], key: str | None) -> dict[str, Any] | RefusedRequest:
     """What an asynchronous invocation that failed had asked for."""
     match asked:
         case {"Records": [{"EventSource": "aws:sns", "Sns": dict(notification)}]}:

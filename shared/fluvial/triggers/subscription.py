@@ -28,8 +28,11 @@ class Subscriptions:
         """`appender` invokes the append function."""
         self._store, self._publisher, self._appender = store, publisher, appender
 
-    async def handle(self, event: dict[str, Any]) -> Answer:
-        """The answer to an event of any service; raises what is to be tried again, and refusals nobody waits for."""
+    async def handle(self, event: object) -> Answer:
+        """The answer to an event of any service; raises what is to be tried again, and refusals nobody waits for.
+
+        An event in which there is no publication is a refusal, too: whoever has sent it may hear no answer.
+        """
         invocation = invocation_of(event)
         match invocation.sender:
             case Sender.DIRECT:
