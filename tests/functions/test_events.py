@@ -120,6 +120,67 @@ def test_an_encoded_slash_is_another_stream(import_handler: ImportHandler) -> No
         assert got["statusCode"] == status
 
 
+def reached(sample: str, path: str, public: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401  an event's fields
+    """An event whose request was for the public path, and that has `path` for it."""
+    asked = {**event(f"edge_{sample}"), "path": path, **more}
+    return {**asked, "requestContext": {**asked["requestContext"], "path": public}}
+
+
+@pytest.mark.parametrize("mapping", ["/streams", "/api/v2", "/v1", "/v1/stream", "/a(b)", ""])
+def test_a_custom_domains_base_path_is_no_part_of_a_streams_path(import_handler: ImportHandler, mapping: str) -> None:
+    """Such events have it in their path; the stream is the one that it is behind the API's own host name."""
+    handler, context = import_handler("edge").handler, Context("edge", "request-1")
+    for name, encoded in (("new", "new"), ("v1/stream/x", "v1/stream/x"), ("a/b ü", "a%2Fb%20%C3%BC")):
+        path = f"{mapping}/v1/stream/{encoded}"
+        put = reached("put", path, path, pathParameters={"proxy": name})
+        created = handler(put, context)
+        assert created["statusCode"] == 201, created
+        assert created["multiValueHeaders"]["location"] == [
+            f"https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com{path}"
+        ]
+        got = handler({**event("edge_head"), "path": f"/v1/stream/{encoded}"}, context)
+        assert got["statusCode"] == 200
+        handler({**event("edge_delete"), "path": f"/v1/stream/{encoded}"}, context)
+
+
+@pytest.mark.parametrize(("mapping", "stage"), [("/streams", ""), ("/v1", ""), ("", "/live"), ("", "/v1")])
+def test_control_routes_are_found_below_a_base_path_and_a_stage(
+    import_handler: ImportHandler, mapping: str, stage: str
+) -> None:
+    """Whatever they are called."""
+    path = f"{mapping}/v1/streams"
+    asked = reached("get_health", path, stage + path, resource="/v1/streams", pathParameters=None)
+    answer = import_handler("edge").handler(asked, Context("edge", "request-1"))
+    assert answer["statusCode"] == 200, answer
+    assert "demo" in b64decode(answer["body"]).decode()
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("/v1/stream/demo", 201),
+        ("/live/v1/stream/demo", 201),
+        ("/live/v1/stream/missing", 404),
+        ("/other/v1/stream/demo", 400),
+        ("/live/live/v1/stream/demo", 400),
+        ("live/v1/stream/demo", 400),
+    ],
+)
+def test_a_forks_source_may_be_told_with_the_stage(import_handler: ImportHandler, source: str, status: int) -> None:
+    """The path component of the source's URL begins with it, behind the API's own host name."""
+    put = reached("put", "/v1/stream/fork", "/live/v1/stream/fork", body=None, isBase64Encoded=False)
+    put["multiValueHeaders"] = {"Host": ["h"], "Stream-Forked-From": [source]}
+    assert import_handler("edge").handler(put, Context("edge", "request-1"))["statusCode"] == status
+
+
+def test_a_forks_source_may_be_told_with_the_base_path(import_handler: ImportHandler) -> None:
+    """Behind a custom domain."""
+    path = "/streams/v1/stream/fork"
+    put = reached("put", path, path, body=None, isBase64Encoded=False, pathParameters={"proxy": "fork"})
+    put["multiValueHeaders"] = {"Host": ["h"], "Stream-Forked-From": ["/streams/v1/stream/demo"]}
+    assert import_handler("edge").handler(put, Context("edge", "request-1"))["statusCode"] == 201
+
+
 def test_what_lambda_cannot_carry_is_refused(import_handler: ImportHandler) -> None:
     """A body over the limit is a 413; a batch that came another way and is too large to answer with, a clear 500."""
     handler = import_handler("edge").handler

@@ -67,8 +67,13 @@ def parse_name(path: str) -> StreamName:
     return StreamName(name)
 
 
-def parse_source_path(path: str) -> StreamName:
-    """The name in a `Stream-Forked-From` header: a URL path on this server (spec 4.2)."""
+def parse_source_path(path: str, root_path: str = "") -> StreamName:
+    """The name in a `Stream-Forked-From` header: a URL path on this server (spec 4.2).
+
+    `root_path` is what a gateway in front has taken off the URL's path, e.g. a stage; the client may leave it out.
+    """
+    if path.startswith(root_path + STREAM_ROOT):
+        path = path.removeprefix(root_path)
     if not path.startswith(STREAM_ROOT):
         raise RefusedRequest(
             ErrorCode.MALFORMED_HEADER,

@@ -196,15 +196,15 @@ def _write_preconditions(headers: Headers) -> Preconditions:
     return preconditions
 
 
-def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: bool) -> Create:
-    """A PUT: a new stream, or a fork of another (spec 4.2, 5.1)."""
+def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: bool, root_path: str = "") -> Create:
+    """A PUT: a new stream, or a fork of another (spec 4.2, 5.1), whose path may begin with `root_path`."""
     return Create(
         name=name,
         content_type=parse_content_type(_text(headers, b"content-type") or ""),
         body=body,
         lifetime=_lifetime(headers),
         closed=_closes(headers),
-        fork=_fork(headers),
+        fork=_fork(headers, root_path),
         is_public=is_public,
         preconditions=_write_preconditions(headers),
     )
@@ -219,7 +219,7 @@ def _lifetime(headers: Headers) -> Lifetime:
     return None if expires_at is None else parse_expires_at(expires_at)
 
 
-def _fork(headers: Headers) -> ForkPoint | None:
+def _fork(headers: Headers, root_path: str) -> ForkPoint | None:
     source = _text(headers, b"stream-forked-from")
     fork_offset = _text(headers, b"stream-fork-offset")
     has_sub_offset = b"stream-fork-sub-offset" in headers
@@ -228,7 +228,7 @@ def _fork(headers: Headers) -> ForkPoint | None:
             raise RefusedRequest(ErrorCode.MALFORMED_HEADER, "a fork offset needs Stream-Forked-From")
         return None
     return ForkPoint(
-        source=parse_source_path(source),
+        source=parse_source_path(source, root_path),
         fork_offset=None if fork_offset is None else _fork_offset(fork_offset),
         sub_offset=_integer(headers, b"stream-fork-sub-offset") if has_sub_offset else 0,
     )

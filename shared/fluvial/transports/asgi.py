@@ -214,14 +214,15 @@ class StreamsApp:
 
     async def create(self, visit: Visit) -> Response:
         """PUT: create or confirm, perhaps as a fork."""
-        is_public = parse_is_public(visit.query)
-        command = parse_create(visit.name, visit.headers, await self._body(visit), is_public=is_public)
+        scope, is_public = visit.asked.scope, parse_is_public(visit.query)
+        root: str = scope.get("root_path", "")
+        body = await self._body(visit)
+        command = parse_create(visit.name, visit.headers, body, is_public=is_public, root_path=root)
         if command.fork is not None:
             visit.permit.also(command.fork.source)
-        scope, forwarded = visit.asked.scope, visit.headers.get(b"x-forwarded-proto")
+        forwarded = visit.headers.get(b"x-forwarded-proto")
         scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
-        path = scope.get("root_path", "").encode() + scope["raw_path"]
-        location = b"%s://%s%s" % (scheme, visit.headers.get(b"host", b"localhost"), path)
+        location = b"%s://%s%s" % (scheme, visit.headers.get(b"host", b"localhost"), root.encode() + scope["raw_path"])
         if self.is_behind_cdn:  # whose name is not known here: a reference to the URL that was asked for
             location = scope["raw_path"]
         return create_response(command, await create(self.store, self.world, command), location)

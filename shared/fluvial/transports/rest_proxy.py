@@ -5,6 +5,7 @@ takes what a response says of itself for UTF-8. What this one does is what the p
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
 """
 
+import re
 from base64 import b64decode, b64encode
 from typing import Any, Final
 from urllib.parse import unquote, urlencode
@@ -17,6 +18,10 @@ from fluvial.core.response import error_response
 #: What one answer of Lambda may hold, with some room for its headers; a body in base64 takes four thirds of itself.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 ANSWER_BYTES_MAX: Final = 6 * 1_048_576 - 65_536
+
+
+#: A placeholder in a resource's path: `{proxy+}`.
+_PARAMETER: Final = re.compile(r"\{([^}+]+)\+?\}")
 
 
 class RestProxyEvent:
@@ -41,7 +46,8 @@ class RestProxyEvent:
     def scope(self) -> Scope:
         """The request for ASGI: path and query as they were sent, every header field on its own."""
         event = self._event
-        context, path = event["requestContext"], event["path"]
+        context = event["requestContext"]
+        root, path = _split(event)
         fields = [
             (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
             for name, values in (event.get("multiValueHeaders") or {}).items()
@@ -54,9 +60,9 @@ class RestProxyEvent:
             "http_version": "1.1",
             "method": event["httpMethod"],
             "scheme": scheme.decode(),
-            "path": unquote(path),
+            "path": root + unquote(path),  # as ASGI has it: the framework takes the root off again
             "raw_path": path.encode(),
-            "root_path": _prefix(context.get("path"), path),
+            "root_path": root,
             "query_string": urlencode(event.get("multiValueQueryStringParameters") or {}, doseq=True).encode(),
             "headers": fields,
             "client": (context.get("identity", {}).get("sourceIp", ""), 0),
@@ -83,8 +89,28 @@ class RestProxyEvent:
         }
 
 
-def _prefix(public_path: str | None, path: str) -> str:
-    """What comes before the path in the URL that the client used: the stage, unless a domain is mapped to it."""
-    if public_path is None or not public_path.endswith(path):
-        return ""
-    return public_path.removesuffix(path)
+def _split(event: LambdaEvent) -> tuple[str, str]:
+    """What comes before the API's own path in the URL that the client used, and that path.
+
+    Behind the API's own host name the URL begins with the stage, which is not in the event's `path`; behind a custom
+    domain it begins with the base path of its mapping, which is.
+    """
+    path: str = event["path"]
+    mapped = _mapped(event, path)
+    public: str = event["requestContext"].get("path") or ""
+    staged = public.removesuffix(path) if public.endswith(path) else ""
+    return staged + mapped, path.removeprefix(mapped)
+
+
+def _mapped(event: LambdaEvent, path: str) -> str:
+    """The base path of a custom domain's mapping: what is before the resource with its parameters filled in."""
+    resource: str = event.get("resource") or ""
+    values = event.get("pathParameters") or {}
+    own = _PARAMETER.sub(lambda found: values.get(found[1]) or found[0], resource)
+    for spelt in (path, unquote(path)):
+        if own and spelt.endswith(own):
+            mapped = spelt.removesuffix(own)
+            return mapped if path.startswith(mapped) else ""
+    # Parameters as they are in no path, e.g. with a slash at the end that is not in them.
+    fixed = resource.partition("{")[0]
+    return path[: max(path.find(fixed), 0)]
