@@ -25,6 +25,13 @@ READY_PAUSE_S = 0.05
 NOT_FORWARDED = {"connection", "content-length", "date", "server", "transfer-encoding"}
 
 
+def path_without(base_path: str, path: str) -> str:
+    """What the adapter forwards: the path without the base path, however often it begins with it."""
+    while base_path and path.startswith(base_path):
+        path = path.removeprefix(base_path)
+    return path
+
+
 class LiveFunction:
     """One environment of the function, which is a server; here it takes any number of requests at once."""
 
@@ -53,7 +60,8 @@ class LiveFunction:
         query = urlencode(event["multiValueQueryStringParameters"] or {}, doseq=True)
         fields = [(name, value) for name, values in event["multiValueHeaders"].items() for value in values]
         fields.append(("x-amzn-request-context", json.dumps(event["requestContext"])))
-        url = self._client.base_url.copy_with(raw_path=f"{event['path']}?{query}".encode())
+        path = path_without(os.environ.get("AWS_LWA_REMOVE_BASE_PATH", ""), event["path"])
+        url = self._client.base_url.copy_with(raw_path=f"{path}?{query}".encode())
         async with self._client.stream(event["httpMethod"], url, headers=fields) as answer:
             kept = [(name.lower(), value) for name, value in answer.headers.raw]
             kept = [(name, value) for name, value in kept if name.decode() not in NOT_FORWARDED]
