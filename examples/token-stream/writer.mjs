@@ -1,5 +1,6 @@
 // Writes a text to a stream, token by token, as a language model would. Stop it at any moment, even with
-// kill -9, and start it again: it goes on after the last token that has landed, and no token lands twice.
+// kill -9, and start it again: it goes on after the last token that has landed, and no token lands twice. Started after
+// the end, it says so and ends.
 //
 //   node writer.mjs http://127.0.0.1:4437/v1/stream/answers/1 [milliseconds between tokens]
 import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
@@ -20,6 +21,11 @@ const tokens = (
   .trim()
   .split(" ")
 
+// A closed stream takes nothing any more: the run that closed it has written all.
+if (await isClosed()) {
+  console.log("is complete")
+  process.exit(0)
+}
 // Creating a stream that is there already, with the same content type, changes nothing.
 const handle = await DurableStream.create({ url, contentType: "application/json" })
 // Each run is a new epoch of one producer, which shuts out what an earlier run may still have under way. (The
@@ -47,3 +53,12 @@ for (let index = next; index < tokens.length; index++) {
 }
 await producer.close(JSON.stringify({ end: true }))
 console.log(`wrote ${tokens.length} tokens`)
+
+async function isClosed() {
+  try {
+    return (await DurableStream.head({ url })).streamClosed
+  } catch (error) {
+    if (error.status === 404) return false // nobody has begun yet
+    throw error
+  }
+}
