@@ -309,3 +309,24 @@ def test_its_log_has_no_token_and_no_key(front: Front) -> None:
     assert token not in log
     assert key not in log
     assert SECRET.value not in log
+
+
+def test_preconditions_reach_the_server(front: Front) -> None:
+    """Of writes, and of reads that are not answered from the cache; nginx compares those that are."""
+    path, key = front.stream(b"a")
+    tag = front.cached.head(path, headers=reader()).headers["etag"]
+    unlike = {"if-match": '"unlike"'}
+    for write in (
+        front.cached.post(path, content=b"b", headers={**writer(), **TEXT, **unlike}),
+        front.cached.put(path, headers={**writer(), **TEXT, "if-none-match": "*"}),
+        front.cached.delete(path, headers={**writer(), **unlike}),
+    ):
+        assert write.status_code == 412
+    chained = front.cached.post(path, content=b"b", headers={**writer(), **TEXT, "if-match": tag})
+    assert chained.status_code == 204
+    assert front.cached.get(path, headers={**reader(), **unlike}).status_code == 412
+    front.close(path)
+    cached = f"{path}?offset=-1&rk={key}"
+    assert front.cached.get(cached, headers=reader()).content == b"ab"
+    assert front.cached.get(cached, headers={**reader(), **unlike}).status_code == 412
+    assert front.cached.get(cached, headers=reader()).content == b"ab"

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fluvial.core.command import ForkPoint
 from fluvial.core.commit import Applied, Commit, Live, Unmet
+from fluvial.core.entity_tag import Preconditions, TagList, stream_etag
 from fluvial.core.errors import StoreUncertain
 from fluvial.core.head import Incarnation
 from fluvial.core.plan import Divergence, plan_delete, plan_fork, plan_renewal
@@ -179,3 +181,34 @@ async def test_a_keyed_append_that_was_refused_may_be_sent_to_a_stream_that_is_t
         once = await writer.apply_once(NAME, append_commit(b"once"), "key")
         assert (type(once.outcome), once.is_repeat) == (Applied, is_repeat)
     assert await read_all(rig.store) == b"once"
+
+
+@pytest.mark.parametrize(("is_match", "told"), [(True, Unmet), (False, StoreUncertain)], ids=["match", "none match"])
+async def test_a_guarded_deletion_in_doubt_is_refused_only_if_it_can_never_land(
+    rig: DynamoDbRig,
+    writer: DynamoDbStore,
+    is_match: bool,  # noqa: FBT001
+    told: type,
+) -> None:
+    """A stream comes back to no state: what was for one that has passed is refused, what is against one may land."""
+    await rig.store.apply(NAME, create_commit(incarnation=1))
+    seen = await rig.store.head(NAME)
+    assert seen is not None
+    passed, next_one = (TagList(frozenset([stream_etag(state)])) for state in (seen, replace(seen, tail=1)))
+    guard = Preconditions(if_match=passed) if is_match else Preconditions(if_none_match=next_one)
+    send, lost = writer._table.update, iter([True])
+
+    async def lose(request: Any) -> Any:  # noqa: ANN401  boto3's own parameters
+        """Let the first request wait somewhere on its way, while somebody else appends."""
+        if next(lost, False):
+            await rig.store.apply(NAME, append_commit(b"x"))
+            raise Unknown
+        return await send(request)
+
+    writer._table.update = lose  # type: ignore[method-assign]
+    try:
+        outcome: object = await writer.apply(NAME, plan_delete(START_MS, guard))
+    except StoreUncertain as exc:
+        outcome = exc
+    assert isinstance(outcome, told)
+    assert await read_all(rig.store) == b"x"
