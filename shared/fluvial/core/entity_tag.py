@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from fluvial.core.content_coding import plain_tag
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.head import INCARNATION_BITS, Head, Incarnation
 from fluvial.core.limits import POSITION_MAX
@@ -68,8 +69,8 @@ class TagList:
 
     @property
     def all(self) -> frozenset[bytes]:
-        """What weak comparison looks through."""
-        return self.strong | self.weak
+        """What weak comparison looks through; the compressed form of what a client has is as good as its plain one."""
+        return frozenset(map(plain_tag, self.strong | self.weak))
 
 
 EntityTags = AnyTag | TagList

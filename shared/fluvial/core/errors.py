@@ -61,6 +61,9 @@ class ErrorCode(StrEnum):
     STORE_UNCERTAIN = "store_uncertain"
     STORAGE_DAMAGED = "storage_damaged"
     UPGRADE_REQUIRED = "upgrade_required"
+    UNSUPPORTED_CODING = "unsupported_coding"
+    EXPECTATION_FAILED = "expectation_failed"
+    NOT_IMPLEMENTED = "not_implemented"
     ANSWER_TOO_LARGE = "answer_too_large"
     INTERNAL = "internal"
 

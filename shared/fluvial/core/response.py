@@ -129,7 +129,9 @@ def refusal_response(refusal: Refusal) -> Response:
 
 
 def _empty_response(status: int, *headers: Header) -> Response:
-    return Response(status, [*SECURITY_HEADERS, *headers, NO_STORE, _EMPTY])
+    # "A server MUST NOT send a Content-Length header field in any response with a status code of [...] 204" -- RFC 9110
+    length = () if status == 204 else (_EMPTY,)  # noqa: PLR2004  an HTTP status
+    return Response(status, [*SECURITY_HEADERS, *headers, NO_STORE, *length])
 
 
 def _closed_headers(head: Head) -> tuple[Header, ...]:

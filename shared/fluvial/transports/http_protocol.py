@@ -1,6 +1,7 @@
 """HTTP/1.1 on a socket: uvicorn's protocol with a bound on every wait and size, and Fluvial's errors."""
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
@@ -10,16 +11,32 @@ from uvicorn._types import ASGISendEvent, ASGIVersions, HTTPScope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from fluvial.core.errors import ErrorCode
+from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.http_head import (
+    HTTP_1_0,
+    Target,
+    check_fields,
+    check_handshake,
+    is_request_line,
+    parse_target,
+    with_host,
+)
 from fluvial.core.limits import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX, REFUSED_BODY_BYTES_MAX
-from fluvial.core.response import error_response
-from fluvial.transports.http_cycle import HttpCycle
+from fluvial.core.response import error_response, refused_response
+from fluvial.transports.half_open import HalfOpen
+from fluvial.transports.http_cycle import HttpCycle, send_refusal
 
 #: How long a connection may stay without a request; longer than the usual 60 s of proxies, so that they close first.
 IDLE_S: Final = 75
 
 #: How long a request's head may take in all, and its body between two parts.
 ARRIVAL_S: Final = 30
+
+#: How long more is waited for of what a client still sends after an answer that it had not finished asking for.
+LINGER_S: Final = 2
+
+#: And how much of it, where it is not known what it is.
+LINGERING_BYTES_MAX: Final = 1_048_576
 
 #: What may come in without getting any further: a head and its line, or the trailers of a chunked body.
 STALLED_BYTES_MAX: Final = HEADER_BYTES_MAX + PATH_BYTES_MAX + QUERY_BYTES_MAX
@@ -35,14 +52,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _is_in_head = False
     _is_resuming = False
     _is_refused = False
+    _is_lingering = False
     _is_upgraded = False
     _field_bytes = 0
     _stalled_bytes = 0
     _refused_bytes = 0
+    _refused_bytes_max = REFUSED_BODY_BYTES_MAX
     _running: RequestResponseCycle | None = None
     _ends_at: float | None = None
     _timer: asyncio.Handle | None = None
     _looks_at = 0.0
+    _half_open: HalfOpen | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection must bring a request in time."""
@@ -52,24 +72,43 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request of the connection, not the last one alone."""
         self._drop_timer()
+        if self._half_open is not None:
+            self._half_open.end()
         for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends nothing more. It gets the answers that are due, and then the connection ends."""
+        if self._is_arriving:
+            self._refuse(400, ErrorCode.MALFORMED_REQUEST, "the connection ended within the request")
+        due = self._due()
+        if not due or self._is_lingering:
+            return False
+        due[-1].keep_alive = False
+        self._drop_timer()
+        self._half_open = HalfOpen(self.loop, self.transport, due)
+        return True
+
     def data_received(self, data: bytes) -> None:
         """Parse what came, and see to it that what is missing comes in time."""
         if self._is_refused:
+            self._drop(len(data))
+            if self._is_lingering:
+                self._arm(LINGER_S)
             return
-        was_in_head = self._is_in_head
+        was_in_head, is_start = self._is_in_head, not self._is_arriving
         self._stalled_bytes += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse(400, ErrorCode.MALFORMED_REQUEST, "the request is not valid HTTP/1.1")
+        except httptools.HttpParserError as exc:
+            self._refuse(*_reason(exc, data if is_start else b""))
         if self._is_arriving and self._stalled_bytes > STALLED_BYTES_MAX:
             self._refuse(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
+        if self._is_refused:
+            return
         if self._is_upgraded:
             self._drop_timer()  # the connection is another protocol's from here on
             return
@@ -110,10 +149,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._is_in_head = False
         self._refused_bytes = 0
-        self.scope = self._new_scope()
-        if self.parser.should_upgrade() and self._should_upgrade():
+        app, is_good = self.app, True
+        try:
+            self.scope = self._judged()
+        except RefusedRequest as exc:
+            app, is_good = partial(send_refusal, refused_response(exc)), False
+            self._is_refused = True  # where such a request ends, and what follows it, is not looked for
+        if is_good and self.parser.should_upgrade() and self._should_upgrade():
             return
         before: RequestResponseCycle | None = self.cycle
+        version = self.scope["http_version"]
         self.cycle = HttpCycle(
             scope=self.scope,
             transport=self.transport,
@@ -123,32 +168,44 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             access_log=False,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            expect_100_continue=self.expect_100_continue and version != HTTP_1_0,
+            keep_alive=is_good and version != HTTP_1_0 and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start_asgi_task(self.cycle, app)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self.pipeline.appendleft((self.cycle, app))
 
-    def _new_scope(self) -> HTTPScope:
-        raw_path, query = _target(self.url)
-        path = raw_path.decode("latin-1")
+    def _judged(self) -> HTTPScope:
+        """The request as the application gets it. Raises RefusedRequest when it is not to get it."""
+        method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
+        self.scope = self._new_scope(method, version, Target(b"/", b""))
+        check_fields(version, self.headers)
+        target = parse_target(method, self.url)
+        if target.host is not None:
+            self.headers = with_host(self.headers, target.host)
+            self.url = target.path + (b"?" + target.query if target.query else b"")
+        if self.parser.should_upgrade() and self._should_upgrade():
+            check_handshake(self.url, self.headers)
+        return self._new_scope(method, version, target)
+
+    def _new_scope(self, method: str, version: str, target: Target) -> HTTPScope:
+        path = target.path.decode("latin-1")
         return {
             "type": "http",
             "asgi": _ASGI,
-            "http_version": self.parser.get_http_version(),
+            "http_version": version,
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme or "http",
             "root_path": "",
             "headers": self.headers,
-            "method": self.parser.get_method().decode("ascii"),
+            "method": method,
             "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
+            "raw_path": target.path,
+            "query_string": target.query,
         }
 
     def on_body(self, body: bytes) -> None:
@@ -157,11 +214,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self._stalled_bytes = 0
         if self.cycle.response_complete:
-            self._refused_bytes += len(body)
-            if self._refused_bytes > REFUSED_BODY_BYTES_MAX:
-                self.transport.close()
+            self._drop(len(body))
             return
         super().on_body(body)
+
+    def _drop(self, byte_count: int) -> None:
+        """Throw away what nobody waits for."""
+        self._refused_bytes += byte_count
+        if self._refused_bytes > self._refused_bytes_max:
+            self.transport.close()
 
     def on_message_complete(self) -> None:
         """A request is whole, unless the parser stopped at its head because of an upgrade that is not offered."""
@@ -206,7 +267,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer was sent: the next request has its turn, or the connection may rest."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_lingering:
+            return
+        if self._running is not None and not self._running.keep_alive:
+            self._linger()
             return
         self.flow.resume_reading()
         if self.pipeline:
@@ -249,25 +313,32 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _ran_out(self) -> None:
         """What was waited for did not come."""
-        if not self._is_arriving:
+        if self._is_lingering or not self._is_arriving:
             self.transport.close()
         elif self.flow.read_paused:
             self._arm(ARRIVAL_S)  # it is this side that does not read
         else:
             self._refuse(408, ErrorCode.REQUEST_TIMEOUT, f"no more of the request came in {ARRIVAL_S} seconds")
 
+    def _due(self) -> list[HttpCycle]:
+        """The requests without a whole answer, in the order that they came in."""
+        cycles = (self._running, *(queued for queued, _ in reversed(self.pipeline)))
+        return [cycle for cycle in cycles if isinstance(cycle, HttpCycle) and not cycle.response_complete]
+
     def _refuse(self, status: int, code: ErrorCode, message: str) -> None:
         """Take nothing more from the connection, and say why, unless another answer is due or under way before."""
         if self._is_refused:
             return
+        self._disarm()
         self._is_refused = True
-        running = self._running
-        is_own_body = running is not None and running is self.cycle and not self._is_in_head and self._is_arriving
-        if running is not None and not running.response_complete and not (is_own_body and not running.response_started):
-            for cycle in (running, *(queued for queued, _ in self.pipeline)):
-                cycle.keep_alive = False
+        arriving = self.cycle if self._is_arriving and not self._is_in_head else None
+        if self.pipeline and self.pipeline[0][0] is arriving:
+            self.pipeline.popleft()  # it will never be whole
+        due = self._due()
+        if due and (due[-1] is not arriving or arriving.response_started):
+            due[-1].keep_alive = False
             return
-        if is_own_body and running is not None and running.response_complete:
+        if arriving is not None and arriving.response_complete:
             self.transport.close()
             return
         response = error_response(status, code, message, (b"connection", b"close"))
@@ -275,16 +346,32 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         fields = b"".join(b"%s: %s\r\n" % field for field in headers)
         phrase = HTTPStatus(status).phrase.encode()
         self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, response.body))
-        self.transport.close()
+        self._refused_bytes, self._refused_bytes_max = 0, LINGERING_BYTES_MAX
+        self._linger()
+
+    def _linger(self) -> None:
+        """End the connection, but let the client see the answer first: what it still sends is read and dropped.
+
+        "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will
+        not be able to read the last HTTP response." -- RFC 9112, 9.6
+        """
+        self._is_refused = self._is_lingering = True
+        if self._half_open is not None or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._arm(LINGER_S)
 
 
-def _target(url: bytes) -> tuple[bytes, bytes]:
-    """The path and the query of a request's target; nearly every one begins with its path."""
-    if url.startswith(b"/") and b"#" not in url:
-        path, _, query = url.partition(b"?")
-        return path, query
-    parsed = httptools.parse_url(url)
-    return parsed.path or b"/", parsed.query or b""
+def _reason(error: httptools.HttpParserError, line: bytes) -> tuple[int, ErrorCode, str]:
+    """What is wrong with what the parser does not take; `line` is what the request begins with, if that is known."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and is_request_line(line):
+        return 501, ErrorCode.NOT_IMPLEMENTED, "this server knows no such method"
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        message = "the request's target has a character that must be percent-encoded, or is none"
+        return 400, ErrorCode.MALFORMED_REQUEST, message
+    return 400, ErrorCode.MALFORMED_REQUEST, "the request is not valid HTTP/1.1"
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
