@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from fluvial.access.gate import Gate, OperatorSecrets, no_operator
 from fluvial.access.throttle import Throttle
 from fluvial.core.errors import RefusedRequest, StartupRefused, StoreUnavailable
-from fluvial.core.project import Secret, parse_secret
+from fluvial.core.origins import LOCAL_ORIGINS
+from fluvial.core.project import Secret, parse_origins, parse_secret
 from fluvial.opening import directory_of
 from fluvial.settings import Settings
 from fluvial.stores.projects import Projects
@@ -31,9 +32,20 @@ READ_TIMEOUT_S: Final = 3
 
 
 def gate_of(settings: Settings, projects: Projects, world: World) -> Gate:
-    """What every request passes. Raises StartupRefused for an operators' secret that is none."""
+    """What every request passes. Raises StartupRefused for an operators' secret or an origin that is none."""
+    _check_origins(settings.cors_origins)
     directory = directory_of(settings, projects, world)
     return Gate(directory, Throttle(projects, world), world, _operators(settings), settings.cors_origins)
+
+
+def _check_origins(text: str) -> None:
+    """An origin that no browser sends would match nothing, and whoever has set it would wonder."""
+    origins = [origin for origin in text.replace(" ", "").split(",") if origin]
+    try:
+        parse_origins([origin for origin in origins if origin != LOCAL_ORIGINS])
+    except RefusedRequest as exc:
+        message = f"--cors-origins: {exc.message}, or localhost for pages of this machine"
+        raise StartupRefused(message) from exc
 
 
 def _operators(settings: Settings) -> OperatorSecrets:

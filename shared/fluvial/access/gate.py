@@ -14,14 +14,16 @@ from typing import Final
 from cachetools import LRUCache
 
 from fluvial.access.directory import Directory
+from fluvial.access.refused_origins import RefusedOrigins
 from fluvial.access.throttle import Throttle
 from fluvial.access.tokens import TokenRefused, verify
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.grant import OPERATOR, Grant, Need
 from fluvial.core.head import Head, Life, life_of
 from fluvial.core.names import StreamName
-from fluvial.core.origins import is_allowed
+from fluvial.core.origins import is_allowed, is_own_page
 from fluvial.core.project import Project, ProjectName, Secret
+from fluvial.core.request import Headers
 from fluvial.stores.contract import Store
 from fluvial.world import World
 
@@ -116,6 +118,7 @@ class Gate:
         self._everybody = Tenant(None, is_open=True, origins=origins)
         self._nobody = Tenant(None, is_open=False, origins=())
         self._grants: LRUCache[tuple[str, int, int, str], Grant] = LRUCache(TOKENS_CACHED_MAX)
+        self._refused_origins = RefusedOrigins()
         secret = Secret(world.new_secret(), 0)
         self._nobodys = Project(name=ProjectName("-"), life=0, secrets=(secret,), created_ms=0)
 
@@ -159,16 +162,28 @@ class Gate:
             raise permit.unless_public or RefusedRequest(ErrorCode.NOT_FOUND, message, 404)
         return permit
 
-    def check_page(self, tenant: Tenant, origin: bytes | None, host: bytes | None) -> None:
+    def check_page(self, tenant: Tenant, headers: Headers) -> None:
         """Whether the page that sends a request may change something, or hear of it, on an open server.
 
         Elsewhere it needs a token, which no page has unless somebody gave it one. Raises RefusedRequest.
         """
-        if not tenant.is_open or origin is None:
+        if not tenant.is_open:
             return
-        is_own = host is not None and origin in {b"http://" + host, b"https://" + host}
-        if not is_own and not is_allowed(tenant.origins, origin):
+        if not self._lets_page_in(tenant, headers):
             raise RefusedRequest(ErrorCode.FORBIDDEN, "pages of this origin may not: see --cors-origins", 403)
+
+    def note_page(self, tenant: Tenant, headers: Headers) -> None:
+        """Tell the operator of a page whose browser will not show it the answer."""
+        if tenant.is_open or tenant.project is not None:
+            self._lets_page_in(tenant, headers)
+
+    def _lets_page_in(self, tenant: Tenant, headers: Headers) -> bool:
+        origin = headers.get(b"origin")
+        if origin is None or is_allowed(tenant.origins, origin) or is_own_page(headers):
+            return True
+        project = None if tenant.project is None else tenant.project.name
+        self._refused_origins.note(project, tenant.origins, origin, self._world.now_ms())
+        return False
 
     async def control(
         self, tenant: Tenant, need: Need, credentials: Credentials, name: StreamName | None = None

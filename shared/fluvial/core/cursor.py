@@ -3,7 +3,6 @@
 import re
 from typing import Final
 
-from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.limits import (
     CURSOR_DIGITS_MAX,
     CURSOR_EPOCH_MS,
@@ -18,12 +17,8 @@ _CURSOR: Final = re.compile(rf"[0-9]{{1,{CURSOR_DIGITS_MAX}}}")
 
 
 def parse_cursor(value: str) -> int | None:
-    """The client's echo of a cursor; None when it is blank. RefusedRequest when it is not one of ours."""
-    if not value:
-        return None
-    if _CURSOR.fullmatch(value) is None:
-        raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "cursor is not one that this server issues")
-    return int(value)
+    """The client's echo of a cursor; None for what is none of ours, e.g. another server's: it is as good as no echo."""
+    return None if _CURSOR.fullmatch(value) is None else int(value)
 
 
 def next_cursor(echoed: int | None, now_ms: int, jitter: float) -> int:

@@ -11,6 +11,9 @@ from fluvial.core.limits import TTL_SECONDS_MAX
 _TTL: Final = re.compile(r"0|[1-9][0-9]*")
 _RFC3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 
+#: Where a timestamp has its seconds.
+_SECONDS: Final = slice(17, 19)
+
 #: A sliding deadline is set this much late, so that it need be moved only once in so much of the window:
 #: a stream never expires early, and at most a twentieth of its window late.
 _SLACK_DIVISOR: Final = 20
@@ -80,11 +83,25 @@ def parse_expires_at(value: str) -> ExpiresAt:
     malformed = RefusedRequest(ErrorCode.MALFORMED_HEADER, "Stream-Expires-At must be an RFC 3339 timestamp")
     if _RFC3339.fullmatch(value) is None:
         raise malformed
+    is_leap = value[_SECONDS] == "60"
+    text = value[: _SECONDS.start] + "59" + value[_SECONDS.stop :] if is_leap else value
     try:
-        at_ms = int(datetime.fromisoformat(value.upper()).timestamp() * 1_000)
+        at = datetime.fromisoformat(text.upper())
+        at_ms = int(at.timestamp() * 1_000)
     except (ValueError, OverflowError) as exc:
         raise malformed from exc
-    return ExpiresAt(at_ms, value)
+    if is_leap and not _is_leap_second(at_ms + 1_000):
+        raise malformed
+    return ExpiresAt(at_ms // 1_000 * 1_000 + 1_000 if is_leap else at_ms, value)
+
+
+def _is_leap_second(after_ms: int) -> bool:
+    """Whether a second that no computer's clock counts may come before a moment: a month must begin there, in UTC.
+
+    (RFC 3339, section 5.7)
+    """
+    after = datetime.fromtimestamp(after_ms // 1_000, UTC)
+    return (after.day, after.hour, after.minute, after.second) == (1, 0, 0, 0)
 
 
 def moment(at_ms: int) -> str:

@@ -26,6 +26,14 @@ PROJECT_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 #: Any page may read and write, as far as its token lets it.
 ANY_ORIGIN: Final = "*"
 
+#: The origin of pages that have none: of files, of sandboxed frames, of data URLs.
+NULL_ORIGIN: Final = "null"
+
+#: The origin of a page that a packaged application brings along, e.g. `tauri://localhost`, `app://-`.
+_PACKAGED: Final = re.compile(r"([a-z][a-z0-9+.-]*)://[A-Za-z0-9._~-]*(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+_NO_PACKAGES: Final = frozenset({"http", "https", "ftp", "ws", "wss"})
+
 _NAME: Final = re.compile(PROJECT_NAME_PATTERN.removesuffix("$") + r"\Z")
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _SECRET_ID_LENGTH: Final = 16
@@ -111,16 +119,27 @@ def parse_secret(text: str, now_ms: int) -> Secret:
 
 
 def parse_origins(texts: list[str]) -> tuple[str, ...]:
-    """Origins as browsers spell them, e.g. `https://app.example.com:8443`, or `*`. RefusedRequest for anything else."""
+    """Origins as browsers spell them, e.g. `https://app.example.com:8443`, or `*`. RefusedRequest for anything else.
+
+    Pages of packaged applications have schemes of their own, e.g. `capacitor://localhost`; those of files and of
+    sandboxes have the origin `null`, which is anybody's.
+    """
     if len(texts) > ORIGINS_PER_PROJECT_MAX:
         raise _refused(f"a project has up to {ORIGINS_PER_PROJECT_MAX} origins")
     for text in texts:
-        if text != ANY_ORIGIN and not _is_origin(text):
-            raise _refused("an origin is spelt as browsers do: https://host or https://host:port, in lower case, or *")
+        if text != ANY_ORIGIN and not is_origin(text):
+            message = "an origin is spelt as browsers do: https://host, https://host:port, app://host, null, or *"
+            raise _refused(message)
     return (ANY_ORIGIN,) if ANY_ORIGIN in texts else tuple(dict.fromkeys(texts))
 
 
-def _is_origin(text: str) -> bool:
+def is_origin(text: str) -> bool:
+    """Whether a text is an origin as browsers spell them."""
+    if text == NULL_ORIGIN:
+        return True
+    packaged = _PACKAGED.fullmatch(text)
+    if packaged is not None and packaged[1] not in _NO_PACKAGES:
+        return len(text) <= ORIGIN_BYTES_MAX
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -128,13 +147,11 @@ def _is_origin(text: str) -> bool:
         return False
     if parts.scheme not in {"http", "https"} or not parts.hostname or len(text) > ORIGIN_BYTES_MAX:
         return False
-    if (
-        port == {"http": 80, "https": 443}[parts.scheme]
-        or _PRINTABLE.fullmatch(text) is None
-        or set(text) & {",", ANY_ORIGIN}
-    ):
+    if port == {"http": 80, "https": 443}[parts.scheme]:
         return False
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if _HOST.fullmatch(host) is None:
+        return False
     return text == f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
 
 

@@ -52,20 +52,16 @@ SINGULAR_FIELDS: Final = frozenset(
 )
 
 
-#: Fields that are lists: sent twice, they are one list.
-LISTED_FIELDS: Final = frozenset({b"if-match", b"if-none-match"})
-
-
 def singular_headers(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The fields by name. RefusedRequest when one that must be unique is not."""
+    """The fields by name, lists as one. RefusedRequest when a field that must be unique is not."""
     headers = dict(fields)
     if len(headers) != len(fields):
         names = [name for name, _ in fields]
-        for listed in LISTED_FIELDS & headers.keys():
-            headers[listed] = b", ".join(value for name, value in fields if name == listed)
-        for name in SINGULAR_FIELDS & headers.keys():
-            if names.count(name) > 1:
-                raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"{name.decode()} was sent more than once")
+        for repeated in {name for name in names if names.count(name) > 1}:
+            if repeated in SINGULAR_FIELDS:
+                raise RefusedRequest(ErrorCode.MALFORMED_HEADER, f"{repeated.decode()} was sent more than once")
+            # A list may come in several lines, which are one value in their order (RFC 9110, section 5.3).
+            headers[repeated] = b", ".join(value for name, value in fields if name == repeated)
     return headers
 
 

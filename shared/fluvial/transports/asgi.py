@@ -6,7 +6,7 @@ A framework's routing and dependency injection cost more than all the work of an
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -17,10 +17,12 @@ from fluvial.access.gate import OPEN, Credentials, Gate, Permit, Tenant, check_s
 from fluvial.core.answer import precondition_failed
 from fluvial.core.command import Append, Close
 from fluvial.core.commit import Applied, Outcome, Unmet
+from fluvial.core.content_coding import too_large
 from fluvial.core.content_type import is_text
 from fluvial.core.cursor import next_cursor
 from fluvial.core.entity_tag import stream_etag
 from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest, StoreError, StreamVanished
+from fluvial.core.forwarded import client_host, client_scheme
 from fluvial.core.grant import Need
 from fluvial.core.head import Head, Life, life_of
 from fluvial.core.limits import PAGE_BYTES_MAX, PATH_BYTES_MAX
@@ -67,6 +69,7 @@ from fluvial.operations.creating import create
 from fluvial.operations.reading import position_in, used_head
 from fluvial.stores.contract import Store
 from fluvial.transports.bodies import send_parts
+from fluvial.transports.content_coding import PADDING_BYTES_MAX, Compression, decoded_body
 from fluvial.transports.live import LiveReads, Subscription
 from fluvial.world import World
 
@@ -141,6 +144,7 @@ class StreamsApp:
     gate: Gate
     body_bytes_max: int
     is_behind_cdn: bool = False
+    compression: Compression = field(default_factory=Compression)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; what goes wrong becomes an answer, too."""
@@ -148,6 +152,7 @@ class StreamsApp:
         try:
             name, headers = name_and_headers(scope)
             tenant = self.gate.tenant_now(name) or await self.gate.tenant(name)
+            self.gate.note_page(tenant, headers)
             told = refusal_origin_fields if scope["method"] == "OPTIONS" else origin_fields
             fields = told(tenant.origins, headers.get(b"origin"))
             visit = self._admitted(tenant, Asked(name, headers, fields, scope, receive, send))
@@ -177,13 +182,13 @@ class StreamsApp:
         need = STREAM_NEEDS.get(method)
         if need is None:
             if method == "OPTIONS":
-                return preflight_response(METHODS)
+                return preflight_response(METHODS, asked.headers)
             allow = (b"allow", METHODS.encode())
             return error_response(405, ErrorCode.METHOD_NOT_ALLOWED, f"a stream has the methods {METHODS}", allow)
         query, token = split_token(scope["query_string"])
         if tenant.is_open:
             if need is not Need.READ:
-                self.gate.check_page(tenant, asked.headers.get(b"origin"), asked.headers.get(b"host"))
+                self.gate.check_page(tenant, asked.headers)
             return Visit(asked.name, asked.headers, query, OPEN, asked)
         credentials = Credentials(asked.headers.get(b"authorization"), token, need is Need.READ)
         permit = self.gate.permit(tenant, asked.name, need, credentials)
@@ -220,9 +225,9 @@ class StreamsApp:
         command = parse_create(visit.name, visit.headers, body, is_public=is_public, root_path=root)
         if command.fork is not None:
             visit.permit.also(command.fork.source)
-        forwarded = visit.headers.get(b"x-forwarded-proto")
-        scheme = forwarded if forwarded in {b"http", b"https"} else scope["scheme"].encode()
-        location = b"%s://%s%s" % (scheme, visit.headers.get(b"host", b"localhost"), root.encode() + scope["raw_path"])
+        scheme = client_scheme(visit.headers, scope["scheme"].encode())
+        path = root.encode() + scope["raw_path"]
+        location = b"%s://%s%s" % (scheme, client_host(visit.headers) or b"localhost", path)
         if self.is_behind_cdn:  # whose name is not known here: a reference to the URL that was asked for
             location = scope["raw_path"]
         return create_response(command, await create(self.store, self.world, command), location)
@@ -294,7 +299,9 @@ class StreamsApp:
             return not_live_response(None, self.world.now_ms())
         is_keyed = read.is_plain and read.reader_key is not None and read.reader_key == head.reader_key
         page_read = PageRead(head, page, cursor, read.of_page, visit.permit.is_shared(head), is_keyed)
-        return page_response(page_read, self.world.now_ms())
+        response = page_response(page_read, self.world.now_ms())
+        padding = b"" if page_read.is_shared else b"x" * int(self.world.jitter() * PADDING_BYTES_MAX)
+        return await self.compression.of_page(response, visit.headers, (head, page), padding)
 
     async def _body(self, visit: Visit) -> bytes:
         """The whole body, counted; the server hangs up on a client that stops sending it.
@@ -305,6 +312,7 @@ class StreamsApp:
         if project is not None and project.limits.body_bytes is not None:
             byte_count_max = min(byte_count_max, project.limits.body_bytes)
         body = await whole_body(visit.headers.get(b"content-length"), visit.asked.receive, byte_count_max)
+        body = await decoded_body(body, visit.headers, byte_count_max)
         await self._check_again(visit)
         if project is not None:
             await self.gate.throttle.take_bytes(project, len(body))
@@ -323,7 +331,7 @@ async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: i
     if declared == b"0":
         return b""
     if declared is not None and declared.isdigit() and int(declared) > byte_count_max:
-        raise _too_large(byte_count_max)
+        raise too_large(byte_count_max)
     parts, byte_count = list[bytes](), 0
     while True:
         message = await receive()
@@ -332,13 +340,9 @@ async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: i
         parts.append(message.get("body", b""))
         byte_count += len(parts[-1])
         if byte_count > byte_count_max:
-            raise _too_large(byte_count_max)
+            raise too_large(byte_count_max)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(byte_count_max: int) -> RefusedRequest:
-    return RefusedRequest(ErrorCode.BODY_TOO_LARGE, f"a body may have up to {byte_count_max} bytes", 413)
 
 
 async def refuse_change(_scope: Scope, _receive: Receive, send: Send) -> None:

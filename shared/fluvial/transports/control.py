@@ -21,16 +21,18 @@ from fluvial.core.response import (
     NO_STORE,
     SECURITY_HEADERS,
     Header,
+    error_response,
     failure_response,
     refused_response,
     store_error_response,
 )
 from fluvial.transports.asgi import ClientLeft, check_path, send_response, whole_body
+from fluvial.transports.content_coding import compressed_answer, decoded_body
 from fluvial.transports.framework import Needs
 
 log = logging.getLogger(__name__)
 
-METHODS: Final = "GET, PUT, POST, DELETE, OPTIONS"
+METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 
 _STREAM: Final = "{stream:path}"
 
@@ -55,16 +57,25 @@ class ControlApp:
         answering: _Answering | None = None
         try:
             headers = singular_headers(scope["headers"])
-            route, scope = self._routed(scope)
+            is_head = scope["method"] == "HEAD"
+            if is_head:  # "the same header fields [...] as it would have sent if the request method had been GET"
+                scope = {**scope, "method": "GET"}
+            route, scope, methods = self._routed(scope)
             name = _name(route, scope)
             body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
+            body = await decoded_body(body, headers, CONTROL_BODY_BYTES_MAX)
             tenant = await self.gate.tenant(_project(name, scope))
+            self.gate.note_page(tenant, headers)
             fields = refusal_origin_fields(tenant.origins, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
-                response = preflight_response(METHODS)
+                response = preflight_response(METHODS, headers)
+            elif methods:
+                message, allow = f"this path has the methods {methods}", (b"allow", methods.encode())
+                response = error_response(405, ErrorCode.METHOD_NOT_ALLOWED, message, allow)
             else:
                 asked = scope if route is None else await self._admitted(route, tenant, name, scope, headers)
-                answering = _Answering(send, origin_fields(tenant.origins, headers.get(b"origin")))
+                told = origin_fields(tenant.origins, headers.get(b"origin"))
+                answering = _Answering(send, told, headers if scope["method"] == "GET" else {}, is_head=is_head)
                 return await self.app(asked, partial(_received, [body], receive), answering)
         except RefusedRequest as exc:
             response = refused_response(exc)
@@ -88,7 +99,7 @@ class ControlApp:
         credentials = Credentials(headers.get(b"authorization"), token, scope["method"] == "GET")
         need = self.needs.get((scope["method"], route.path), Need.OPERATE)
         if need in {Need.WRITE, Need.MANAGE}:
-            self.gate.check_page(tenant, headers.get(b"origin"), headers.get(b"host"))
+            self.gate.check_page(tenant, headers)
         if need in {Need.READ, Need.WRITE}:
             assert name is not None, "what is read or written has a name"
             # An estuary is nobody's but its project's.
@@ -97,17 +108,22 @@ class ControlApp:
             permit = await self.gate.control(tenant, need, credentials, name)
         return {**scope, "query_string": query, "fluvial.name": name, "fluvial.permit": permit}
 
-    def _routed(self, scope: Scope) -> tuple[_Routed | None, Scope]:
-        """The route of a request, and the scope with what its path has in the placeholders.
+    def _routed(self, scope: Scope) -> tuple[_Routed | None, Scope, str]:
+        """The route of a request, the scope with what its path has in the placeholders, and the path's methods.
 
-        No route when there is none for the method: the framework says so. A preflight is for any.
+        No route when there is none for the method. A preflight is for any.
         """
         check_path(scope["raw_path"])
+        methods = set[str]()
         for route in self.app.router.routes:
             match, found = route.matches(scope)
             if match is Match.FULL or (match is Match.PARTIAL and scope["method"] == "OPTIONS"):
-                return route, {**scope, **found}  # type: ignore[return-value]
-        return None, scope
+                return route, {**scope, **found}, ""  # type: ignore[return-value]
+            if match is Match.PARTIAL:
+                methods |= route.methods  # type: ignore[attr-defined]
+        if methods:
+            methods |= {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+        return None, scope, ", ".join(sorted(methods))
 
 
 def _log_failure(scope: Scope, error: Exception) -> None:
@@ -138,18 +154,25 @@ def _project(name: StreamName | None, scope: Scope) -> str | None:
 class _Answering:
     """A way to send that adds fields to the answer, and what the framework's own answers lack."""
 
-    def __init__(self, send: Send, fields: tuple[Header, ...]) -> None:
-        self._send, self._fields, self.has_begun = send, fields, False
+    def __init__(self, send: Send, fields: tuple[Header, ...], headers: Headers, *, is_head: bool) -> None:
+        """`headers` are those of a request whose answer may be compressed; one to HEAD has no body."""
+        self._send, self._fields, self._headers, self._is_head = send, fields, headers, is_head
+        self._start: Message = {}
+        self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
-        """Pass a part of the answer on."""
+        """Pass a part of the answer on; its start waits for the body, which comes whole."""
         if message["type"] == "http.response.start":
-            self.has_begun = True
             headers = [*message["headers"], *self._fields]
             named = {name for name, _ in headers}
             missing = [field for field in (*SECURITY_HEADERS, NO_STORE) if field[0] not in named]
-            message = {**message, "headers": [*headers, *missing]}
-        await self._send(message)
+            self._start = {**message, "headers": [*headers, *missing]}
+            return
+        if not self.has_begun:
+            self.has_begun = True
+            start, message = await compressed_answer(self._start, message, self._headers)
+            await self._send(start)
+        await self._send({**message, "body": b""} if self._is_head else message)
 
 
 async def _received(rest: list[bytes], receive: Receive) -> Message:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlencode
 from mangum.types import LambdaConfig, LambdaContext, LambdaEvent, Response, Scope
 
 from fluvial.core.errors import ErrorCode
+from fluvial.core.forwarded import client_scheme
 from fluvial.core.response import error_response
 
 #: What one answer of Lambda may hold, with some room for its headers; a body in base64 takes four thirds of itself.
@@ -53,7 +54,7 @@ class RestProxyEvent:
             for name, values in (event.get("multiValueHeaders") or {}).items()
             for value in values
         ]
-        scheme = next((value for name, value in fields if name == b"x-forwarded-proto"), b"https")
+        scheme = client_scheme(dict(reversed(fields)), b"https")
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -78,6 +79,8 @@ class RestProxyEvent:
             message = "the batch at this offset is larger than Lambda can answer with"
             refusal = error_response(500, ErrorCode.ANSWER_TOO_LARGE, message)
             status, fields, body = refusal.status, [list(field) for field in refusal.headers], refusal.body
+        if self._event["httpMethod"] == "HEAD":
+            body = b""
         headers: dict[str, list[str]] = {}
         for name, value in fields:
             headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))

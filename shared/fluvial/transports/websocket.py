@@ -96,7 +96,7 @@ class SocketsApp:
         self, scope: Scope, tenant: Tenant, name: StreamName, headers: Headers
     ) -> Subscription | Response:
         query, token = split_token(scope["query_string"])
-        self.gate.check_page(tenant, headers.get(b"origin"), headers.get(b"host"))
+        self.gate.check_page(tenant, headers)
         credentials = Credentials(headers.get(b"authorization"), token, reads=True)
         permit = self.gate.permit(tenant, name, Need.READ, credentials)
         try:
