@@ -256,9 +256,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._feed(rest)
 
     def _should_upgrade(self) -> bool:
-        """Whether a WebSocket is asked for, on a connection that does nothing else."""
+        """Whether a WebSocket is asked for, on a connection that does nothing else. Any other upgrade is ignored.
+
+        "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request." -- RFC 9110, 7.8
+        """
         is_idle = self._running is None or self._running.response_complete
-        return is_idle and super()._should_upgrade()
+        is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() != HTTP_1_0
+        return is_idle and is_get and super()._should_upgrade()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401  uvicorn's own type
         self._running = cycle

@@ -97,6 +97,10 @@ class SocketsApp:
     ) -> Subscription | Response:
         query, token = split_token(scope["query_string"])
         self.gate.check_page(tenant, headers)
+        if b"origin" in headers and b"sec-websocket-protocol" in headers:
+            # A browser that offers some, and is answered with none, tells its page nothing but that it has failed.
+            message = "this server speaks no WebSocket subprotocol; a token goes into the query: token="
+            raise RefusedRequest(ErrorCode.MALFORMED_HEADER, message)
         credentials = Credentials(headers.get(b"authorization"), token, reads=True)
         permit = self.gate.permit(tenant, name, Need.READ, credentials)
         try:
