@@ -69,6 +69,15 @@ def test_a_moment_is_an_rfc_3339_timestamp(value: str, at_ms: int) -> None:
 
 @pytest.mark.parametrize(
     "value",
+    ["1990-12-31T23:59:60Z", "1990-12-31t23:59:60.9z", "1990-12-31T15:59:60-08:00", "1991-01-01T00:00:00Z"],
+)
+def test_leap_second_is_the_moment_after_it(value: str) -> None:
+    """Computers' clocks do not count it (RFC 3339, sections 5.7 and 5.8)."""
+    assert parse_expires_at(value) == ExpiresAt(662_688_000_000, value)
+
+
+@pytest.mark.parametrize(
+    "value",
     [
         "",
         "tomorrow",
@@ -79,6 +88,9 @@ def test_a_moment_is_an_rfc_3339_timestamp(value: str, at_ms: int) -> None:
         "1970-13-01T00:00:01Z",
         "1970-01-01T25:00:01Z",
         "1970-01-01T00:00:61Z",
+        "1970-01-01T00:00:60Z",
+        "1970-06-29T23:59:60Z",
+        "1970-06-30T23:59:60-05:00",
         "0000-01-01T00:00:01Z",
         "١٩٧٠-01-01T00:00:01Z",
     ],

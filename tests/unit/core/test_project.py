@@ -30,7 +30,19 @@ def test_no_other_name_is_one(name: str) -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://app.example", "http://localhost:3000", "https://[::1]:8443", "https://a-b.c.example:8443", "*"],
+    [
+        "https://app.example",
+        "http://localhost:3000",
+        "https://[::1]:8443",
+        "https://a-b.c.example:8443",
+        "capacitor://localhost",
+        "tauri://localhost",
+        "app://-",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "file://",
+        "null",
+        "*",
+    ],
 )
 def test_origins_are_as_browsers_spell_them(origin: str) -> None:
     """Each is taken as it is."""
@@ -40,9 +52,13 @@ def test_origins_are_as_browsers_spell_them(origin: str) -> None:
 @pytest.mark.parametrize(
     "origin",
     [
-        "null",
+        "Null",
         "",
         "app.example",
+        "app://x/path",
+        "ws://app.example",
+        "https://$(reboot)",
+        "https://a;b",
         "https://app.example/",
         "https://app.example/path",
         "https://App.example",
