@@ -1,7 +1,8 @@
 """Every sample event, through the function that it is named for."""
 
+import gzip
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from typing import Any
 
@@ -205,3 +206,27 @@ def test_no_log_line_holds_a_body_or_a_query(import_handler: ImportHandler, capf
     printed = "".join(capfd.readouterr())
     assert "hello" not in printed
     assert "hush" not in printed
+
+
+def test_the_edge_function_decodes_and_compresses(import_handler: ImportHandler) -> None:
+    """Bodies that come coded, and large answers whose client asks for it: by the same rules as the local server."""
+    handler, post = import_handler("edge").handler, event("edge_post_json")
+    post["multiValueHeaders"]["Content-Encoding"] = ["gzip"]
+    body = b"[" + b",".join(b'"%d the same again"' % number for number in range(1_000)) + b"]"
+    post |= {"body": b64encode(gzip.compress(body)).decode(), "isBase64Encoded": True}
+    assert handler(post, Context("edge", "request-1"))["statusCode"] == 204
+    get = event("edge_get_catch_up")
+    get["multiValueHeaders"]["Accept-Encoding"] = ["gzip, br"]
+    answer = handler(get, Context("edge", "request-2"))
+    assert answer["multiValueHeaders"]["content-encoding"] == ["gzip"]
+    assert "Accept-Encoding" in answer["multiValueHeaders"]["vary"]
+    assert json.loads(gzip.decompress(b64decode(answer["body"])))[-1] == "999 the same again"
+    post["multiValueHeaders"]["Content-Encoding"] = ["br"]
+    assert handler(post, Context("edge", "request-3"))["statusCode"] == 415
+
+
+def test_the_edge_function_answers_head_without_a_body(import_handler: ImportHandler) -> None:
+    """Of a control route, and of what is not there."""
+    for path, status in (("/health", 200), ("/v1/stream/nothing/here", 404)):
+        answer = import_handler("edge").handler({**event("edge_head"), "path": path}, Context("edge", "request-1"))
+        assert (answer["statusCode"], answer["body"]) == (status, "")
