@@ -99,11 +99,11 @@ def test_a_long_poll_waits_no_longer_than_its_token_is_good(door: ServerDoor) ->
 def test_events_of_a_private_stream_are_kept_by_nobody(door: ServerDoor) -> None:
     """Those of a public one are not stored, either, but need not be said to be private."""
     private = door.ask("GET", f"{PATH}?live=sse&offset=-1", bearer(ending()))
-    assert private.headers["cache-control"] == "private, no-cache, no-store"
+    assert private.headers["cache-control"] == "private, no-cache, no-store, no-transform"
     closed = {**bearer(minted(Scope.WRITE)), **TEXT, "stream-closed": "true"}
     assert door.ask("PUT", "/v1/stream/demo/open?public=true", closed, b"x").status == 201
     public = door.ask("GET", "/v1/stream/demo/open?live=sse&offset=-1")
-    assert public.headers["cache-control"] == "no-cache"
+    assert public.headers["cache-control"] == "no-cache, no-transform"
 
 
 def test_a_project_has_so_many_live_reads_and_a_burst_of_requests(door: ServerDoor) -> None:
@@ -175,3 +175,15 @@ def test_no_token_query_or_body_is_ever_logged(tmp_path: Path) -> None:
         log = server.log
     for told in (*tokens, "secretive", "the-very-body", "hhhh", "the-projects-secret", "p" * 32):
         assert told not in log, log
+
+
+def test_private_pages_have_padding(door: ServerDoor) -> None:
+    """So that the length of what is compressed tells less; a public page is the same for everybody."""
+    lengths = dict[str, set[str]]()
+    for path, query in (("/v1/stream/demo/padded", ""), ("/v1/stream/demo/shown", "?public=true")):
+        door.ask("PUT", path + query, {**bearer(minted(Scope.WRITE)), **TEXT}, b"the same again\n" * 1_000)
+        answers = [door.ask("GET", path, {**bearer(minted()), "accept-encoding": "gzip"}) for _ in range(20)]
+        assert {answer.headers["content-encoding"] for answer in answers} == {"gzip"}
+        lengths[path] = {answer.headers["content-length"] for answer in answers}
+    assert len(lengths["/v1/stream/demo/padded"]) > 1
+    assert len(lengths["/v1/stream/demo/shown"]) == 1

@@ -83,6 +83,7 @@ def test_cloudfront_keys_its_cache_by_what_makes_an_answer() -> None:
     keyed = policy["ParametersInCacheKeyAndForwardedToOrigin"]
     assert set(keyed["QueryStringsConfig"]["QueryStrings"]) == {"offset", "cursor", "live", "rk"}
     assert keyed["HeadersConfig"]["Headers"] == ["Origin"]
+    assert keyed["EnableAcceptEncodingGzip"]
     assert policy["MinTTL"] == policy["DefaultTTL"] == 0
     distribution = resources["CdnDistribution"]["Properties"]["DistributionConfig"]
     assert {one["ErrorCachingMinTTL"] for one in distribution["CustomErrorResponses"]} == {0}
@@ -90,6 +91,7 @@ def test_cloudfront_keys_its_cache_by_what_makes_an_answer() -> None:
     [proof] = origin["OriginCustomHeaders"]
     assert proof["HeaderName"].lower() == "x-fluvial-origin"
     forwarded = resources["CdnOriginRequestPolicy"]["Properties"]["OriginRequestPolicyConfig"]
+    assert "Accept-Encoding" in forwarded["HeadersConfig"]["Headers"]  # all but these
     assert "token" in forwarded["QueryStringsConfig"]["QueryStrings"]
     of_the_cdn = {name: resource for name, resource in resources.items() if name.startswith("Cdn")}
     assert len(of_the_cdn) == 4

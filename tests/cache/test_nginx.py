@@ -58,6 +58,11 @@ class Front:
         """End a stream: all of it may be cached."""
         assert self.cached.post(path, headers={**writer(), "stream-closed": "true"}).status_code == 204
 
+    def offset(self, path: str, position: int) -> str:
+        """The token of a position in a stream's present life."""
+        tail = self.origin.head(path, headers=reader()).headers["stream-next-offset"]
+        return f"{tail.partition('_')[0]}_{position:016d}"
+
     def status(self, path: str) -> str:
         """What the cache had of the last request for a path."""
         lines = [line for line in (self.nginx.folder / "fluvial.log").read_text().splitlines() if f" {path} " in line]
@@ -99,7 +104,7 @@ def test_many_readers_of_the_same_offsets_are_about_one_request_each(
     size = 600_000  # of which a page has one
     path, key = front.stream(*(bytes([letter]) * size for letter in b"abcd"))
     offset, pages = "-1", 0
-    while offset != f"{0:016d}_{3 * size:016d}":
+    while not offset.endswith(f"_{3 * size:016d}"):
         answers = asyncio.run(all_at_once(front.nginx.url, f"{path}?offset={offset}&rk={key}", reader()))
         assert {answer.status_code for answer in answers} == {200}
         assert len({answer.content for answer in answers}) == 1
@@ -180,10 +185,23 @@ def test_a_stream_is_never_answered_from_its_former_lifes_cache(front: Front, *,
     assert front.cached.get(bare, headers={**reader(), "if-none-match": etag}).status_code == 304
 
 
+def test_coded_and_plain_pages_are_kept_apart(front: Front) -> None:
+    """Each client gets what it can read, from the cache as well."""
+    path, key = front.stream(b"the same again\n" * 10_000, public=True)
+    front.close(path)
+    url = f"{path}?offset=-1&rk={key}"
+    for status in ("MISS", "HIT"):
+        for coding in ("gzip", "identity"):
+            answer = front.cached.get(url, headers={"accept-encoding": coding})
+            assert answer.headers.get("content-encoding") == (coding if coding == "gzip" else None)
+            assert answer.content == b"the same again\n" * 10_000
+            assert front.status(path) == status
+
+
 def test_no_spelling_of_a_query_or_a_path_poisons_the_cache(front: Front) -> None:
     """Whatever is asked for in an odd way, what others then get under the plain URL is theirs."""
     path, key = front.stream(b"1" * 700_000, b"2" * 700_000, b"3")
-    second = f"{0:016d}_{700_000:016d}"
+    second = front.offset(path, 700_000)
     plain = f"{path}?offset=-1&rk={key}"
     odd = [
         f"{path}?OFFSET=-1&offset={second}&rk={key}",
@@ -230,7 +248,7 @@ def test_streams_whose_paths_look_alike_are_kept_apart(front: Front) -> None:
 def test_what_may_not_be_cached_is_not(front: Front) -> None:
     """The tail, `now`, 204, errors, HEAD, events: asked again, the server answers again, and differently by then."""
     path, key = front.stream(b"x")
-    tail = f"{0:016d}_{1:016d}"
+    tail = front.offset(path, 1)
     asked = [
         ("GET", f"{path}?offset=-1&rk={key}", 200),
         ("GET", f"{path}?offset=now&rk={key}", 200),

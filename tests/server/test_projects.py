@@ -125,6 +125,10 @@ def test_a_project_with_streams_stays(folder: str, server: RunningServer) -> Non
         (("token", "inspect", "nonsense"), ("not a JSON Web Token",)),
         (("serve", "--operator-secret-file", "/none"), ("/none",)),
         (("serve", "--access", "none"), ("--access",)),
+        (
+            ("serve", "--port", "0", "--cors-origins", "localhost, https://app.example/"),
+            ("--cors-origins", "https://host"),
+        ),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else None,
 )
