@@ -133,6 +133,8 @@ READER = token()
         ({"token": [token(stream="b")]}, {}, 403),
         ({"token": [token(stream="a")]}, {}, 200),
         ({"token": [READER], "stream": ["demo/none"]}, {}, 404),
+        ({"token": [READER]}, {"Origin": ["https://a.example"], "Sec-WebSocket-Protocol": ["bearer, x"]}, 400),
+        ({"token": [READER]}, {"Origin": ["https://a.example"]}, 200),
         ({"token": [READER], "stream": ["other/a"]}, {}, 401),
     ],
     ids=range(12),

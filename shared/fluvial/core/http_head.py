@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -136,6 +137,16 @@ def check_handshake(target: bytes, fields: Fields) -> None:
     if len(fields) > HANDSHAKE_FIELDS_MAX or longest > HANDSHAKE_LINE_BYTES_MAX:
         message = f"a handshake may have {HANDSHAKE_FIELDS_MAX} fields of {HANDSHAKE_LINE_BYTES_MAX} bytes"
         raise RefusedRequest(ErrorCode.HEADERS_TOO_LARGE, message, 431, _CLOSE)
+
+
+def check_subprotocols(headers: Mapping[bytes, bytes]) -> None:
+    """A browser that offers subprotocols, and is answered with none, tells its page nothing but that it has failed.
+
+    So its handshake is refused by a RefusedRequest that says why; any other client may go on without one.
+    """
+    if b"origin" in headers and b"sec-websocket-protocol" in headers:
+        message = "this server speaks no WebSocket subprotocol; a token goes into the query: token="
+        raise RefusedRequest(ErrorCode.MALFORMED_HEADER, message)
 
 
 def _is_key(value: bytes) -> bool:

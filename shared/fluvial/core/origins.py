@@ -15,7 +15,8 @@ _EXPOSED: Final = (
     b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, Stream-Expires-At, "
     b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
     b"Stream-Fanout-Count, Stream-Fanout-Successes, Stream-Fanout-Failures, Stream-Fanout-Mode, "
-    b"Stream-Reader-Key, ETag, Location, Retry-After, WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate"
+    b"Stream-Reader-Key, ETag, Location, Retry-After, Allow, Accept-Encoding, Content-Encoding, "
+    b"WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate"
 )
 
 #: What browsers' pages may send besides what every page may.

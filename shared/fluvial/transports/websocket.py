@@ -13,6 +13,7 @@ from fluvial.core.errors import ErrorCode, FluvialError, RefusedRequest, StoreEr
 from fluvial.core.frames import PONG, is_ping, page_frames
 from fluvial.core.grant import Need
 from fluvial.core.head import Head, Incarnation
+from fluvial.core.http_head import check_subprotocols
 from fluvial.core.names import StreamName
 from fluvial.core.origins import refusal_origin_fields
 from fluvial.core.page import Page
@@ -97,10 +98,7 @@ class SocketsApp:
     ) -> Subscription | Response:
         query, token = split_token(scope["query_string"])
         self.gate.check_page(tenant, headers)
-        if b"origin" in headers and b"sec-websocket-protocol" in headers:
-            # A browser that offers some, and is answered with none, tells its page nothing but that it has failed.
-            message = "this server speaks no WebSocket subprotocol; a token goes into the query: token="
-            raise RefusedRequest(ErrorCode.MALFORMED_HEADER, message)
+        check_subprotocols(headers)
         credentials = Credentials(headers.get(b"authorization"), token, reads=True)
         permit = self.gate.permit(tenant, name, Need.READ, credentials)
         try:

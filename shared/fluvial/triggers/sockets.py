@@ -12,6 +12,7 @@ from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
 from fluvial.core.frames import PONG, is_ping
 from fluvial.core.grant import Need
+from fluvial.core.http_head import check_subprotocols
 from fluvial.core.names import parse_name
 from fluvial.core.request import parse_read
 from fluvial.core.response import Response, not_live_response, refused_response
@@ -64,9 +65,11 @@ class Sockets:
         query: dict[str, list[str]] = event.get("multiValueQueryStringParameters") or {}
         if len(query.get("stream", ())) != 1:
             raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "stream must be given once")
+        fields = {name.lower(): values for name, values in (event.get("multiValueHeaders") or {}).items()}
+        check_subprotocols({key.encode(): values[-1].encode("latin-1", "replace") for key, values in fields.items()})
         name = parse_name(query["stream"][0])
         tenant = await self._gate.tenant(name)
-        permit = self._gate.permit(tenant, name, Need.READ, _credentials(event, query))
+        permit = self._gate.permit(tenant, name, Need.READ, _credentials(fields, query))
         known = {key: query[key] for key in ("offset",) if key in query}
         try:
             read = parse_read(urlencode({**known, "live": "websocket"}, doseq=True).encode())
@@ -85,8 +88,7 @@ class Sockets:
         return None
 
 
-def _credentials(event: dict[str, Any], query: dict[str, list[str]]) -> Credentials:
-    fields = {name.lower(): values for name, values in (event.get("multiValueHeaders") or {}).items()}
+def _credentials(fields: dict[str, list[str]], query: dict[str, list[str]]) -> Credentials:
     sent, tokens = fields.get("authorization", []), query.get("token", [])
     if len(sent) > 1 or len(tokens) > 1:
         raise RefusedRequest(ErrorCode.MALFORMED_QUERY, "the token was given more than once")
