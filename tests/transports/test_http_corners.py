@@ -138,6 +138,13 @@ def test_browser_that_offers_subprotocols_is_told_why_it_fails(server: RunningSe
         assert connection.recv(65_536).startswith(b"HTTP/1.1 101 ")
 
 
+def test_handshake_with_a_body_is_refused(server: RunningServer, stream: str) -> None:
+    """Whatever comes with it; the server lives on."""
+    fields = UPGRADE + KEY + b"Sec-WebSocket-Version: 13\r\nContent-Length: 5\r\n\r\nhello"
+    answer = exchange(server.url, b"GET %s?live=websocket&offset=-1 HTTP/1.1\r\n%s" % (stream.encode(), fields))
+    assert (answer.status, answer.error_code) == (400, "malformed_request")
+
+
 def test_target_with_a_host_is_for_that_host(server: RunningServer, http: httpx.Client, stream: str) -> None:
     """As proxies send it (RFC 9112, section 3.2.2)."""
     target = f"http://streams.example:81{stream}-new"

@@ -29,6 +29,9 @@ _KEY_BYTES: Final = 16
 HANDSHAKE_FIELDS_MAX: Final = 100
 HANDSHAKE_LINE_BYTES_MAX: Final = 8_000
 
+_HANDSHAKE_SINGULAR: Final = (b"origin", b"upgrade")
+_PROTOCOLS: Final = re.compile(TOKEN + rb"(?:[ \t]*,[ \t]*" + TOKEN + rb")*")
+
 _CLOSE: Final = (("connection", "close"),)
 
 
@@ -133,6 +136,13 @@ def check_handshake(target: bytes, fields: Fields) -> None:
     keys = [value.strip() for name, value in fields if name == b"sec-websocket-key"]
     if len(keys) != 1 or not _is_key(keys[0]):
         raise _malformed("Sec-WebSocket-Key must be 16 bytes in base64, sent once", ErrorCode.MALFORMED_HEADER)
+    names = [name for name, _ in fields]
+    if any(names.count(name) > 1 for name in _HANDSHAKE_SINGULAR):
+        raise _malformed("Origin and Upgrade must be sent once", ErrorCode.MALFORMED_HEADER)
+    if any(_PROTOCOLS.fullmatch(value) is None for name, value in fields if name == b"sec-websocket-protocol"):
+        raise _malformed("Sec-WebSocket-Protocol is no list of names", ErrorCode.MALFORMED_HEADER)
+    if b"transfer-encoding" in names or any(value != b"0" for name, value in fields if name == b"content-length"):
+        raise _malformed("a handshake has no body")
     longest = max(len(name) + len(value) for name, value in fields)
     if len(fields) > HANDSHAKE_FIELDS_MAX or longest > HANDSHAKE_LINE_BYTES_MAX:
         message = f"a handshake may have {HANDSHAKE_FIELDS_MAX} fields of {HANDSHAKE_LINE_BYTES_MAX} bytes"

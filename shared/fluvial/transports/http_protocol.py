@@ -331,7 +331,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: ErrorCode, message: str) -> None:
         """Take nothing more from the connection, and say why, unless another answer is due or under way before."""
-        if self._is_refused:
+        if self._is_refused or self.transport.is_closing():
             return
         self._disarm()
         self._is_refused = True

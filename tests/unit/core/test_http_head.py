@@ -104,6 +104,11 @@ def test_target_that_is_none_is_refused(method: str, target: bytes, status: int)
         ([(b"sec-websocket-key", b"!!!"), VERSION], 400),
         ([KEY, VERSION, *[(b"x-%d" % number, b"") for number in range(100)]], 431),
         ([KEY, VERSION, (b"x", b"y" * 8_001)], 431),
+        ([KEY, VERSION, (b"origin", b"http://a"), (b"origin", b"http://a")], 400),
+        ([KEY, VERSION, (b"upgrade", b"h2c"), (b"upgrade", b"websocket")], 400),
+        ([KEY, VERSION, (b"sec-websocket-protocol", b",,")], 400),
+        ([KEY, VERSION, (b"content-length", b"5")], 400),
+        ([KEY, VERSION, (b"transfer-encoding", b"chunked")], 400),
     ],
 )
 def test_handshake_that_lacks_something_is_refused(fields: list[tuple[bytes, bytes]], status: int) -> None:
