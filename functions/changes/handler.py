@@ -13,7 +13,7 @@ from fluvial.core.errors import StoreUnavailable
 from fluvial.fanout.feed import FeedBacklog
 from fluvial.fanout.publishing import Publisher
 from fluvial.function_logs import function_logger
-from fluvial.opening import function_store
+from fluvial.opening import directory_of, function_store
 from fluvial.settings import settings_from_environment
 from fluvial.triggers.broadcasting import Broadcaster, connections_client
 from fluvial.triggers.changes import ChangeFeed, changes_of
@@ -22,9 +22,11 @@ from fluvial.world import World
 
 logger = function_logger("changes")
 world = World()
-store = function_store(settings_from_environment(os.environ), world)
+settings = settings_from_environment(os.environ)
+store = function_store(settings, world)
 queue = FanOutQueue(sqs_client(), os.environ["FLUVIAL_FANOUT_QUEUE_URL"])
-broadcaster = Broadcaster(store, world, connections_client(os.environ["FLUVIAL_CONNECTIONS_URL"]))
+directory = directory_of(settings, store.projects, world)
+broadcaster = Broadcaster(store, world, connections_client(os.environ["FLUVIAL_CONNECTIONS_URL"]), directory)
 feed = ChangeFeed(store, Publisher(store, world, FeedBacklog(store)), queue, broadcaster)
 processor = BatchProcessor(event_type=EventType.DynamoDBStreams, raise_on_entire_batch_failure=False)
 runner = asyncio.Runner()  # the store's clients stay with one loop

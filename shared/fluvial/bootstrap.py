@@ -6,6 +6,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fluvial.access.gate import OperatorSecrets
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.fanout.publishing import Backlog, Publisher
 from fluvial.guarding import gate_of
@@ -60,15 +61,21 @@ class Application:
         return len(proofs) == 1 and any(matches)
 
 
-def build_application(
-    settings: Settings, store: Store, world: World, backlog: Backlog, sse: SseDelivery = SseDelivery.STREAMED
+def build_application(  # noqa: PLR0913  the last one is for who had to look it up before
+    settings: Settings,
+    store: Store,
+    world: World,
+    backlog: Backlog,
+    sse: SseDelivery = SseDelivery.STREAMED,
+    *,
+    operators: OperatorSecrets | None = None,
 ) -> Application:
     """The application over an open store; `sse` tells whether what it sends leaves at once.
 
-    `backlog` takes the deliveries that no publisher waits for.
+    `backlog` takes the deliveries that no publisher waits for, `operators` has what `operators_of` has found.
     """
     limits = LiveLimits(settings.long_poll_timeout, settings.sse_max_age, settings.max_live_reads, sse)
-    gate = gate_of(settings, store.projects, world)
+    gate = gate_of(settings, store.projects, world, operators)
     live = LiveReads(store, world, limits, gate.throttle)
     publisher = Publisher(store, world, backlog)
     streams = StreamsApp(store, world, live, publisher, gate, settings.max_body, bool(settings.cdn_secret))

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fluvial.access.gate import Gate, OperatorSecrets, no_operator
 from fluvial.access.throttle import Throttle
-from fluvial.core.errors import RefusedRequest, StartupRefused, StoreUnavailable
+from fluvial.core.errors import RefusedRequest, SettingsRefused, StartupRefused, StoreUnavailable
 from fluvial.core.origins import LOCAL_ORIGINS
 from fluvial.core.project import Secret, parse_origins, parse_secret
 from fluvial.opening import directory_of
@@ -31,11 +32,14 @@ CONNECT_TIMEOUT_S: Final = 1
 READ_TIMEOUT_S: Final = 3
 
 
-def gate_of(settings: Settings, projects: Projects, world: World) -> Gate:
-    """What every request passes. Raises StartupRefused for an operators' secret or an origin that is none."""
+def gate_of(settings: Settings, projects: Projects, world: World, operators: OperatorSecrets | None = None) -> Gate:
+    """What every request passes; `operators` if they were looked up before.
+
+    Raises as `operators_of` does, and SettingsRefused for an origin that is none.
+    """
     _check_origins(settings.cors_origins)
-    directory = directory_of(settings, projects, world)
-    return Gate(directory, Throttle(projects, world), world, _operators(settings), settings.cors_origins)
+    directory, operators = directory_of(settings, projects, world), operators or operators_of(settings)
+    return Gate(directory, Throttle(projects, world), world, operators, settings.cors_origins)
 
 
 def _check_origins(text: str) -> None:
@@ -45,13 +49,19 @@ def _check_origins(text: str) -> None:
         parse_origins([origin for origin in origins if origin != LOCAL_ORIGINS])
     except RefusedRequest as exc:
         message = f"--cors-origins: {exc.message}, or localhost for pages of this machine"
-        raise StartupRefused(message) from exc
+        raise SettingsRefused(message) from exc
 
 
-def _operators(settings: Settings) -> OperatorSecrets:
+def operators_of(settings: Settings) -> OperatorSecrets:
+    """What operators' tokens are signed with. Raises SettingsRefused for what is no secret, StartupRefused.
+
+    The file is read once, for it may be a pipe.
+    """
     if settings.operator_secret_file:
         return _kept(_secret_in(Path(settings.operator_secret_file)))
     if settings.operator_secret_arn:
+        if find_spec("aws_lambda_powertools") is None:
+            raise StartupRefused("--operator-secret-arn needs aws-lambda-powertools: it is for the edge function")
         return _OperatorSecret(settings.operator_secret_arn).current
     return no_operator
 
@@ -61,10 +71,10 @@ def _secret_in(file: Path) -> Secret:
         return parse_secret(file.read_text("utf-8").strip(), 0)
     except (OSError, UnicodeDecodeError) as exc:
         message = f"--operator-secret-file: cannot read {file}: {exc}"
-        raise StartupRefused(message) from exc
+        raise SettingsRefused(message) from exc
     except RefusedRequest as exc:
         message = f"--operator-secret-file: {exc.message}"
-        raise StartupRefused(message) from exc
+        raise SettingsRefused(message) from exc
 
 
 def _kept(secret: Secret) -> OperatorSecrets:

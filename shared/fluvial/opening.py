@@ -3,22 +3,53 @@
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluvial.access.directory import Directory
-from fluvial.core.errors import StartupRefused, StoreUnavailable
+from fluvial.core.errors import SettingsRefused, StartupRefused, StoreUnavailable
 from fluvial.core.names import StreamName
 from fluvial.settings import AccessMode, Settings, StoreKind
 from fluvial.stores.contract import Store
-from fluvial.stores.projects import Projects
+from fluvial.stores.projects import ListsStreams, Projects
 from fluvial.world import World
 
 if TYPE_CHECKING:
     from fluvial.stores.dynamodb.store import DynamoDbStore
+    from fluvial.stores.sqlite.adoption import Adoption
 
 #: Requests to AWS at the same time; a function serves one request at a time.
 FUNCTION_THREADS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """The projects of a store, and the names of the streams that are or are not theirs."""
+
+    projects: Projects
+    streams: ListsStreams
+
+
+def folder_of(settings: Settings) -> Path:
+    """The data folder, spelt out."""
+    return Path(settings.data_dir).absolute()
+
+
+def check_store(settings: Settings) -> None:
+    """Whether the settings' store is installed. Raises StartupRefused."""
+    if settings.store is StoreKind.DYNAMODB:
+        _import_dynamodb()
+
+
+def check_is_there(settings: Settings) -> None:
+    """Whether there is data where the settings say, for whoever makes none. Raises SettingsRefused."""
+    if settings.store is StoreKind.SQLITE:
+        from fluvial.stores.sqlite.database import has_data  # noqa: PLC0415
+
+        if not has_data(folder_of(settings)):
+            message = f"no fluvial data in {folder_of(settings)}: give --data-dir (fluvial serve makes the folder)"
+            raise SettingsRefused(message)
 
 
 async def open_store(settings: Settings, world: World) -> Store:
@@ -31,28 +62,38 @@ async def open_store(settings: Settings, world: World) -> Store:
         case StoreKind.SQLITE:
             from fluvial.stores.sqlite.store import open_sqlite_store  # noqa: PLC0415
 
-            return await open_sqlite_store(Path(settings.data_dir), world)
+            return await open_sqlite_store(folder_of(settings), world)
         case StoreKind.DYNAMODB:
             return await dynamodb_store(settings, world)
 
 
 @asynccontextmanager
-async def open_projects(settings: Settings, world: World) -> AsyncIterator[Projects]:
-    """The projects of the settings' store alone, which a server may be using. Raises StartupRefused."""
+async def open_owners(settings: Settings, world: World) -> AsyncIterator[Owners]:
+    """The projects of the settings' store, which is there and which a server may be using. Raises StartupRefused."""
+    check_is_there(settings)
     match settings.store:
         case StoreKind.MEMORY:
-            raise StartupRefused("--store memory keeps no projects: they go with the server, and are made over HTTP")
+            raise SettingsRefused("--store memory keeps no projects: they go with the server, and are made over HTTP")
         case StoreKind.SQLITE:
-            from fluvial.stores.sqlite.projects import open_sqlite_projects  # noqa: PLC0415
+            from fluvial.stores.sqlite.names import SqliteNames  # noqa: PLC0415
+            from fluvial.stores.sqlite.projects import SqliteProjects  # noqa: PLC0415
 
-            with contextlib.closing(open_sqlite_projects(Path(settings.data_dir))) as projects:
-                yield projects
+            with contextlib.closing(SqliteProjects(folder_of(settings))) as projects:
+                yield Owners(projects, SqliteNames(folder_of(settings)))
         case StoreKind.DYNAMODB:
             store = await dynamodb_store(settings, world)
             try:
-                yield store.projects
+                yield Owners(store.projects, store)
             finally:
                 await store.close()
+
+
+def open_adoption(settings: Settings) -> "Adoption":
+    """What renames the streams of the settings' folder, which is there. Raises StartupRefused."""
+    from fluvial.stores.sqlite.adoption import Adoption  # noqa: PLC0415
+
+    check_is_there(settings)
+    return Adoption(folder_of(settings))
 
 
 async def dynamodb_store(settings: Settings, world: World) -> "DynamoDbStore":
@@ -77,12 +118,18 @@ def directory_of(settings: Settings, projects: Projects, world: World) -> Direct
     return Directory(projects, world, closed=settings.access is AccessMode.PROJECTS)
 
 
-def _dynamodb_store(settings: Settings, world: World, function_threads: int | None) -> "DynamoDbStore":
+def _import_dynamodb() -> None:
     try:
-        from fluvial.stores.dynamodb.aws import Endpoints  # noqa: PLC0415
-        from fluvial.stores.dynamodb.store import THREADS_MAX, DynamoDbConfig, DynamoDbStore  # noqa: PLC0415
+        import fluvial.stores.dynamodb.store  # noqa: F401, PLC0415  what it needs may not be installed
     except ImportError as exc:
-        raise StartupRefused("--store dynamodb needs boto3: pip install 'fluvial[aws]'") from exc
+        raise StartupRefused("DynamoDB and S3 need boto3: pip install 'fluvial[aws]'") from exc
+
+
+def _dynamodb_store(settings: Settings, world: World, function_threads: int | None) -> "DynamoDbStore":
+    _import_dynamodb()
+    from fluvial.stores.dynamodb.aws import Endpoints  # noqa: PLC0415
+    from fluvial.stores.dynamodb.store import THREADS_MAX, DynamoDbConfig, DynamoDbStore  # noqa: PLC0415
+
     endpoints = Endpoints(settings.endpoint_url or None, settings.s3_endpoint_url or None, settings.region or None)
     config = DynamoDbConfig(
         table=settings.table,

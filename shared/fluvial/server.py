@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
+import ipaddress
 import logging
+import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import uvicorn
 
+from fluvial.access.directory import OPEN_CACHE_S
 from fluvial.bootstrap import Application, build_application
-from fluvial.core.errors import StartupRefused
+from fluvial.core.errors import SettingsRefused, StartupRefused, StoreError
 from fluvial.fanout.working import DeliveryWorker
-from fluvial.opening import open_store
+from fluvial.guarding import operators_of
+from fluvial.opening import check_store, open_store
 from fluvial.settings import Settings
 from fluvial.stores.contract import KeepsUndelivered
 from fluvial.transports.http_protocol import IDLE_S, BoundedHttpProtocol, SocketProtocol
@@ -27,6 +32,12 @@ log = logging.getLogger(__name__)
 UNSENT_MS_MAX: Final = 30_000
 
 BACKLOG: Final = 2_048
+
+#: How often a free port is looked for that is free at each address of a host.
+PORT_TRIES_MAX: Final = 16
+
+#: One of getaddrinfo's answers.
+_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 #: Clients send pings, and nothing else.
 SOCKET_MESSAGE_BYTES_MAX: Final = 4_096
@@ -57,27 +68,55 @@ class _Server(uvicorn.Server):
         self._application.live.stop()
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises StartupRefused, e.g. when the port is taken."""
+def listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen there: one for each address of the host, for `localhost` is ::1 as well as 127.0.0.1.
+
+    All of them have the same port; an address that this machine has not is left out when it has another. Raises
+    SettingsRefused for what is no host, StartupRefused when it cannot be listened on, e.g. because the port is taken.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as exc:
-        message = f"cannot listen on {host}: {exc.strerror or exc}"
-        raise StartupRefused(message) from exc
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MS_MAX)
-    try:
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as exc:
-        listener.close()
-        message = f"cannot listen on {host} port {port}: {exc.strerror or exc}"
-        raise StartupRefused(message) from exc
-    return listener
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        message = f"cannot listen on {host}: {getattr(exc, 'strerror', None) or exc}"
+        raise SettingsRefused(message) from exc
+    for is_last in (*[False] * (PORT_TRIES_MAX - 1), True):
+        try:
+            return _listening(found)
+        except OSError as exc:
+            # A free port of the first address may be taken at the second one: then another one is free at both.
+            if is_last or port != 0 or exc.errno != errno.EADDRINUSE:
+                message = f"cannot listen on {host} port {port}: {exc.strerror or exc}"
+                raise StartupRefused(message) from exc
+    raise AssertionError("the last try has returned or raised")
+
+
+def _listening(found: Sequence[_Address]) -> list[socket.socket]:
+    """Sockets on all addresses that are this machine's, with the port of the first. Raises OSError."""
+    with contextlib.ExitStack() as opened:
+        listeners, missing = list[socket.socket](), OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                listener = opened.enter_context(socket.socket(family, kind, protocol))
+            except OSError as exc:
+                missing = exc  # the machine has no IPv6 at all
+                continue
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MS_MAX)
+            host, port, *scope = address
+            try:
+                listener.bind((host, listeners[0].getsockname()[1] if listeners else port, *scope))
+                listener.listen(BACKLOG)
+            except OSError as exc:
+                if exc.errno != errno.EADDRNOTAVAIL:
+                    raise
+                missing = exc
+                continue
+            listeners.append(listener)
+        if not listeners:
+            raise missing
+        opened.pop_all()
+    return listeners
 
 
 def _take_all_descriptors() -> None:
@@ -98,26 +137,66 @@ def _collect_garbage_seldom() -> None:
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until a signal; `announce` is told the URL once connections are taken. Raises StartupRefused."""
+    """Serve until a signal; `announce` is told the URL once connections are taken. Raises StartupRefused.
+
+    What can be wrong with the settings is found before the port is taken, and the port is taken before the data.
+    """
+    operators = operators_of(settings)
+    check_store(settings)
     _collect_garbage_seldom()
     _take_all_descriptors()
     world = World()
-    with contextlib.closing(listening_socket(settings.host, settings.port)) as listener:
+    with contextlib.ExitStack() as opened:
+        listeners = [
+            opened.enter_context(contextlib.closing(one)) for one in listening_sockets(settings.host, settings.port)
+        ]
         store = await open_store(settings, world)
         worker = DeliveryWorker(store, store.undelivered if isinstance(store, KeepsUndelivered) else None)
+        watching: asyncio.Task[None] | None = None
         try:
-            application = build_application(settings, store, world, worker)
+            application = build_application(settings, store, world, worker, operators=operators)
             if not settings.read_only:
                 worker.start(application.streams.publisher)
             assert application.admin is not None, "it is made before the first request waits for it"
+            watching = asyncio.create_task(_end_open_reads(application))
+            await _warn_when_open_to_the_world(application, settings, listeners)
             server = _Server(_uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            announce(f"http://{host}:{listener.getsockname()[1]}")
-            await server.serve(sockets=[listener])
+            announce(f"http://{host}:{listeners[0].getsockname()[1]}")
+            await server.serve(sockets=listeners)
         finally:
+            if watching is not None:
+                watching.cancel()
             await worker.stop()
             await store.close()
     log.info("stopped")
+
+
+async def _end_open_reads(application: Application) -> None:
+    """End the live reads of who was let in without a token, as soon as the first project closes the server."""
+    directory, live = application.streams.gate.directory, application.live
+    while not live.has_closed:
+        await asyncio.sleep(OPEN_CACHE_S / 2)
+        # A store that cannot answer is asked again: until then requests are refused, and who is connected stays.
+        with contextlib.suppress(StoreError):
+            if live.count and not await directory.is_open():
+                live.end_anonymous()
+
+
+async def _warn_when_open_to_the_world(
+    application: Application, settings: Settings, listeners: list[socket.socket]
+) -> None:
+    """Say that everybody who reaches this machine may do everything, when that is so."""
+    addresses = [listener.getsockname()[0].partition("%")[0] for listener in listeners]
+    if all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        return
+    with contextlib.suppress(StoreError):
+        if await application.streams.gate.directory.is_open():
+            may = "read" if settings.read_only else "read and write"
+            hint = (
+                f"whoever reaches this machine may {may} all streams: make a project, or serve with --access projects"
+            )
+            log.warning("open_to_everybody", extra={"host": settings.host, "hint": hint})
 
 
 def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Config:

@@ -1,16 +1,21 @@
 """Settings: one frozen value, read from a mapping such as the environment; each field is also an option of the CLI."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
-from fluvial.core.errors import StartupRefused
+from fluvial.core.errors import SettingsRefused
 from fluvial.core.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, LIVE_READS_MAX, LIVE_READS_MAX_DEFAULT
 
 ENVIRONMENT_PREFIX: Final = "FLUVIAL_"
+
+#: What Kubernetes sets in every pod for a Service that is named fluvial.
+_SERVICE_VARIABLE: Final = re.compile(rf"{ENVIRONMENT_PREFIX}(PORT|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_[A-Z]+\w*)")
+_SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
 class StoreKind(StrEnum):
@@ -114,23 +119,55 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
-    """Settings from text values by field name. Raises StartupRefused, naming the field, for one that cannot be."""
+    """Settings from text values by field name. Raises SettingsRefused, naming the field, for one that cannot be."""
     try:
         settings = msgspec.convert(dict(values), Settings, strict=False)
     except msgspec.ValidationError as exc:
         reason, _, place = str(exc).partition(" - at `$.")
-        option = place.rstrip("`").replace("_", "-")
-        message = f"--{option} ({ENVIRONMENT_PREFIX}{option.replace('-', '_').upper()}): {reason}"
-        raise StartupRefused(message) from exc
+        field = place.rstrip("`")
+        if field in values:
+            reason = _reason(field, values[field])
+        option = field.replace("_", "-")
+        raise SettingsRefused(f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {reason}") from exc
     if settings.read_only and settings.store is not StoreKind.DYNAMODB:
-        raise StartupRefused("--read-only needs --store dynamodb: nobody else can write to any other store")
+        raise SettingsRefused("--read-only needs --store dynamodb: nobody else can write to any other store")
     return settings
 
 
+def _reason(field: str, value: object) -> str:
+    """What is wrong with a field's value, and what would be right."""
+    kind = get_type_hints(Settings)[field]
+    if issubclass(kind, StrEnum):
+        return f"{value!r} is none of {', '.join(kind)}"
+    meta: Meta = get_type_hints(Settings, include_extras=True)[field].__metadata__[0]
+    if kind is str:
+        return f"{value!r} is too short: it has at least {meta.min_length} characters"
+    if kind is bool:
+        return f"{value!r} is neither true nor false"
+    bounds = f"from {meta.ge:,} to {meta.le:,}" if meta.gt is None else f"over {meta.gt:,} and up to {meta.le:,}"
+    return f"{value!r} is no {'whole number' if kind is int else 'number'} {bounds}"
+
+
+def is_service_link(value: str | None) -> bool:
+    """Whether a variable's value is one that Kubernetes sets for a Service, e.g. `tcp://10.0.0.1:4437`."""
+    return value is not None and _SERVICE_LINK.match(value) is not None
+
+
+def service_variables(environment: Mapping[str, str]) -> list[str]:
+    """The variables that Kubernetes has set for a Service named fluvial: they are no settings."""
+    found = filter(_SERVICE_VARIABLE.fullmatch, environment)
+    return sorted(name for name in found if name != f"{ENVIRONMENT_PREFIX}PORT" or is_service_link(environment[name]))
+
+
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """Settings from variables alone, as a Lambda function has them. Raises StartupRefused."""
+    """Settings from variables alone, as a Lambda function has them. Raises SettingsRefused."""
     names = (field.name for field in msgspec.structs.fields(Settings))
     variables = {name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in names}
+    ignored = service_variables(environment)
     return settings_from(
-        {name: environment[variable] for name, variable in variables.items() if variable in environment}
+        {
+            name: environment[variable]
+            for name, variable in variables.items()
+            if variable in environment and variable not in ignored
+        }
     )

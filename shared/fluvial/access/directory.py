@@ -42,17 +42,24 @@ class Directory:
         self._asked: dict[str, asyncio.Future[Project | None]] = {}
         self._is_closed = closed
         self._looked_at_ms = _NEVER_MS
+        self._forgotten = 0
 
     def is_known_to_be_open(self) -> bool:
         """Whether `is_open` need not look."""
         return not self._is_closed and 0 <= self._world.now_ms() - self._looked_at_ms < OPEN_CACHE_S * 1_000
 
     async def is_open(self) -> bool:
-        """Whether everybody may do everything: until there is a project, and never again."""
+        """Whether everybody may do everything: until there is a project, and never again.
+
+        Answers of the store may overtake each other: one that is late opens nothing, and what was asked before this
+        process changed something is not relied on by anybody else.
+        """
         if not self._is_closed and not self.is_known_to_be_open():
-            now_ms = self._world.now_ms()
-            self._is_closed = await self._projects.any_ever()
-            self._looked_at_ms = now_ms
+            now_ms, forgotten = self._world.now_ms(), self._forgotten
+            if await self._projects.any_ever():
+                self._is_closed = True
+            elif forgotten == self._forgotten:
+                self._looked_at_ms = now_ms
         return not self._is_closed
 
     def known(self, name: str) -> Project | None:
@@ -80,6 +87,7 @@ class Directory:
         self._absent.pop(name, None)
         self._asked.pop(name, None)
         self._looked_at_ms = _NEVER_MS
+        self._forgotten += 1
 
     def _told(self, name: str, asked_at_ms: int, asked: asyncio.Future[Project | None]) -> None:
         """Keep an answer, unless the project was forgotten since it was asked for."""

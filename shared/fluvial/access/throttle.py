@@ -4,13 +4,14 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from cachetools import LRUCache
 
-from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError
+from fluvial.core.commit import Applied, Outcome
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError, StoreUnavailable
 from fluvial.core.project import Project, ProjectName
 from fluvial.stores.projects import Projects
 from fluvial.world import World
@@ -43,12 +44,13 @@ class _Bucket:
 
 @dataclass(slots=True)
 class _Usage:
-    """A day's bytes: as all processes had counted them, and what this one has counted since."""
+    """A day's bytes: as all processes had counted them, and what this one has counted since or is writing now."""
 
     day: int
-    counted: int
-    uncounted: int
     asked_at_ms: int
+    counted: int = 0
+    uncounted: int = 0
+    under_way: int = 0
 
 
 def _limited(code: ErrorCode, message: str, retry_after_s: int) -> RefusedRequest:
@@ -81,27 +83,47 @@ class Throttle:
             raise _limited(ErrorCode.RATE_LIMITED, f"the project has {rate} requests a second", wait_s)
         bucket.level -= 1
 
-    async def take_bytes(self, project: Project, byte_count: int) -> None:
-        """Count what is about to be appended. Raises RefusedRequest past the day's quota."""
-        quota = project.limits.bytes_per_day
-        if quota is None or byte_count == 0:
-            return
+    async def metered(
+        self, project: Project | None, byte_count: int, write: Callable[[], Awaitable[Outcome]]
+    ) -> Outcome:
+        """Carry out a write, whose bytes count to the day's quota if it is applied. Raises RefusedRequest past it.
+
+        What is under way takes up room, so that writes that meet do not pass the quota together. A refusal and a
+        duplicate take none; what may have landed does, for nobody counts it later.
+        """
+        if project is None or project.limits.bytes_per_day is None or byte_count == 0:
+            return await write()
+        usage = await self._usage_with_room(project.name, project.limits.bytes_per_day, byte_count)
+        usage.under_way += byte_count
+        is_counted = True
+        try:
+            outcome = await write()
+            is_counted = isinstance(outcome, Applied)
+        except (RefusedRequest, StoreUnavailable):
+            is_counted = False
+            raise
+        finally:
+            usage.under_way -= byte_count
+            usage.uncounted += byte_count if is_counted else 0
+        return outcome
+
+    async def _usage_with_room(self, name: ProjectName, quota: int, byte_count: int) -> _Usage:
         now_ms = self._world.now_ms()
         day = now_ms // _DAY_MS
-        usage = self._usage.get(project.name)
+        usage = self._usage.get(name)
         if usage is None or usage.day != day:
-            usage = self._usage[project.name] = _Usage(day, 0, 0, now_ms - REPORT_INTERVAL_MS)
+            usage = self._usage[name] = _Usage(day, now_ms - REPORT_INTERVAL_MS)
         if now_ms - usage.asked_at_ms >= REPORT_INTERVAL_MS:
             reported, usage.uncounted, usage.asked_at_ms = usage.uncounted, 0, now_ms
             try:
-                usage.counted = await self._projects.add_usage(project.name, day, reported)
+                usage.counted = await self._projects.add_usage(name, day, reported)
             except StoreError as exc:  # a quota bounds costs: it is no reason to take nothing at all
                 usage.uncounted += reported
-                log.warning("usage_not_counted", extra={"project": project.name, "reason": str(exc.__cause__ or exc)})
-        if usage.counted + usage.uncounted + byte_count > quota:
+                log.warning("usage_not_counted", extra={"project": name, "reason": str(exc.__cause__ or exc)})
+        if usage.counted + usage.uncounted + usage.under_way + byte_count > quota:
             rest_s = ((day + 1) * _DAY_MS - now_ms) // 1_000
             raise _limited(ErrorCode.QUOTA_EXCEEDED, f"the project may append {quota} bytes a day (UTC)", rest_s)
-        usage.uncounted += byte_count
+        return usage
 
     @contextlib.contextmanager
     def live_read(self, project: Project | None, *, is_stranger: bool) -> Iterator[None]:

@@ -15,7 +15,13 @@ from msgspec import Meta
 
 from fluvial.core.errors import FluvialError, RefusedRequest
 from fluvial.core.grant import OPERATOR, Grant, Scope
-from fluvial.core.limits import SAFE_INTEGER_MAX, STREAM_NAME_BYTES_MAX, TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
+from fluvial.core.limits import (
+    SAFE_INTEGER_MAX,
+    STREAM_NAME_BYTES_MAX,
+    TOKEN_BYTES_MAX,
+    TOKEN_LEEWAY_S,
+    TOKEN_S_AHEAD_MAX,
+)
 from fluvial.core.names import parse_name
 from fluvial.core.project import Secret
 
@@ -62,6 +68,9 @@ def verify(token: str, project: str, secrets: tuple[Secret, ...], now_ms: int) -
     """The grant of a token that is a project's, and valid now. Raises TokenRefused."""
     claims = _claims(_signed_payload(token, secrets))
     now_s = now_ms / 1_000
+    for name, moment in (("exp", claims.exp), ("nbf", claims.nbf), ("iat", claims.iat)):
+        if moment is not None and moment > now_s + TOKEN_S_AHEAD_MAX:
+            raise TokenRefused(f"its {name} is over a hundred years ahead: it must be in seconds, not in milliseconds")
     if claims.exp <= now_s:
         raise TokenRefused("it has expired")
     if any(begin is not None and begin > now_s + TOKEN_LEEWAY_S for begin in (claims.nbf, claims.iat)):

@@ -7,8 +7,8 @@ from typing import Any, Final, get_type_hints
 import click
 import msgspec
 
-from fluvial.core.errors import RefusedRequest, StartupRefused, StoreError
-from fluvial.settings import ENVIRONMENT_PREFIX, Settings
+from fluvial.core.errors import RefusedRequest, SettingsRefused, StartupRefused, StoreError
+from fluvial.settings import ENVIRONMENT_PREFIX, Settings, is_service_link
 
 #: The settings that say where a table and a bucket are.
 OF_AWS: Final = frozenset({"table", "bucket", "region", "endpoint_url", "s3_endpoint_url"})
@@ -16,23 +16,54 @@ OF_LOGS: Final = frozenset({"log_level", "log_format"})
 OF_STORE: Final = frozenset({"store", "data_dir"}) | OF_AWS
 
 
+#: Refusals of what is wrong in itself, by their HTTP status; others depend on what is there.
+_WRONG: Final = frozenset({400, 414})
+
+
 class Refused(click.ClickException):
-    """One clear line, and exit status 2."""
+    """What was asked for is wrong: one clear line, and exit status 2."""
 
     exit_code = 2
 
 
+class Failed(click.ClickException):
+    """What was asked for could not be done: one clear line, and exit status 1."""
+
+    exit_code = 1
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds; click calls it an integer range, which nobody would write."""
+
+    name = "whole number"
+
+
 @contextmanager
-def told() -> Iterator[None]:
-    """What can go wrong becomes one line: exit status 2 for what was asked for, 1 for what could not be done."""
+def told(place: str = "") -> Iterator[None]:
+    """What can go wrong becomes one line: exit status 2 for what was asked for, 1 for what could not be done.
+
+    `place` tells where projects are kept, for messages that do not.
+    """
+    where = f" ({place})" if place else ""
     try:
         yield
-    except StartupRefused as exc:
+    except SettingsRefused as exc:
         raise Refused(str(exc)) from exc
+    except StartupRefused as exc:
+        raise Failed(str(exc)) from exc
     except RefusedRequest as exc:
-        raise Refused(exc.message) from exc
+        raise (Refused if exc.status in _WRONG else Failed)(exc.message + where) from exc
     except StoreError as exc:
-        raise click.ClickException(f"{exc.public_message}: {exc.__cause__ or exc}") from exc
+        raise Failed(f"{exc.public_message}: {exc.__cause__ or exc}{where}") from exc
+
+
+class _SettingOption(click.Option):
+    """A setting: what Kubernetes has put into its variable is none."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """What its variable says."""
+        value = super().resolve_envvar_value(ctx)
+        return None if is_service_link(value) else value
 
 
 def setting_options(names: frozenset[str] | None = None) -> list[click.Parameter]:
@@ -62,7 +93,7 @@ def _option(field: msgspec.structs.FieldInfo) -> click.Option:
         "show_envvar": True,
     }
     if kind is bool:
-        return click.Option(named, is_flag=True, default=field.default, **shown)
+        return _SettingOption(named, is_flag=True, default=field.default, **shown)
     choices = [str(member) for member in kind] if issubclass(kind, str) and kind is not str else None
     metavar = f"[{'|'.join(choices)}]" if choices else kind.__name__.upper()
-    return click.Option(named, default=str(field.default), metavar=metavar, show_default=True, **shown)
+    return _SettingOption(named, default=str(field.default), metavar=metavar, show_default=True, **shown)

@@ -1,23 +1,36 @@
 """`fluvial project …`: projects, by whoever may write to the store; a server that is running sees it in seconds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 import msgspec
 
-from fluvial.commands.options import OF_STORE, Refused, told, with_settings
-from fluvial.core.project import Project, ProjectLimits, Secret, parse_origins, parse_secret
-from fluvial.opening import open_projects, open_store
+from fluvial.commands.options import OF_STORE, Failed, Refused, WholeNumber, told, with_settings
+from fluvial.commands.places import options_to, place_of
+from fluvial.core.errors import ErrorCode, RefusedRequest, SettingsRefused, StartupRefused, StoreError
+from fluvial.core.project import Project, ProjectLimits, Secret, parse_origins, parse_project_name, parse_secret
+from fluvial.opening import Owners, check_is_there, open_adoption, open_owners, open_store
 from fluvial.operations.projects import Registry, described
-from fluvial.settings import Settings, settings_from
+from fluvial.settings import Settings, StoreKind, settings_from
 from fluvial.world import World
+
+if TYPE_CHECKING:
+    from fluvial.stores.sqlite.adoption import Adoption, Found
 
 T = TypeVar("T")
 
-_LISTED_AT_ONCE = 1_000
+_LISTED_AT_ONCE: Final = 1_000
+
+#: Names of adopted streams that are printed.
+SHOWN_MAX: Final = 5
+
+_WAYS_ON: Final = (
+    ". Take them into the project with --adopt PREFIX (while no server is running), or leave them with --cut-off"
+)
 
 
 @click.group("project")
@@ -30,26 +43,32 @@ def project_group() -> None:
 
 
 @asynccontextmanager
-async def registry_of(settings: Settings) -> AsyncIterator[Registry]:
+async def registry_of(settings: Settings) -> AsyncIterator[tuple[Registry, Owners]]:
     """The projects of a store, whether or not a server is using it."""
     world = World()
-    async with open_projects(settings, world) as projects:
-        yield Registry(projects, world, _nobody_here)
+    async with open_owners(settings, world) as owners:
+        yield Registry(owners.projects, world, _nobody_here), owners
 
 
 def _nobody_here(_name: str) -> None:
     """This process keeps nothing that it would have to forget."""
 
 
-def run(values: dict[str, str], work: Callable[[Registry], Awaitable[T]]) -> T:
-    """Do something with the projects of the store that the options name."""
+def settings_of(values: Mapping[str, str]) -> Settings:
+    """The settings that the options name."""
+    with told():
+        return settings_from(values)
 
-    async def done(settings: Settings) -> T:
-        async with registry_of(settings) as registry:
+
+def run(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
+    """Do something with the projects of a store."""
+
+    async def done() -> T:
+        async with registry_of(settings) as (registry, _):
             return await work(registry)
 
-    with told(), asyncio.Runner() as runner:
-        return runner.run(done(settings_from(values)))
+    with told(place_of(settings)), asyncio.Runner() as runner:
+        return runner.run(done())
 
 
 def secret_from(file: str | None) -> Secret:
@@ -62,6 +81,12 @@ def secret_from(file: str | None) -> Secret:
             return parse_secret(opened.read().strip(), world.now_ms())
     except (OSError, UnicodeDecodeError) as exc:
         raise Refused(f"cannot read {file}: {exc}") from exc
+
+
+def _tell_secret(secret: Secret, file: str | None) -> None:
+    """Print a secret that was made here: nothing tells it again."""
+    if file is None:
+        click.echo(secret.value)
 
 
 _SECRET_FILE = click.option(
@@ -77,22 +102,117 @@ _ORIGINS = click.option(
 @_ORIGINS
 @click.option("--public", is_flag=True, help="Let everybody read its streams.")
 @_SECRET_FILE
+@click.option(
+    "--adopt",
+    "prefixes",
+    multiple=True,
+    metavar="PREFIX",
+    help="Take streams into the project whose paths begin so, and that are no project's yet: see project adopt.",
+)
+@click.option("--cut-off", is_flag=True, help="Make the first project although nobody reaches other streams any more.")
 @with_settings(OF_STORE)
-def _create(name: str, origins: tuple[str, ...], secret_file: str | None, *, public: bool, **values: str) -> None:
-    """Make a project, and print the secret that signs its tokens: once, for nothing tells it again."""
+def _create(  # noqa: PLR0913  one for each rule
+    name: str,
+    origins: tuple[str, ...],
+    secret_file: str | None,
+    *,
+    public: bool,
+    prefixes: tuple[str, ...],
+    cut_off: bool,
+    **values: str,
+) -> None:
+    """Make a project, and print the secret that signs its tokens: once, for nothing tells it again.
+
+    The first one closes the server: only streams below /v1/stream/NAME/ can be reached from then on. When there are
+    others it is refused, unless they are adopted or --cut-off is given.
+    """
     with told():
         secret, allowed = secret_from(secret_file), parse_origins(list(origins))
-    run(values, lambda registry: registry.create(name, secret, origins=allowed, is_public=public))
-    if secret_file is None:
-        click.echo(secret.value)
+    settings = settings_of(values)
+
+    async def created() -> "Found | None":
+        async with registry_of(settings) as (registry, owners), adopting(settings, prefixes) as adoption:
+            if not cut_off:
+                await registry.check_reach(name, owners.streams, prefixes)
+            found = None
+            if adoption is not None:
+                found = await adoption.find(prefixes, parse_project_name(name), owners.projects, SHOWN_MAX)
+            await registry.create(name, secret, origins=allowed, is_public=public)
+            if adoption is not None:
+                try:
+                    await adoption.rename()
+                except StoreError as exc:
+                    _tell_secret(secret, secret_file)
+                    message = "the project is made, but its streams are not renamed; go on with fluvial project adopt"
+                    raise Failed(f"{message} ({place_of(settings)}): {exc.__cause__ or exc}") from exc
+            return found
+
+    with told(place_of(settings)), asyncio.Runner() as runner:
+        try:
+            found = runner.run(created())
+        except RefusedRequest as exc:
+            if exc.code is not ErrorCode.STREAMS_CUT_OFF:
+                raise
+            raise Failed(f"{exc.message} ({place_of(settings)}){_WAYS_ON}") from exc
+    _tell_secret(secret, secret_file)
+    click.echo(f"Made the project {name} {place_of(settings)}.", err=True)
+    if found is not None:
+        _tell_adopted(name, found)
     click.echo(f"Its streams are below /v1/stream/{name}/, and whoever uses them needs a token:", err=True)
-    click.echo(f"    fluvial token mint {name} --scope write", err=True)
+    click.echo(f"    fluvial token mint {name} --scope write {options_to(settings)}", err=True)
+
+
+@project_group.command("adopt")
+@click.argument("name")
+@click.argument("prefixes", metavar="PREFIX...", nargs=-1, required=True)
+@with_settings(OF_STORE)
+def _adopt(name: str, prefixes: tuple[str, ...], **values: str) -> None:
+    """Take streams into a project whose paths begin with a PREFIX, as /v1/streams tells them; '' is all.
+
+    Only those that are no project's. A stream a/b gets the path NAME/a/b, and keeps its bytes, offsets, producers,
+    forks and followers; estuaries stay streams that can be read. It needs --store sqlite, and no server may be running.
+    """
+    settings = settings_of(values)
+
+    async def adopted() -> "Found":
+        async with registry_of(settings) as (registry, owners), adopting(settings, prefixes) as adoption:
+            assert adoption is not None, "there are prefixes"
+            project = await registry.get(name)
+            found = await adoption.find(prefixes, project.name, owners.projects, SHOWN_MAX)
+            await adoption.rename()
+            return found
+
+    with told(place_of(settings)), asyncio.Runner() as runner:
+        _tell_adopted(name, runner.run(adopted()))
+
+
+@asynccontextmanager
+async def adopting(settings: Settings, prefixes: tuple[str, ...]) -> "AsyncIterator[Adoption | None]":
+    """What renames streams, if any are to be adopted. Raises StartupRefused."""
+    if not prefixes:
+        yield None
+        return
+    if settings.store is not StoreKind.SQLITE:
+        message = "only --store sqlite can adopt streams: in a table a stream's name is the key of all that it has"
+        raise SettingsRefused(message)
+    try:
+        adoption = open_adoption(settings)
+    except StartupRefused as exc:
+        raise StartupRefused(f"{exc}: streams are adopted while no server is running") from exc
+    with contextlib.closing(adoption):
+        yield adoption
+
+
+def _tell_adopted(name: str, found: "Found") -> None:
+    shown = ", ".join(f"{name}/{one}" for one in found.first) + ", …" * (found.count > len(found.first))
+    click.echo(f"Adopted {found.count:,} streams" + f": {shown}" * (found.count > 0), err=True)
 
 
 @project_group.command("list")
 @with_settings(OF_STORE)
 def _list(**values: str) -> None:
     """Print the names of all projects."""
+    settings = settings_of(values)
 
     async def listed(registry: Registry) -> None:
         after = ""
@@ -100,8 +220,10 @@ def _list(**values: str) -> None:
             for project in found:
                 click.echo(project.name)
             after = found[-1].name
+        if not after:
+            click.echo(f"There are no projects {place_of(settings)}.", err=True)
 
-    run(values, listed)
+    run(settings, listed)
 
 
 @project_group.command("show")
@@ -109,7 +231,7 @@ def _list(**values: str) -> None:
 @with_settings(OF_STORE)
 def _show(name: str, **values: str) -> None:
     """Print a project as JSON; of its secrets only what they are called by."""
-    _print(run(values, lambda registry: registry.get(name)))
+    _print(run(settings_of(values), lambda registry: registry.get(name)))
 
 
 @project_group.command("add-secret")
@@ -120,10 +242,10 @@ def _add_secret(name: str, secret_file: str | None, **values: str) -> None:
     """Add a secret, which signs from now on, and print it: once. What the others have signed stays good."""
     with told():
         secret = secret_from(secret_file)
-    run(values, lambda registry: registry.add_secret(name, secret))
-    if secret_file is None:
-        click.echo(secret.value)
-    click.echo(f"It is called {secret.id}.", err=True)
+    settings = settings_of(values)
+    run(settings, lambda registry: registry.add_secret(name, secret))
+    _tell_secret(secret, secret_file)
+    click.echo(f"It is called {secret.id}, and signs the tokens of {name} {place_of(settings)}.", err=True)
 
 
 @project_group.command("remove-secret")
@@ -132,7 +254,9 @@ def _add_secret(name: str, secret_file: str | None, **values: str) -> None:
 @with_settings(OF_STORE)
 def _remove_secret(name: str, secret_id: str, **values: str) -> None:
     """Remove a secret by what it is called: tokens that it has signed are good for nothing any more."""
-    run(values, lambda registry: registry.remove_secret(name, secret_id))
+    settings = settings_of(values)
+    run(settings, lambda registry: registry.remove_secret(name, secret_id))
+    click.echo(f"Removed the secret {secret_id} of {name} {place_of(settings)}.", err=True)
 
 
 @project_group.command("set")
@@ -140,10 +264,10 @@ def _remove_secret(name: str, secret_id: str, **values: str) -> None:
 @_ORIGINS
 @click.option("--no-origins", is_flag=True, help="Let no page of another origin use the streams.")
 @click.option("--public/--private", default=None, help="Let everybody read its streams, or only who has a token.")
-@click.option("--requests-per-second", type=click.IntRange(0), help="For each process; 0 is as many as come.")
-@click.option("--live-reads", type=click.IntRange(0), help="Open at once in each process; 0: as many as the server's.")
-@click.option("--body-bytes", type=click.IntRange(0), help="Of one request; 0: as many as the server's.")
-@click.option("--bytes-per-day", type=click.IntRange(0), help="Appended in a day (UTC); 0 is as many as come.")
+@click.option("--requests-per-second", type=WholeNumber(0), help="For each process; 0 is as many as come.")
+@click.option("--live-reads", type=WholeNumber(0), help="Open at once in each process; 0: as many as the server's.")
+@click.option("--body-bytes", type=WholeNumber(0), help="Of one request; 0: as many as the server's.")
+@click.option("--bytes-per-day", type=WholeNumber(0), help="Appended in a day (UTC); 0 is as many as come.")
 @with_settings(OF_STORE)
 def _set(
     name: str, origins: tuple[str, ...], *, no_origins: bool, public: bool | None, **values: str | int | None
@@ -158,13 +282,10 @@ def _set(
             rules["origins"] = parse_origins(list(origins))
     if public is not None:
         rules["is_public"] = public
-    named = {field: limit or None for field, limit in limits.items() if limit is not None}
-
-    async def changed(registry: Registry) -> Project:
-        known = (await registry.get(name)).limits
-        return await registry.change(name, **rules, limits=msgspec.structs.replace(known, **named))
-
-    _print(run({key: str(value) for key, value in values.items()}, changed))
+    named = {field: int(limit) or None for field, limit in limits.items() if limit is not None}
+    settings = settings_of({key: str(value) for key, value in values.items()})
+    _print(run(settings, lambda registry: registry.change(name, named, **rules)))
+    click.echo(f"Changed {name} {place_of(settings)}.", err=True)
 
 
 @project_group.command("delete")
@@ -172,8 +293,10 @@ def _set(
 @with_settings(OF_STORE)
 def _delete(name: str, **values: str) -> None:
     """End a project that has no streams any more. With SQLite no server may be running."""
+    settings = settings_of(values)
 
-    async def deleted(settings: Settings) -> None:
+    async def deleted() -> None:
+        check_is_there(settings)
         world = World()
         store = await open_store(settings, world)
         try:
@@ -181,8 +304,9 @@ def _delete(name: str, **values: str) -> None:
         finally:
             await store.close()
 
-    with told(), asyncio.Runner() as runner:
-        runner.run(deleted(settings_from(values)))
+    with told(place_of(settings)), asyncio.Runner() as runner:
+        runner.run(deleted())
+    click.echo(f"Deleted {name} {place_of(settings)}.", err=True)
 
 
 def _print(project: Project) -> None:

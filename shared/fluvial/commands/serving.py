@@ -1,16 +1,22 @@
 """`fluvial serve`."""
 
 import asyncio
+import logging
+import os
 import sys
 
 import click
+import msgspec
 import uvloop
 
 from fluvial import __version__
 from fluvial.commands.options import setting_options, told
+from fluvial.commands.places import place_of
 from fluvial.logs import configure_logs
 from fluvial.server import serve
-from fluvial.settings import Settings, StoreKind, settings_from
+from fluvial.settings import LogFormat, Settings, service_variables, settings_from
+
+log = logging.getLogger(__name__)
 
 
 def _serve(**values: str) -> None:
@@ -18,24 +24,22 @@ def _serve(**values: str) -> None:
     with told():
         settings = settings_from(values)
         configure_logs(settings)
+        if variables := service_variables(os.environ):
+            hint = "Kubernetes has set them for a Service named fluvial; to set the port, give --port"
+            log.warning("service_variables_ignored", extra={"variables": variables, "hint": hint})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, lambda url: _print_banner(url, settings)))
 
 
 def _print_banner(url: str, settings: Settings) -> None:
-    kept = _place(settings)
-    click.echo(f"fluvial {__version__} serves {url}/v1/stream/  (streams are kept {kept}; Ctrl-C stops)")
+    """Tell on standard output that connections are taken: a line for people, or an object for programs."""
+    banner = f"fluvial {__version__} serves {url}/v1/stream/"
+    if settings.log_format is LogFormat.JSON:
+        told = {"event": "serving", "message": banner, "url": url, "version": __version__, "place": place_of(settings)}
+        click.echo(msgspec.json.encode(told))
+    else:
+        click.echo(f"{banner}  (streams are kept {place_of(settings)}; Ctrl-C stops)")
     sys.stdout.flush()
-
-
-def _place(settings: Settings) -> str:
-    match settings.store:
-        case StoreKind.SQLITE:
-            return f"in {settings.data_dir}"
-        case StoreKind.DYNAMODB:
-            return f"in the table {settings.table} and the bucket {settings.bucket}"
-        case StoreKind.MEMORY:
-            return "in memory: they go with this process"
 
 
 serve_command = click.Command("serve", callback=_serve, help=_serve.__doc__, params=setting_options())

@@ -30,10 +30,10 @@ def _sweep(*, dry_run: bool, **values: str) -> None:
 
 
 async def _swept(settings: Settings, *, dry_run: bool) -> dict[str, object]:
-    # Only this command and what chooses the store need boto3.
+    store = await dynamodb_store(settings, World())
+    # After the store, which tells in one line when boto3 is not there.
     from fluvial.triggers.sweeping import sweep_all  # noqa: PLC0415
 
-    store = await dynamodb_store(settings, World())
     try:
         return await sweep_all(store, _print_progress if sys.stderr.isatty() else _print_nothing, dry_run=dry_run)
     finally:

@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from fluvial.access.tokens import Claims, TokenRefused, mint, parse_stream_claim, unverified, verify
-from fluvial.commands.options import OF_STORE, Refused, with_settings
-from fluvial.commands.projects import run, secret_from
+from fluvial.commands.options import OF_STORE, Failed, Refused, WholeNumber, with_settings
+from fluvial.commands.projects import run, secret_from, settings_of
 from fluvial.core.grant import OPERATOR, Scope
 from fluvial.core.lifetime import moment
 from fluvial.core.limits import TOKEN_BYTES_MAX
@@ -33,7 +33,7 @@ def token_group() -> None:
 @click.option("--scope", type=click.Choice([str(scope) for scope in Scope]), default="read", show_default=True)
 @click.option(
     "--expires-in",
-    type=click.IntRange(1, _AGE_S_MAX),
+    type=WholeNumber(1, _AGE_S_MAX),
     default=_AGE_S_DEFAULT,
     show_default=True,
     help="Seconds that it is good for.",
@@ -102,7 +102,7 @@ def _reason(token: str, project: str, secret_file: str | None, values: dict[str,
         verify(token, project, _secrets(project, secret_file, values), World().now_ms())
     except TokenRefused as exc:
         return str(exc)
-    except Refused as exc:
+    except (Refused, Failed) as exc:
         return exc.message
     return None
 
@@ -114,4 +114,4 @@ def _secrets(project: str, secret_file: str | None, values: dict[str, str]) -> t
         raise Refused("an operator's token is signed with the operators' secret: give --secret-file")
     if not is_project_name(project):
         raise Refused("no project has that name")
-    return run(values, lambda registry: registry.get(project)).secrets
+    return run(settings_of(values), lambda registry: registry.get(project)).secrets

@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
     PROJECT_NOT_FOUND = "project_not_found"
     PROJECT_NOT_EMPTY = "project_not_empty"
     PROJECT_CHANGED = "project_changed"
+    STREAMS_CUT_OFF = "streams_cut_off"
     SECRET_EXISTS = "secret_exists"
     LAST_SECRET = "last_secret"
     TOO_MANY_SECRETS = "too_many_secrets"
@@ -126,4 +127,8 @@ class StreamVanished(FluvialError):
 
 
 class StartupRefused(FluvialError):
-    """The server cannot start as asked: one clear line for the operator, and exit status 2."""
+    """What was asked for could not be done: one clear line for the operator, and exit status 1."""
+
+
+class SettingsRefused(StartupRefused):
+    """What was asked for is wrong in itself: one clear line for the operator, and exit status 2."""

@@ -96,6 +96,9 @@ ORIGIN_BYTES_MAX: Final = 270
 #: How far the clocks of who signs tokens and of who reads them may differ, for the claims that begin a token's time.
 TOKEN_LEEWAY_S: Final = 60
 
+#: How far ahead a token's times may be: a hundred years. What is further is in milliseconds, by mistake.
+TOKEN_S_AHEAD_MAX: Final = 3_155_760_000
+
 #: What a control route's body may hold.
 CONTROL_BODY_BYTES_MAX: Final = 65_536
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, NewType
 from urllib.parse import urlsplit
 
@@ -173,6 +174,11 @@ def without_secret(project: Project, secret_id: str) -> Project:
     if not rest:
         raise RefusedRequest(ErrorCode.LAST_SECRET, "a project's last secret cannot be removed; add one first", 409)
     return changed(project, secrets=rest)
+
+
+def with_limits(project: Project, named: Mapping[str, int | None]) -> Project:
+    """The project with some other limits; those that are not named stay as they are. Its version is the same."""
+    return msgspec.structs.replace(project, limits=msgspec.structs.replace(project.limits, **named))
 
 
 def changed(project: Project, **fields: object) -> Project:

@@ -1,11 +1,12 @@
 """The registry: projects are made, changed and ended here, by the control routes and by the command line."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.lifetime import moment
+from fluvial.core.names import HIGHEST, StreamName
 from fluvial.core.project import (
     Project,
     ProjectName,
@@ -13,12 +14,18 @@ from fluvial.core.project import (
     changed,
     is_project_name,
     parse_project_name,
+    with_limits,
     with_secret,
     without_secret,
 )
 from fluvial.stores.contract import Store
-from fluvial.stores.projects import Projects
+from fluvial.stores.projects import ListsStreams, Projects
 from fluvial.world import World
+
+#: How many streams are counted that a first project would cut off, and how many of them are named.
+CUT_OFF_COUNTED_MAX: Final = 10_000
+CUT_OFF_NAMED_MAX: Final = 5
+_NAMES_AT_ONCE: Final = 1_000
 
 #: A change is made to what a project is now; somebody else may be changing it, too.
 TRIES_MAX: Final = 8
@@ -41,6 +48,22 @@ class Registry:
             raise RefusedRequest(ErrorCode.PROJECT_EXISTS, "there is a project of that name", 409)
         return project
 
+    async def check_reach(self, name: str, streams: ListsStreams, spared: tuple[str, ...] = ()) -> None:
+        """Whether everybody's streams can be reached once there is this project, if it is the first.
+
+        The server closes then, and a stream whose path does not begin with a project's name is nobody's. `spared` are
+        the beginnings of names that will change. Raises RefusedRequest, which tells how many they are and some of them.
+        """
+        root = f"{parse_project_name(name)}/"
+        if await self._projects.any_ever():
+            return
+        cut_off, after = list[StreamName](), ""
+        while len(cut_off) < CUT_OFF_COUNTED_MAX and (names := await streams.names("", after, _NAMES_AT_ONCE)):
+            cut_off += [one for one in names if not one.startswith((root, *spared))]
+            after = root + HIGHEST if names[-1].startswith(root) else names[-1]
+        if cut_off:
+            raise _cuts_off(root, cut_off[:CUT_OFF_COUNTED_MAX])
+
     async def get(self, name: str) -> Project:
         """A project as it is now."""
         project = await self._projects.get(ProjectName(name)) if is_project_name(name) else None
@@ -52,9 +75,9 @@ class Registry:
         """Projects in the order of their names."""
         return await self._projects.listed(after, count_max)
 
-    async def change(self, name: str, **rules: object) -> Project:
-        """Set some of a project's fields."""
-        return await self._changed(name, lambda project: changed(project, **rules))
+    async def change(self, name: str, some_limits: Mapping[str, int | None] | None = None, **rules: object) -> Project:
+        """Set some of a project's fields, and some of its limits: those of the version that is changed."""
+        return await self._changed(name, lambda project: changed(with_limits(project, some_limits or {}), **rules))
 
     async def add_secret(self, name: str, secret: Secret) -> Project:
         """Add a secret that signs from now on."""
@@ -126,3 +149,11 @@ def described(project: Project) -> dict[str, object]:
 
 def _moved_on() -> RefusedRequest:
     return RefusedRequest(ErrorCode.PROJECT_CHANGED, "somebody else is changing the project; try again", 409)
+
+
+def _cuts_off(root: str, names: list[StreamName]) -> RefusedRequest:
+    count = f"{len(names):,}" + " or more" * (len(names) == CUT_OFF_COUNTED_MAX)
+    shown = ", ".join(names[:CUT_OFF_NAMED_MAX]) + ", …" * (len(names) > CUT_OFF_NAMED_MAX)
+    streams = "stream whose path does" if len(names) == 1 else "streams whose paths do"
+    message = f"the first project closes the server, and cuts off {count} {streams} not begin with {root}: {shown}"
+    return RefusedRequest(ErrorCode.STREAMS_CUT_OFF, message, 409)

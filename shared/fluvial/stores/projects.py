@@ -2,7 +2,16 @@
 
 from typing import Protocol
 
+from fluvial.core.names import StreamName
 from fluvial.core.project import Project, ProjectName
+
+
+class ListsStreams(Protocol):
+    """As much of a store as tells which streams there are, also beside a server that uses it."""
+
+    async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
+        """See Store.names. Raises StoreUnavailable."""
+        ...
 
 
 class Projects(Protocol):

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import msgspec
@@ -196,10 +196,12 @@ class StreamsApp:
 
     async def append(self, visit: Visit) -> Response:
         """POST: append, close, or both."""
-        command = parse_append(visit.name, visit.headers, await self._body(visit))
+        body = await self._body(visit)
+        command = parse_append(visit.name, visit.headers, body)
         now_ms = self.world.now_ms()
         commit = plan_append(command, now_ms) if isinstance(command, Append) else plan_close(command, now_ms)
-        outcome = await self.store.apply(visit.name, commit)
+        write = partial(self.store.apply, visit.name, commit)
+        outcome = await self.gate.throttle.metered(visit.permit.project, len(body), write)
         response = append_response(command, outcome)
         if outcome.head is not None and outcome.head.delivered is not None:
             response.headers.extend(await self._published(command, outcome))
@@ -230,7 +232,9 @@ class StreamsApp:
         location = b"%s://%s%s" % (scheme, client_host(visit.headers) or b"localhost", path)
         if self.is_behind_cdn:  # whose name is not known here: a reference to the URL that was asked for
             location = scope["raw_path"]
-        return create_response(command, await create(self.store, self.world, command), location)
+        write = partial(create, self.store, self.world, command)
+        outcome = await self.gate.throttle.metered(visit.permit.project, len(body), write)
+        return create_response(command, outcome, location)
 
     async def delete(self, visit: Visit) -> Response:
         """DELETE."""
@@ -314,8 +318,6 @@ class StreamsApp:
         body = await whole_body(visit.headers.get(b"content-length"), visit.asked.receive, byte_count_max)
         body = await decoded_body(body, visit.headers, byte_count_max)
         await self._check_again(visit)
-        if project is not None:
-            await self.gate.throttle.take_bytes(project, len(body))
         return body
 
     async def _check_again(self, visit: Visit) -> None:

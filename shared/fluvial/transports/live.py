@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from cachetools import LRUCache
 from starlette.types import Message, Receive, Send
 
-from fluvial.access.gate import Permit
+from fluvial.access.gate import OPEN, Permit, unauthenticated
 from fluvial.access.throttle import Throttle
 from fluvial.core.cursor import next_cursor
 from fluvial.core.errors import ErrorCode, RefusedRequest, StoreUnavailable, StreamVanished
@@ -90,6 +90,7 @@ class OpenRead:
     """One live read in progress, and how it is told to end early."""
 
     task: asyncio.Task[None]
+    permit: Permit
     is_interrupted: bool = False
     is_disconnected: bool = False
 
@@ -139,6 +140,7 @@ class LiveReads:
     _joined: LRUCache[_JoinedKey, bytes] = field(default_factory=lambda: LRUCache(EVENT_CACHE_BYTES, getsizeof=len))
     _shared: WeakValueDictionary[_EventKey, _DataEvent] = field(default_factory=WeakValueDictionary)
     is_stopping: bool = False
+    has_closed: bool = False
 
     def __post_init__(self) -> None:
         """Readers share the pages that are being read."""
@@ -155,17 +157,30 @@ class LiveReads:
         for read in list(self._open):
             read.interrupt()
 
+    def end_anonymous(self) -> None:
+        """End every read that was let in because the server was open to all: it is closed now, for good."""
+        self.has_closed = True
+        for read in list(self._open):
+            if self.has_lost(read.permit):
+                read.interrupt()
+
+    def has_lost(self, permit: Permit) -> bool:
+        """Whether a read was let in because the server was open, and that is over."""
+        return self.has_closed and permit is OPEN
+
     @contextlib.asynccontextmanager
     async def opened(self, watch: Callable[[OpenRead], Awaitable[None]], permit: Permit) -> AsyncIterator[OpenRead]:
         """Count a live read as long as it lasts; `watch` interrupts it when its client goes.
 
-        Raises RefusedRequest at the server's limit, and at the project's.
+        Raises RefusedRequest at the server's limit, at the project's, and when the server has just closed.
         """
+        if self.has_lost(permit):
+            raise unauthenticated()
         if len(self._open) >= self.limits.reads_max:
             raise RefusedRequest(ErrorCode.TOO_MANY_LIVE_READS, "too many live reads are open; try again later", 503)
         task = asyncio.current_task()
         assert task is not None, "a live read runs in a task"
-        read = OpenRead(task)
+        read = OpenRead(task, permit)
         with self.throttle.live_read(permit.project, is_stranger=permit.grant is None):
             self._open.add(read)
             watching = asyncio.ensure_future(watch(read))

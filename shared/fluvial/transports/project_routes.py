@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
+from fluvial.access.directory import Directory
 from fluvial.access.gate import Gate
 from fluvial.core.commit import Unmet
 from fluvial.core.grant import Need
@@ -90,6 +91,9 @@ class ProjectBody(ControlBody):
     origins: _Origins = []  # noqa: RUF012  pydantic copies it
     public: bool = False
     limits: LimitsBody = LimitsBody()
+    cut_off: Annotated[
+        bool, Field(description="Make the first project although streams would be out of everybody's reach.")
+    ] = False
 
 
 class SecretBody(ControlBody):
@@ -118,18 +122,23 @@ def project_routes(store: Store, world: World, gate: Gate) -> APIRouter:
     """The routes below /v1/projects, and those that turn reader keys."""
     routes = APIRouter(tags=["projects"], dependencies=[TOKEN])
     registry = Registry(store.projects, world, gate.directory.forget)
-    _add_projects(routes, registry, store, world)
+    _add_projects(routes, registry, store, world, gate.directory)
     _add_rules(routes, registry, world)
     _add_streams(routes, store, world)
     return routes
 
 
-def _add_projects(routes: APIRouter, registry: Registry, store: Store, world: World) -> None:
+def _add_projects(routes: APIRouter, registry: Registry, store: Store, world: World, directory: Directory) -> None:
     @routes.post(PROJECTS, status_code=201)
     async def create_project(body: ProjectBody) -> Response:
-        """Make a project. Its secret signs the tokens that let somebody in; no route tells it again."""
+        """Make a project. Its secret signs the tokens that let somebody in; no route tells it again.
+
+        The first one closes an open server: 409 `streams_cut_off` when that puts streams out of reach, unless `cutOff`.
+        """
         secret = parse_secret(body.secret, world.now_ms())
         rules = {"origins": parse_origins(body.origins), "is_public": body.public, "limits": _limits(body.limits)}
+        if not body.cut_off and await directory.is_open():
+            await registry.check_reach(body.name, store)
         return json_response(described(await registry.create(body.name, secret, **rules)), 201)
 
     @routes.get(PROJECTS)

@@ -144,8 +144,8 @@ class SocketsApp:
             return code
         if not has_begun:
             raise _NotBegun(store_error_response(StoreUnavailable()))  # the server stops
-        if subscription.permit.rest_s(self.live.world.now_ms()) == 0:
-            return POLICY_VIOLATION  # the token has expired
+        if subscription.permit.rest_s(self.live.world.now_ms()) == 0 or self.live.has_lost(subscription.permit):
+            return POLICY_VIOLATION  # the token has expired, or one is needed now
         return SERVICE_RESTART if self.live.is_stopping else NORMAL
 
     async def _send_pages(self, subscription: Subscription, page: Page, send: Send) -> None:

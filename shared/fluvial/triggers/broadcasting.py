@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
+from fluvial.access.directory import Directory
 from fluvial.core.errors import StoreUnavailable, StreamVanished
 from fluvial.core.frames import page_frames
 from fluvial.core.head import Head, Life, life_of
@@ -61,9 +62,12 @@ class PostsToConnections(Protocol):
 class Broadcaster:
     """Sends a stream's commits to its connections."""
 
-    def __init__(self, store: DynamoDbStore, world: World, client: PostsToConnections) -> None:
-        """`client` posts to the connections."""
+    def __init__(
+        self, store: DynamoDbStore, world: World, client: PostsToConnections, directory: Directory | None = None
+    ) -> None:
+        """`client` posts to the connections; `directory` tells whether everybody may still read."""
         self._store, self._world, self._client = store, world, client
+        self._directory = directory or Directory(store.projects, world, closed=False)
         self._connections = store.connections
 
     async def broadcast(self, name: StreamName) -> None:
@@ -77,9 +81,11 @@ class Broadcaster:
             await self._end(name, connections)
             return
         now_s = self._world.now_ms() / 1_000
+        is_open = not any(one.needs_open for one in connections) or await self._directory.is_open()
 
         def may_read(one: Connection) -> bool:
-            return one.incarnation == head.incarnation and now_s < one.until_s
+            is_let_in = now_s < one.until_s and (is_open or not one.needs_open)
+            return one.incarnation == head.incarnation and is_let_in
 
         await _each([one for one in connections if not may_read(one)], self._closed)
         connections = [one for one in connections if may_read(one)]

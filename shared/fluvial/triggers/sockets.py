@@ -7,7 +7,7 @@ query value. The token may come in the Authorization field, which browsers canno
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from fluvial.access.gate import Credentials, Gate, check_stranger
+from fluvial.access.gate import OPEN, Credentials, Gate, check_stranger
 from fluvial.core.commit import Unmet
 from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
 from fluvial.core.frames import PONG, is_ping
@@ -83,7 +83,7 @@ class Sockets:
         await self._pages.at(name, head, position, 1)  # refuses an offset that no server ever issued
         now_ms = self._world.now_ms()
         until_s = int(now_ms / 1_000 + min(CONNECTION_S_MAX, permit.rest_s(now_ms)))
-        connection = Connection(connection_id, head.incarnation, position, until_s)
+        connection = Connection(connection_id, head.incarnation, position, until_s, needs_open=permit is OPEN)
         await self._store.connections.add(name, connection, now_ms // 1_000 + CONNECTION_S_MAX)
         return None
 

@@ -79,6 +79,52 @@ async def test_a_server_closes_within_a_second_and_for_ever() -> None:
     assert not await Directory(MemoryProjects(), still.world(), closed=True).is_open()
 
 
+class SlowProjects(MemoryProjects):
+    """Each look at whether there is a project is answered when the test says so, with what was true at its start."""
+
+    def __init__(self) -> None:
+        """Nobody has asked yet."""
+        super().__init__()
+        self.answers: list[asyncio.Event] = []
+
+    async def any_ever(self) -> bool:
+        """See Projects.any_ever."""
+        found, answer = await super().any_ever(), asyncio.Event()
+        self.answers.append(answer)
+        await answer.wait()
+        return found
+
+
+async def test_an_answer_that_comes_late_opens_no_closed_server() -> None:
+    """It was asked for before the first project, and has been overtaken."""
+    projects = SlowProjects()
+    directory = Directory(projects, StillWorld().world(), closed=False)
+    early = asyncio.ensure_future(directory.is_open())
+    await asyncio.sleep(0)
+    await projects.put(project())
+    late = asyncio.ensure_future(directory.is_open())
+    await asyncio.sleep(0)
+    projects.answers[1].set()
+    assert not await late
+    projects.answers[0].set()
+    assert not await early
+    assert not await directory.is_open()
+    assert not directory.is_known_to_be_open()
+
+
+async def test_an_answer_from_before_a_change_keeps_no_server_open() -> None:
+    """This process has made the first project while it was being asked whether there is one."""
+    projects = SlowProjects()
+    directory = Directory(projects, StillWorld().world(), closed=False)
+    early = asyncio.ensure_future(directory.is_open())
+    await asyncio.sleep(0)
+    await projects.put(project())
+    directory.forget("demo")
+    projects.answers[0].set()
+    await early
+    assert not directory.is_known_to_be_open()
+
+
 async def test_names_that_are_made_up_push_out_no_project_and_those_that_cannot_be_ask_nobody() -> None:
     """What is remembered is bounded either way."""
     projects = WatchedProjects()

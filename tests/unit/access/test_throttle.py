@@ -1,5 +1,6 @@
 """What a project may take: rates, days and live reads, by a clock that stands still."""
 
+import asyncio
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -7,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluvial.access.throttle import REPORT_INTERVAL_MS, Throttle
-from fluvial.core.errors import ErrorCode, RefusedRequest, StoreUncertain
+from fluvial.core.commit import Applied, Live, Outcome, Unmet
+from fluvial.core.errors import ErrorCode, RefusedRequest, StoreUnavailable, StoreUncertain
 from fluvial.core.project import Project, ProjectLimits, ProjectName
 from fluvial.stores.memory_projects import MemoryProjects
 from tests.support.access import project
 from tests.support.worlds import StillWorld
 
 DAY_MS = 86_400_000
+
+APPLIED = Applied(None)
 
 
 def limited(**limits: int) -> Project:
@@ -29,6 +33,15 @@ def taken(throttle: Throttle, one: Project, count: int) -> int:
             throttle.take_request(one, is_stranger=False)
             through += 1
     return through
+
+
+async def append(throttle: Throttle, one: Project, byte_count: int, outcome: Outcome = APPLIED) -> Outcome:
+    """A write of so many bytes, which ends so."""
+
+    async def write() -> Outcome:
+        return outcome
+
+    return await throttle.metered(one, byte_count, write)
 
 
 def test_a_rate_is_a_burst_and_then_so_many_a_second() -> None:
@@ -67,21 +80,56 @@ async def test_a_days_bytes_are_one_sum_for_all_processes_within_what_each_count
     still, projects = StillWorld(), MemoryProjects()
     world, one = still.world(), limited(bytes_per_day=100)
     first, second = Throttle(projects, world), Throttle(projects, world)
-    await first.take_bytes(one, 60)
-    await first.take_bytes(one, 40)
+    await append(first, one, 60)
+    await append(first, one, 40)
     with pytest.raises(RefusedRequest) as refused:
-        await first.take_bytes(one, 1)
+        await append(first, one, 1)
     assert (refused.value.code, refused.value.status) == (ErrorCode.QUOTA_EXCEEDED, 429)
     midnight_s = (still.clock.now_ms // DAY_MS + 1) * DAY_MS // 1_000 - still.clock.now_ms // 1_000
     assert dict(refused.value.fields)["retry-after"] == str(midnight_s)
     still.clock.advance(REPORT_INTERVAL_MS)
     with pytest.raises(RefusedRequest):
-        await first.take_bytes(one, 1)  # and tells the others what it has counted
+        await append(first, one, 1)  # and tells the others what it has counted
     with pytest.raises(RefusedRequest):
-        await second.take_bytes(one, 1)
-    await second.take_bytes(one, 0)  # a close takes nothing
+        await append(second, one, 1)
+    await append(second, one, 0)  # a close takes nothing
     still.clock.advance(DAY_MS)
-    await second.take_bytes(one, 100)
+    await append(second, one, 100)
+
+
+async def test_only_what_was_applied_uses_up_a_days_bytes() -> None:
+    """Refusals, duplicates and a store that is busy take nothing; what may have landed does."""
+    throttle, one = Throttle(MemoryProjects(), StillWorld().world()), limited(bytes_per_day=100)
+    for _ in range(20):
+        await append(throttle, one, 60, Unmet(Live(0), None))
+    for error in (StoreUnavailable(), RefusedRequest(ErrorCode.UNKNOWN_FORK_OFFSET, "no"), StoreUncertain()):
+
+        async def fail(raised: Exception = error) -> Outcome:
+            raise raised
+
+        with suppress(type(error)):
+            await throttle.metered(one, 60, fail)
+    with pytest.raises(RefusedRequest):
+        await append(throttle, one, 41)
+    await append(throttle, one, 40)
+
+
+async def test_appends_that_meet_do_not_pass_a_days_quota_together() -> None:
+    """What is under way takes up room until it is known what became of it."""
+    throttle, one = Throttle(MemoryProjects(), StillWorld().world()), limited(bytes_per_day=100)
+    landing = asyncio.Event()
+
+    async def land() -> Outcome:
+        await landing.wait()
+        return Applied(None)
+
+    first = asyncio.ensure_future(throttle.metered(one, 60, land))
+    await asyncio.sleep(0.01)
+    with pytest.raises(RefusedRequest):
+        await append(throttle, one, 60)
+    landing.set()
+    await first
+    await append(throttle, one, 40)
 
 
 async def test_live_reads_are_counted_while_they_are_open() -> None:
@@ -128,11 +176,11 @@ async def test_a_store_that_cannot_count_stops_nobody_and_loses_nothing() -> Non
     still, projects = StillWorld(), FailingProjects()
     throttle, one = Throttle(projects, still.world()), limited(bytes_per_day=100)
     for _ in range(3):
-        await throttle.take_bytes(one, 30)
+        await append(throttle, one, 30)
         still.clock.advance(REPORT_INTERVAL_MS)
     with pytest.raises(RefusedRequest):
-        await throttle.take_bytes(one, 30)
+        await append(throttle, one, 30)
     projects.fails = False
     still.clock.advance(REPORT_INTERVAL_MS)
-    await throttle.take_bytes(one, 10)
+    await append(throttle, one, 10)
     assert await projects.add_usage(one.name, still.clock.now_ms // DAY_MS, 0) == 90

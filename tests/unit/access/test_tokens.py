@@ -86,6 +86,9 @@ REFUSED: dict[str, Callable[[], str]] = {
     "too large, but well signed": lambda: with_claims(jti="j" * TOKEN_BYTES_MAX),
     "expired": lambda: with_claims(exp=NOW_S),
     "expired long ago": lambda: with_claims(exp=0),
+    "exp in milliseconds": lambda: with_claims(exp=(NOW_S + 60) * 1_000),
+    "iat in milliseconds": lambda: with_claims(iat=NOW_S * 1_000),
+    "nbf in milliseconds": lambda: with_claims(nbf=NOW_S * 1_000),
     "no exp": lambda: with_claims(exp=None),
     "exp a text": lambda: with_claims(exp=str(NOW_S + 60)),
     "exp true": lambda: with_claims(exp=True),
@@ -125,6 +128,14 @@ def test_what_is_no_good_token_is_refused(name: str) -> None:
     with pytest.raises(TokenRefused) as refused:
         granted(text)
     assert all(part not in str(refused.value) for part in text.split(".") if len(part) > 8)
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+def test_a_time_in_milliseconds_is_told_as_one(claim: str) -> None:
+    """Such an end would be 57,000 years away, and whoever has made the token would never hear of it."""
+    with pytest.raises(TokenRefused, match=f"{claim} .* in seconds, not in milliseconds"):
+        granted(with_claims(**{claim: (NOW_S + 60) * 1_000}))
+    assert granted(with_claims(exp=NOW_S + 99 * 365 * 86_400)).scope is Scope.READ
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,27 @@ async def test_changes_that_meet_are_both_made() -> None:
     assert (project.secrets, project.is_public, project.version) == ((OLD_SECRET, SECRET), True, 3)
 
 
+class OvertakenProjects(MemoryProjects):
+    """Somebody else sets a limit between a change's look and its write."""
+
+    is_overtaken = False
+
+    async def put(self, project: Project) -> bool:
+        """See Projects.put."""
+        if project.version == 2 and not self.is_overtaken:
+            self.is_overtaken = True
+            await Registry(self, StillWorld().world(), lambda _name: None).change("demo", {"live_reads": 7})
+        return await super().put(project)
+
+
+async def test_a_limit_that_somebody_else_sets_meanwhile_stays() -> None:
+    """What is not named is that of the version that is changed, not of an earlier look."""
+    registry = registry_of(OvertakenProjects())
+    await registry.create("demo", SECRET)
+    limits = (await registry.change("demo", {"body_bytes": 9})).limits
+    assert (limits.live_reads, limits.body_bytes) == (7, 9)
+
+
 async def test_a_project_that_never_stands_still_is_a_conflict() -> None:
     """After so many tries; nothing loops for ever."""
     registry = registry_of(MovingProjects())

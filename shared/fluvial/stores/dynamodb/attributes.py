@@ -112,6 +112,9 @@ SENDING: Final = "sn"
 BROADCASTS: Final = "bn"
 #: Epoch seconds from which a connection must be sent nothing: its token has expired.
 UNTIL: Final = "un"
+
+#: It was let in without a token, because the server was open to everybody; absent otherwise.
+NEEDS_OPEN: Final = "no"
 #: The stream that a connection reads.
 STREAM: Final = "s"
 

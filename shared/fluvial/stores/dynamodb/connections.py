@@ -24,7 +24,8 @@ CONNECTIONS_PER_QUERY = 1_000
 class Connection:
     """One reader of one life of a stream; until it has joined, `position` is what it asked for.
 
-    From `until_s` on, in seconds since 1970, it must be sent nothing.
+    From `until_s` on, in seconds since 1970, it must be sent nothing. One that `needs_open` showed no token, because
+    the server was open to everybody: it must be sent nothing once it is not.
     """
 
     connection_id: str
@@ -32,6 +33,7 @@ class Connection:
     position: int
     until_s: int
     has_joined: bool = False
+    needs_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Connections:
                 a.TAIL: number(connection.position),
                 a.UNTIL: number(connection.until_s),
                 a.TTL: ttl,
+                **({a.NEEDS_OPEN: number(1)} if connection.needs_open else {}),
             }
         )
 
@@ -166,4 +169,5 @@ def _connection(item: Item) -> Connection:
         int(item[a.TAIL]["N"]),
         int(item[a.UNTIL if a.UNTIL in item else a.TTL]["N"]),
         has_joined=a.JOINED in item,
+        needs_open=a.NEEDS_OPEN in item,
     )

@@ -12,9 +12,16 @@ from typing import Final
 
 from fluvial.core.errors import StartupRefused
 from fluvial.stores.sqlite.checkpoints import LOG_BYTES_MAX, LOG_PAGES, PAGE_BYTES
+from fluvial.stores.sqlite.private_files import FOLDER_MODE, make_file, open_privately, tighten
 from fluvial.stores.sqlite.segment_files import fsync_folder
 
 log = logging.getLogger(__name__)
+
+#: The streams' database, in the data folder.
+DATABASE: Final = "fluvial.db"
+
+#: What a folder has that Fluvial has been at.
+_DATA: Final = (DATABASE, "projects.db")
 
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _CACHE_KIB: Final = 16_384
@@ -25,7 +32,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         """Raises StartupRefused when another process has it."""
-        self._file = (folder / "lock").open("a+")
+        self._file = open(folder / "lock", "a+", opener=open_privately)  # noqa: SIM115  held as long as the lock
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -93,35 +100,40 @@ def migrate(connection: sqlite3.Connection) -> None:
     for step, script in known:
         if step > version:
             connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {step};\nCOMMIT;")
+    if 0 < version < newest:
+        log.info("data_migrated", extra={"from_schema": version, "to_schema": newest})
 
 
-def make_folder(folder: Path) -> None:
-    """Make the data folder if need be. Raises StartupRefused."""
-    try:
-        _make_durably(folder.absolute())
-    except OSError as exc:
-        raise _unusable(folder, exc) from exc
+def has_data(folder: Path) -> bool:
+    """Whether a server has had the folder."""
+    return any((folder / name).exists() for name in _DATA)
 
 
 def open_folder(folder: Path) -> FolderLock:
-    """Make the data folder if need be and take its lock. Raises StartupRefused."""
-    make_folder(folder)
+    """Make the data folder if need be, take its lock and see to it that it is private. Raises StartupRefused."""
     try:
-        return FolderLock(folder)
+        _make_durably(folder.absolute(), FOLDER_MODE)
+        lock = FolderLock(folder)
+        try:
+            tighten(folder)
+        except OSError:
+            lock.release()
+            raise
     except OSError as exc:
         raise _unusable(folder, exc) from exc
+    return lock
 
 
 def _unusable(folder: Path, error: OSError) -> StartupRefused:
     return StartupRefused(f"cannot use {folder} as the data folder: {error.strerror or error}")
 
 
-def _make_durably(folder: Path) -> None:
+def _make_durably(folder: Path, mode: int = 0o777) -> None:
     """Make a folder and those above it that are missing, such that a power cut does not take them back."""
     if not folder.parent.exists():
         _make_durably(folder.parent)
     if not folder.exists():
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode, exist_ok=True)
         fsync_folder(folder.parent)
     elif not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
@@ -130,10 +142,11 @@ def _make_durably(folder: Path) -> None:
 def open_database(file: Path) -> sqlite3.Connection:
     """The database with its schema up to date. Raises StartupRefused when it cannot be opened."""
     try:
+        make_file(file)
         connection = connect(file)
         migrate(connection)
         preallocate_log(connection)
-    except sqlite3.Error as exc:
+    except (OSError, sqlite3.Error) as exc:
         message = f"cannot open {file}: {exc}"
         raise StartupRefused(message) from exc
     return connection

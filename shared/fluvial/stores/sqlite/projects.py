@@ -7,7 +7,6 @@ must be able to work beside a running server.
 import asyncio
 import contextlib
 import logging
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from fluvial.core.errors import StartupRefused, StorageDamaged, StoreUnavailable
 from fluvial.core.project import Project, ProjectName
 from fluvial.stores.failures import log_failure
 from fluvial.stores.sqlite.database import make_folder
+from fluvial.stores.sqlite.private_files import make_file
 from fluvial.stores.sqlite.queries import PROJECT_SCHEMA, PROJECT_SQL
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class SqliteProjects:
         """Open them. Raises StartupRefused when that cannot be done."""
         file = folder / "projects.db"
         try:
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+            make_file(file)
             self._connection = sqlite3.connect(
                 file, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -105,12 +105,6 @@ class SqliteProjects:
             except sqlite3.Error as exc:
                 log_failure(log, "projects_unavailable", exc)
                 raise StoreUnavailable from exc
-
-
-def open_sqlite_projects(folder: Path) -> SqliteProjects:
-    """The projects of a data folder, which is made if need be. Raises StartupRefused."""
-    make_folder(folder)
-    return SqliteProjects(folder)
 
 
 def _decoded(encoded: bytes) -> Project:

@@ -1,4 +1,4 @@
-"""The statements of queries.sql and of projects.sql by name."""
+"""The statements of queries.sql, projects.sql and adoption.sql by name."""
 
 import re
 from importlib.resources import files
@@ -18,6 +18,8 @@ def _named(file: str) -> SimpleNamespace:
 
 
 SQL: Final = _named("queries.sql")
+
+ADOPTION_SQL: Final = _named("adoption.sql")
 
 PROJECT_SQL: Final = _named("projects.sql")
 PROJECT_SCHEMA: Final = _text("projects_schema.sql")

@@ -16,6 +16,7 @@ from typing import Final
 from fluvial.core.errors import StorageDamaged
 from fluvial.core.head import Incarnation
 from fluvial.stores.runs import Run, packed_ends, unpacked_ends
+from fluvial.stores.sqlite.private_files import FOLDER_MODE, open_privately
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class SegmentFiles:
         """Make the folder. Raises OSError."""
         self._folder = folder
         self._durable_folders: set[Path] = set()
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(FOLDER_MODE, exist_ok=True)
         fsync_folder(folder.parent)
 
     def path_of(self, key: SegmentKey) -> Path:
@@ -53,12 +54,12 @@ class SegmentFiles:
         key = SegmentKey(incarnation, run.start, run.end)
         path = self.path_of(key)
         if path.parent not in self._durable_folders:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(FOLDER_MODE, exist_ok=True)
             fsync_folder(self._folder)
             self._durable_folders.add(path.parent)
         partial = path.with_suffix(_PARTIAL)
         try:
-            with partial.open("wb") as file:
+            with open(partial, "wb", opener=open_privately) as file:
                 file.write(run.data)
                 file.write(packed_ends(run.ends))
                 file.flush()

@@ -25,7 +25,7 @@ from fluvial.stores.projects import Projects
 from fluvial.stores.renewals import Renewals
 from fluvial.stores.runs import Run, gathered, joined
 from fluvial.stores.sqlite.collection import Collector
-from fluvial.stores.sqlite.database import connect, open_database, open_folder
+from fluvial.stores.sqlite.database import DATABASE, connect, open_database, open_folder
 from fluvial.stores.sqlite.group import Group
 from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.projects import SqliteProjects
@@ -60,10 +60,10 @@ class SqliteStore:
         with contextlib.ExitStack() as opened:
             self._lock = open_folder(folder)
             opened.callback(self._lock.release)
-            self._writer = open_database(folder / "fluvial.db")
+            self._writer = open_database(folder / DATABASE)
             opened.callback(self._writer.close)
             try:
-                self._reader = connect(folder / "fluvial.db")
+                self._reader = connect(folder / DATABASE)
                 opened.callback(self._reader.close)
                 self._files = SegmentFiles(folder / "segments")
                 projects = SqliteProjects(folder)
