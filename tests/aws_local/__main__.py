@@ -2,9 +2,11 @@
 
 import logging
 import os
+import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import boto3
@@ -12,6 +14,9 @@ from moto.server import ThreadedMotoServer
 
 from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local
 from tests.aws_local.template import create_table
+
+#: Longer than the server waits for requests under way.
+SERVER_STOP_TIMEOUT_S = 15
 
 REGION = "eu-central-1"
 TABLE = BUCKET = "fluvial"
@@ -64,16 +69,41 @@ def local_aws(dynamodb: str | None = None) -> Iterator[dict[str, str]]:
         }
 
 
+def exports(environment: Mapping[str, str]) -> str:
+    """The lines by which a shell leads other commands to the same table: Fluvial's, the AWS CLI's, any SDK's."""
+    endpoints = {
+        "AWS_ENDPOINT_URL_DYNAMODB": environment["FLUVIAL_ENDPOINT_URL"],
+        "AWS_ENDPOINT_URL_S3": environment["FLUVIAL_S3_ENDPOINT_URL"],
+    }
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in {**environment, **endpoints}.items()]
+    return "\n".join(["# For other commands, in another terminal:", *lines, ""])
+
+
+def _stop(_number: int, _frame: object) -> None:
+    """SIGTERM ends the program as an exception does, so that what it has started ends with it."""
+    raise SystemExit(0)
+
+
 def main() -> int:
-    """Serve until Ctrl-C; more options are passed on."""
+    """Serve until SIGTERM or Ctrl-C; more options are passed on."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     with local_aws() as environment:
+        sys.stdout.write(exports(environment))
+        sys.stdout.flush()
         command = [sys.executable, "-m", "fluvial", "serve", *sys.argv[1:]]
-        server = subprocess.Popen(command, env={**os.environ, **environment})
-        while True:
+        server = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+        try:
+            return server.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):  # a second one is for nobody: the end is near
+                signal.signal(number, signal.SIG_IGN)
+            server.terminate()
             try:
-                return server.wait()
-            except KeyboardInterrupt:
-                continue  # the server got it, too, and ends by itself
+                server.wait(SERVER_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
 if __name__ == "__main__":

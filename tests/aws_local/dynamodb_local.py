@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +16,8 @@ from tests.support.ports import free_port
 HERE = Path(__file__).parent
 LIBRARIES = HERE / "lib"
 MARK = LIBRARIES / ".installed"
+LAUNCHER = HERE / "Loopback.java"
+LAUNCHER_CLASS = LIBRARIES / "Loopback.class"
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
@@ -25,12 +28,30 @@ class NotInstallableError(Exception):
 
 
 def install() -> None:
-    """Fetch it once. Raises NotInstallableError without Java and Maven."""
-    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    """Fetch it once. Raises NotInstallableError without a Java development kit and Maven."""
+    missing = [tool for tool in ("java", "javac", "mvn") if shutil.which(tool) is None]
     if missing:
         raise NotInstallableError(f"DynamoDB Local needs {' and '.join(missing)}")
-    if MARK.exists() and MARK.stat().st_mtime >= (HERE / "pom.xml").stat().st_mtime:
-        return
+    if not _is_newer(MARK, HERE / "pom.xml"):
+        _fetch()
+    if not _is_newer(LAUNCHER_CLASS, LAUNCHER):
+        _compile_launcher()
+
+
+def _is_newer(made: Path, source: Path) -> bool:
+    return made.exists() and made.stat().st_mtime >= source.stat().st_mtime
+
+
+def _compile_launcher() -> None:
+    with tempfile.TemporaryDirectory(dir=LIBRARIES) as folder:  # others may be at it, too
+        command = ["javac", "-d", folder, "-cp", f"{LIBRARIES}/*", str(LAUNCHER)]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        if ran.returncode != 0:
+            raise NotInstallableError(f"javac failed: {ran.stderr[-2_000:]}")
+        Path(folder, LAUNCHER_CLASS.name).replace(LAUNCHER_CLASS)
+
+
+def _fetch() -> None:
     command = ["mvn", "-B", "-q", "-ntp", COPY, "-DincludeScope=runtime", f"-DoutputDirectory={LIBRARIES}"]
     ran = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=600, check=False)
     if ran.returncode != 0:
@@ -58,10 +79,11 @@ def dynamodb_local() -> Iterator[str]:
     """The URL of an empty one that is gone at the end of the block. Raises NotInstallableError."""
     install()
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBRARIES}/*"]
-    command += ["software.amazon.dynamodb.services.local.main.ServerRunner"]
+    command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBRARIES}/*:{LIBRARIES}"]
+    command += [LAUNCHER.stem]
     command += ["-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # In a session of its own: Ctrl-C is for who uses it, and ends it when they have ended.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         ends_at = time.monotonic() + START_TIMEOUT_S
         while not _answers(url):
