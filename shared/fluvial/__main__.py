@@ -2,4 +2,4 @@
 
 from fluvial.cli import main
 
-main()
+main(prog_name="fluvial")

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final, Protocol
 
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
 
 from fluvial.core.errors import FluvialError
 from fluvial.core.head import ProducerStamp
+
+try:
+    from botocore.exceptions import BotoCoreError, ClientError
+except ImportError:
+    raise ImportError("fluvial.append_client needs boto3: pip install 'fluvial[aws]'") from None
 
 #: Longer than the append function may run, so that its answer is waited for.
 READ_TIMEOUT_S: Final = 25

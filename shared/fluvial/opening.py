@@ -92,7 +92,6 @@ def open_adoption(settings: Settings) -> "Adoption":
     """What renames the streams of the settings' folder, which is there. Raises StartupRefused."""
     from fluvial.stores.sqlite.adoption import Adoption  # noqa: PLC0415
 
-    check_is_there(settings)
     return Adoption(folder_of(settings))
 
 

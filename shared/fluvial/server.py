@@ -193,9 +193,7 @@ async def _warn_when_open_to_the_world(
     with contextlib.suppress(StoreError):
         if await application.streams.gate.directory.is_open():
             may = "read" if settings.read_only else "read and write"
-            hint = (
-                f"whoever reaches this machine may {may} all streams: make a project, or serve with --access projects"
-            )
+            hint = f"whoever reaches this machine may {may} every stream: make a project, or give --access projects"
             log.warning("open_to_everybody", extra={"host": settings.host, "hint": hint})
 
 

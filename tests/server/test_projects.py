@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from fluvial.core.limits import SECRETS_PER_PROJECT_MAX
-from tests.server.test_command_line import assert_refused, fluvial
+from tests.server.test_command_line import assert_ended, assert_failed, assert_refused, fluvial
+from tests.support.folders import make_folder
 from tests.support.servers import RunningServer, running_server
 
 #: A second, and what a busy machine may add.
@@ -23,7 +24,8 @@ TEXT = {"content-type": "text/plain"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    """A data folder."""
+    """A data folder, as a server that has ended leaves it."""
+    make_folder(tmp_path / "data")
     return str(tmp_path / "data")
 
 
@@ -85,11 +87,11 @@ def test_a_projects_life_from_the_command_line(folder: str) -> None:
     ran("project", "add-secret", "shop", *here)
     newest, oldest = json.loads(ran("project", "show", "shop", *here))["secrets"]
     ran("project", "remove-secret", "shop", oldest["id"], *here)
-    assert_refused(fluvial("project", "remove-secret", "shop", newest["id"], *here), "last secret")
-    assert_refused(fluvial("project", "remove-secret", "shop", oldest["id"], *here), "no such secret")
+    assert_failed(fluvial("project", "remove-secret", "shop", newest["id"], *here), "last secret")
+    assert_failed(fluvial("project", "remove-secret", "shop", oldest["id"], *here), "no such secret")
     for _ in range(SECRETS_PER_PROJECT_MAX - 1):
         ran("project", "add-secret", "shop", *here)
-    assert_refused(fluvial("project", "add-secret", "shop", *here), f"up to {SECRETS_PER_PROJECT_MAX}")
+    assert_failed(fluvial("project", "add-secret", "shop", *here), f"up to {SECRETS_PER_PROJECT_MAX}")
     assert ran("project", "list", *here) == "shop"
     ran("project", "delete", "shop", *here)
     assert ran("project", "list", *here) == ""
@@ -100,41 +102,40 @@ def test_a_project_with_streams_stays(folder: str, server: RunningServer) -> Non
     with httpx.Client(base_url=server.url) as client:
         assert client.put("/v1/stream/shop/a", headers=TEXT).status_code == 201
     ran("project", "create", "shop", "--data-dir", folder)
-    assert_refused(fluvial("project", "delete", "shop", "--data-dir", folder), "in use by another fluvial")
+    assert_failed(fluvial("project", "delete", "shop", "--data-dir", folder), "in use by another fluvial")
     server.terminate()
-    assert_refused(fluvial("project", "delete", "shop", "--data-dir", folder), "still has streams")
+    assert_failed(fluvial("project", "delete", "shop", "--data-dir", folder), "still has streams")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "status", "words"),
     [
-        (("project", "create", "Shop"), ("lower-case",)),
-        (("project", "create", "a/b"), ("lower-case",)),
-        (("project", "create", "shop", "--origin", "app.example"), ("origin", "https://host")),
-        (("project", "create", "shop", "--origin", "https://app.example/"), ("origin",)),
-        (("project", "create", "shop", "--secret-file", "/none"), ("/none",)),
-        (("project", "create", "shop", "--store", "memory"), ("memory",)),
-        (("project", "show", "none"), ("no project",)),
-        (("project", "set", "none", "--public"), ("no project",)),
-        (("project", "set", "none", "--origin", "*", "--no-origins"), ("exclude",)),
-        (("token", "mint", "none"), ("no project",)),
-        (("token", "mint", "Bad Name"), ("no project",)),
-        (("token", "mint", "*", "--scope", "manage"), ("--secret-file",)),
-        (("token", "mint", "none", "--scope", "admin"), ("admin",)),
-        (("token", "mint", "none", "--expires-in", "0"), ("0",)),
-        (("token", "inspect", "nonsense"), ("not a JSON Web Token",)),
-        (("serve", "--operator-secret-file", "/none"), ("/none",)),
-        (("serve", "--access", "none"), ("--access",)),
-        (
-            ("serve", "--port", "0", "--cors-origins", "localhost, https://app.example/"),
-            ("--cors-origins", "https://host"),
-        ),
+        (("project", "create", "Shop"), 2, ("lower-case",)),
+        (("project", "create", "a/b"), 2, ("lower-case",)),
+        (("project", "create", "shop", "--origin", "app.example"), 2, ("origin", "https://host")),
+        (("project", "create", "shop", "--origin", "https://app.example/"), 2, ("origin",)),
+        (("project", "create", "shop", "--secret-file", "/none"), 2, ("/none",)),
+        (("project", "create", "shop", "--store", "memory"), 2, ("memory",)),
+        (("project", "show", "none"), 1, ("no project",)),
+        (("project", "set", "none", "--public"), 1, ("no project",)),
+        (("project", "set", "none", "--origin", "*", "--no-origins"), 2, ("exclude",)),
+        (("token", "mint", "none"), 1, ("no project",)),
+        (("token", "mint", "Bad Name"), 2, ("no project",)),
+        (("token", "mint", "*", "--scope", "manage"), 2, ("--secret-file",)),
+        (("token", "mint", "none", "--scope", "admin"), 2, ("admin",)),
+        (("token", "mint", "none", "--expires-in", "0"), 2, ("0",)),
+        (("token", "inspect", "nonsense"), 2, ("not a JSON Web Token",)),
+        (("serve", "--port", "0", "--operator-secret-file", "/none"), 2, ("/none",)),
+        (("serve", "--port", "0", "--access", "none"), 2, ("--access", "auto, projects")),
+        (("serve", "--port", "0", "--cors-origins", "localhost, https://a.example/"), 2, ("--cors-origins", "https://host")),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else None,
 )
-def test_what_cannot_be_is_one_clear_line(folder: str, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    """And exit status 2."""
-    assert_refused(fluvial(*arguments, "--data-dir", folder), *words)
+def test_what_cannot_be_is_one_clear_line(
+    folder: str, arguments: tuple[str, ...], status: int, words: tuple[str, ...]
+) -> None:
+    """And the exit status tells whether it was asked for wrongly, or could not be done."""
+    assert_ended(fluvial(*arguments, "--data-dir", folder), status, *words)
 
 
 def test_a_weak_secret_is_refused_and_not_repeated(folder: str, tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_weak_secret_is_refused_and_not_repeated(folder: str, tmp_path: Path) 
     weak.write_text("too-short")
     for arguments in (
         ("project", "create", "shop", "--secret-file", str(weak)),
-        ("serve", "--operator-secret-file", str(weak)),
+        ("serve", "--port", "0", "--operator-secret-file", str(weak)),
     ):
         done = fluvial(*arguments, "--data-dir", folder)
         assert_refused(done, "32")

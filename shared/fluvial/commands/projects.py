@@ -131,7 +131,7 @@ def _create(  # noqa: PLR0913  one for each rule
     settings = settings_of(values)
 
     async def created() -> "Found | None":
-        async with registry_of(settings) as (registry, owners), adopting(settings, prefixes) as adoption:
+        async with adopting(settings, prefixes) as adoption, registry_of(settings) as (registry, owners):
             if not cut_off:
                 await registry.check_reach(name, owners.streams, prefixes)
             found = None
@@ -175,7 +175,7 @@ def _adopt(name: str, prefixes: tuple[str, ...], **values: str) -> None:
     settings = settings_of(values)
 
     async def adopted() -> "Found":
-        async with registry_of(settings) as (registry, owners), adopting(settings, prefixes) as adoption:
+        async with adopting(settings, prefixes) as adoption, registry_of(settings) as (registry, owners):
             assert adoption is not None, "there are prefixes"
             project = await registry.get(name)
             found = await adoption.find(prefixes, project.name, owners.projects, SHOWN_MAX)
@@ -195,6 +195,7 @@ async def adopting(settings: Settings, prefixes: tuple[str, ...]) -> "AsyncItera
     if settings.store is not StoreKind.SQLITE:
         message = "only --store sqlite can adopt streams: in a table a stream's name is the key of all that it has"
         raise SettingsRefused(message)
+    check_is_there(settings)
     try:
         adoption = open_adoption(settings)
     except StartupRefused as exc:

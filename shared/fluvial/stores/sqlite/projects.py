@@ -17,7 +17,6 @@ import msgspec
 from fluvial.core.errors import StartupRefused, StorageDamaged, StoreUnavailable
 from fluvial.core.project import Project, ProjectName
 from fluvial.stores.failures import log_failure
-from fluvial.stores.sqlite.database import make_folder
 from fluvial.stores.sqlite.private_files import make_file
 from fluvial.stores.sqlite.queries import PROJECT_SCHEMA, PROJECT_SQL
 
