@@ -111,6 +111,7 @@ def _listening(found: Sequence[_Address]) -> list[socket.socket]:
                 if exc.errno != errno.EADDRNOTAVAIL:
                     raise
                 missing = exc
+                listener.close()
                 continue
             listeners.append(listener)
         if not listeners:

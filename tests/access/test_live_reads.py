@@ -154,6 +154,20 @@ def test_a_project_may_send_so_much(door: ServerDoor) -> None:
     assert door.ask("POST", PATH, {**writer, "stream-closed": "true"}).status == 204
 
 
+def test_what_is_refused_or_was_there_before_uses_up_no_quota(door: ServerDoor) -> None:
+    """A client in a loop of retries does not lock its project out for the day."""
+    limits = json.dumps({"bytesPerDay": 40}).encode()
+    assert door.ask("PUT", "/v1/projects/demo/limits", {**operator(), **JSON}, limits).status == 200
+    writer = {**bearer(minted(Scope.WRITE)), **TEXT}
+    producer = {**writer, "producer-id": "p", "producer-epoch": "0", "producer-seq": "0"}
+    assert [door.ask("POST", "/v1/stream/demo/none", writer, b"x" * 10).status for _ in range(10)] == [404] * 10
+    assert [door.ask("POST", PATH, producer, b"x" * 10).status for _ in range(10)] == [200] + [204] * 9
+    assert [door.ask("PUT", PATH, writer, b"x" * 10).status for _ in range(10)] == [200] * 10
+    assert door.ask("PUT", "/v1/stream/demo/new", writer, b"x" * 10).status == 201
+    assert door.ask("POST", PATH, writer, b"x" * 20).status == 204
+    assert door.ask("POST", PATH, writer, b"x").code == "quota_exceeded"
+
+
 def test_no_token_query_or_body_is_ever_logged(tmp_path: Path) -> None:
     """At the most talkative level, whatever becomes of a request: refused, failed, or carried out."""
     secret = tmp_path / "secret"

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.parameters import clear_caches
 
-from fluvial.access.directory import Directory
+from fluvial.access.directory import OPEN_CACHE_S, Directory
 from fluvial.access.gate import Gate, no_operator
 from fluvial.access.throttle import Throttle
 from fluvial.core.grant import Scope
@@ -20,7 +20,7 @@ from tests.access.doors import EdgeDoor, bearer, edge_door, minted, operator
 from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
-from tests.support.access import FOREIGN_SECRET, project, token
+from tests.support.access import FOREIGN_SECRET, open_gate, project, token
 from tests.support.commands import TEXT, append_commit, create_commit
 from tests.support.connections import Client, ConnectionApi
 from tests.support.lambda_service import LambdaService
@@ -36,6 +36,13 @@ async def closed() -> AsyncIterator[DynamoDbRig]:
     async with dynamodb_rig(dynamodb_local_url()) as rig:
         await rig.store.projects.put(project())
         await rig.store.apply(STREAM, create_commit(body=b"x"))
+        yield rig
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[DynamoDbRig]:
+    """A table without a project."""
+    async with dynamodb_rig(dynamodb_local_url()) as rig:
         yield rig
 
 
@@ -186,6 +193,29 @@ async def test_a_connection_is_sent_nothing_once_its_token_has_expired(closed: D
     await broadcaster.broadcast(STREAM)
     assert (clients["soon"].data, clients["later"].data) == (b"x", b"xy")
     assert [one.connection_id for one in await closed.store.connections.of(STREAM)] == ["later"]
+
+
+async def test_a_connection_of_the_open_time_is_sent_nothing_once_there_is_a_project(opened: DynamoDbRig) -> None:
+    """It showed no token: it is closed when there is something to send. Others get it."""
+    world, projects, api = opened.still.world(), opened.store.projects, ConnectionApi()
+    sockets = Sockets(opened.store, world, open_gate(projects, world))
+    await opened.store.apply(STREAM, create_commit(body=b"x"))
+    without_token = handshake("anonymous", {"stream": [STREAM], "offset": ["-1"]})
+    assert (await sockets.handle(without_token))["statusCode"] == 200
+    clients = {name: Client(is_connected=True) for name in ("anonymous", "reader")}
+    api.clients.update(clients)
+    broadcaster = Broadcaster(opened.store, world, api, Directory(projects, world, closed=False))
+    await broadcaster.broadcast(STREAM)
+    assert clients["anonymous"].data == b"x"
+    await projects.put(project())
+    opened.still.clock.advance(OPEN_CACHE_S * 1_000)
+    with_token = handshake("reader", {"stream": [STREAM], "offset": ["-1"], "token": [READER]})
+    assert (await sockets.handle(with_token))["statusCode"] == 200
+    await opened.store.apply(STREAM, append_commit(b"y"))
+    await broadcaster.broadcast(STREAM)
+    assert (clients["anonymous"].data, clients["reader"].data) == (b"x", b"xy")
+    assert not clients["anonymous"].is_connected
+    assert [one.connection_id for one in await opened.store.connections.of(STREAM)] == ["reader"]
 
 
 def test_the_sockets_function_logs_no_token(

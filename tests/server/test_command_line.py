@@ -232,7 +232,9 @@ def test_what_kubernetes_sets_for_a_service_is_no_setting(tmp_path: Path) -> Non
     assert CliRunner().invoke(main, ["serve", "--host", ""], env=variables).exit_code == 2  # gets as far as the host
 
 
-@pytest.mark.parametrize("closed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "closed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_a_closed_standard_stream_is_nobodys_socket(tmp_path: Path, closed: int) -> None:
     """Whoever starts the server without one gets a server that serves and ends as any other."""
     port = free_port()
@@ -290,6 +292,7 @@ def test_each_address_of_a_host_is_listened_on(monkeypatch: pytest.MonkeyPatch) 
         listening_sockets("both", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "warns"),
     [
@@ -320,6 +323,7 @@ def test_the_banner_is_json_when_the_log_is(tmp_path: Path) -> None:
     assert BANNER.search(told["message"])
 
 
+@pytest.mark.slow
 def test_data_is_private(tmp_path: Path) -> None:
     """Whatever the umask: nobody else on the machine reads streams, secrets, or where they are."""
     data = tmp_path / "above" / "data"
@@ -412,6 +416,7 @@ def test_what_is_not_installed_is_one_clear_line(code: str, told: str) -> None:
     assert code.startswith("import") or "Traceback" not in ran.stderr
 
 
+@pytest.mark.slow
 def test_a_secret_is_read_once_and_before_the_port_is_taken(tmp_path: Path) -> None:
     """It may come through a pipe; what is wrong with it does not depend on who listens where."""
     with socket.socket() as taken:

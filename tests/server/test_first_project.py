@@ -92,6 +92,7 @@ def test_what_would_be_cut_off_is_counted_beside_a_running_server(folder: Path) 
         assert run(folder, "project", "create", "shop", "--cut-off").exit_code == 0
 
 
+@pytest.mark.slow
 def test_over_http_the_first_project_is_refused_with_a_code_of_its_own(folder: Path, tmp_path: Path) -> None:
     """Until the operator says that the streams may be cut off; a server that was never open cuts off nothing."""
     secret = tmp_path / "secret"
@@ -142,6 +143,7 @@ def test_only_what_begins_so_and_is_nobodys_is_adopted(folder: Path) -> None:
     assert run(folder, "project", "adopt", "none", "").exit_code == 1
 
 
+@pytest.mark.slow
 def test_forks_and_estuaries_know_an_adopted_stream_by_its_new_name(tmp_path: Path) -> None:
     """What was followed is followed, and a source that was deleted ends with its last fork."""
     folder = tmp_path / "data"
@@ -186,6 +188,7 @@ def test_a_table_adopts_nothing_and_says_so() -> None:
         assert (refused.exit_code, "only --store sqlite can adopt" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_folder_without_its_projects_is_open_again(folder: Path) -> None:
     """The way back, as docs/security.md tells it: stop the server and remove projects.db."""
     assert run(folder, "project", "create", "shop", "--cut-off").exit_code == 0
