@@ -3,17 +3,15 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 
 import click
 import msgspec
-import uvloop
 
 from fluvial import __version__
 from fluvial.commands.options import setting_options, told
 from fluvial.commands.places import place_of
-from fluvial.logs import configure_logs
-from fluvial.server import serve
 from fluvial.settings import LogFormat, Settings, service_variables, settings_from
 
 log = logging.getLogger(__name__)
@@ -21,6 +19,13 @@ log = logging.getLogger(__name__)
 
 def _serve(**values: str) -> None:
     """Serve streams over HTTP until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, _end)
+    # Imported now, for it takes as long as all else: who is told to stop meanwhile ends as at any other time.
+    import uvloop  # noqa: PLC0415
+
+    from fluvial.logs import configure_logs  # noqa: PLC0415
+    from fluvial.server import serve  # noqa: PLC0415
+
     with told():
         settings = settings_from(values)
         configure_logs(settings)
@@ -29,6 +34,11 @@ def _serve(**values: str) -> None:
             log.warning("service_variables_ignored", extra={"variables": variables, "hint": hint})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, lambda url: _print_banner(url, settings)))
+
+
+def _end(_number: int, _frame: object) -> None:
+    """SIGTERM before the server is there: nothing is under way, and what is open is closed on the way out."""
+    raise SystemExit(0)
 
 
 def _print_banner(url: str, settings: Settings) -> None:
