@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from shutil import which
 from threading import Thread
 
 import click
@@ -159,12 +160,37 @@ def test_a_sweep_of_what_is_not_there_is_one_clear_line() -> None:
 
 def test_data_of_a_newer_version_is_one_clear_line(tmp_path: Path) -> None:
     """Nothing is written to what is not understood."""
-    with running_server(tmp_path / "data") as server:
-        server.terminate()
-    connection = sqlite3.connect(tmp_path / "data" / "fluvial.db")
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
+    make_folder(tmp_path / "data")
+    with closing(sqlite3.connect(tmp_path / "data" / "fluvial.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
     assert_failed(fluvial("serve", "--port", "0", "--data-dir", str(tmp_path / "data")), "newer fluvial", "99")
+
+
+@pytest.mark.parametrize("file", ["fluvial.db", "projects.db"])
+def test_data_that_is_damaged_is_one_clear_line(tmp_path: Path, file: str) -> None:
+    """For the server, and for whoever looks at its projects or streams."""
+    folder = tmp_path / "data"
+    make_folder(folder, "a")
+    (folder / file).write_bytes(b"no database" * 100)
+    assert_failed(fluvial("serve", "--port", "0", "--data-dir", str(folder)), str(folder), "not a database")
+    assert_failed(fluvial("project", "create", "shop", "--data-dir", str(folder)), str(folder), "not a database")
+
+
+def test_the_commands_for_aws_work_in_any_shell(tmp_path: Path) -> None:
+    """As docs/aws.md has them: zsh, the shell of every Mac, does not split what a variable holds."""
+    _, _, rest = (ROOT / "docs" / "aws.md").read_text().partition("```sh\noutput() ")
+    lines = [line for line in ("output() " + rest).partition("```")[0].splitlines() if not line.startswith("curl")]
+    stubs = {"aws": 'echo "value-of-$5" | tr -dc "a-zA-Z-"', "fluvial": 'echo "$# $FLUVIAL_STORE $FLUVIAL_TABLE"'}
+    for name, code in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    shells = [shell for shell in ("sh", "bash", "zsh", "dash") if which(shell)]
+    for shell in shells:
+        script = "\n".join((*lines, 'echo "$URL / $TOKEN"'))
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        ran = subprocess.run([shell, "-c", script], env={"PATH": path}, capture_output=True, text=True, check=True)
+        assert ran.stdout.splitlines()[0].startswith("3 dynamodb value-of-"), (shell, ran.stdout)
+        assert "5 dynamodb" in ran.stdout.splitlines()[1]
 
 
 @pytest.mark.parametrize(

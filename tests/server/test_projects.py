@@ -11,7 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fluvial.bootstrap import build_application
 from fluvial.core.limits import SECRETS_PER_PROJECT_MAX
+from fluvial.fanout.working import DeliveryWorker
+from fluvial.settings import settings_from
+from fluvial.stores.memory import MemoryStore
+from fluvial.world import World
 from tests.server.test_command_line import assert_ended, assert_failed, assert_refused, fluvial
 from tests.support.folders import make_folder
 from tests.support.servers import RunningServer, running_server
@@ -145,10 +150,22 @@ def test_a_weak_secret_is_refused_and_not_repeated(folder: str, tmp_path: Path) 
     for arguments in (
         ("project", "create", "shop", "--secret-file", str(weak)),
         ("serve", "--port", "0", "--operator-secret-file", str(weak)),
+        ("token", "mint", "shop", "--secret-file", str(weak)),
+        ("project", "add-secret", "shop", "--secret-file", str(weak)),
     ):
         done = fluvial(*arguments, "--data-dir", folder)
         assert_refused(done, "32")
         assert "too-short" not in done.stderr
+    good = ran("token", "mint", "shop", "--secret-file", str(strong(tmp_path)))
+    inspected = fluvial("token", "inspect", good, "--secret-file", str(weak), "--data-dir", folder)
+    assert (inspected.returncode, json.loads(inspected.stdout)["valid"]) == (1, False)
+
+
+def strong(folder: Path) -> Path:
+    """A file with a secret that is one."""
+    file = folder / "strong"
+    file.write_text("s" * 32)
+    return file
 
 
 def test_a_token_is_looked_at(folder: str) -> None:
@@ -193,8 +210,11 @@ def test_an_operator_makes_projects_over_http(folder: str, tmp_path: Path) -> No
         ("https://a.example,https://b.example", "https://c.example", None),
     ],
 )
-def test_an_open_servers_origins_are_a_setting(folder: str, setting: str, origin: str, told: str | None) -> None:
+async def test_an_open_servers_origins_are_a_setting(setting: str, origin: str, told: str | None) -> None:
     """All of them, unless an operator says otherwise."""
-    with running_server(Path(folder), "--cors-origins", setting) as server:
-        answer = httpx.get(f"{server.url}/v1/stream/none", headers={"origin": origin})
-        assert answer.headers.get("access-control-allow-origin") == told
+    settings, store = settings_from({"store": "memory", "cors_origins": setting}), MemoryStore()
+    application = build_application(settings, store, World(), DeliveryWorker(store, None))
+    transport = httpx.ASGITransport(application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        answer = await client.get("/v1/stream/none", headers={"origin": origin})
+    assert answer.headers.get("access-control-allow-origin") == told

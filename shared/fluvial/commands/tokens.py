@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from fluvial.access.tokens import Claims, TokenRefused, mint, parse_stream_claim, unverified, verify
-from fluvial.commands.options import OF_STORE, Failed, Refused, WholeNumber, with_settings
+from fluvial.commands.options import OF_STORE, Failed, Refused, WholeNumber, told, with_settings
 from fluvial.commands.projects import run, secret_from, settings_of
 from fluvial.core.grant import OPERATOR, Scope
 from fluvial.core.lifetime import moment
@@ -109,7 +109,8 @@ def _reason(token: str, project: str, secret_file: str | None, values: dict[str,
 
 def _secrets(project: str, secret_file: str | None, values: dict[str, str]) -> tuple[Secret, ...]:
     if secret_file is not None:
-        return (secret_from(secret_file),)
+        with told():
+            return (secret_from(secret_file),)
     if project == OPERATOR:
         raise Refused("an operator's token is signed with the operators' secret: give --secret-file")
     if not is_project_name(project):
