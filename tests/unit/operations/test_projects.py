@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from fluvial.core.errors import ErrorCode, RefusedRequest
+from fluvial.core.names import StreamName
 from fluvial.core.project import Project
-from fluvial.operations.projects import Registry
+from fluvial.operations.projects import CUT_OFF_COUNTED_MAX, Registry
 from fluvial.stores.memory import MemoryStore
 from fluvial.stores.memory_projects import MemoryProjects
 from tests.support.access import OLD_SECRET, SECRET
@@ -89,3 +90,42 @@ async def test_a_project_that_never_stands_still_is_a_conflict() -> None:
     with pytest.raises(RefusedRequest) as refused:
         await registry.change("demo", is_public=True)
     assert (refused.value.code, refused.value.status) == (ErrorCode.PROJECT_CHANGED, 409)
+
+
+class Names:
+    """A store's listing."""
+
+    def __init__(self, names: list[str]) -> None:
+        """Of streams with these names."""
+        self._names, self.asked = sorted(names), 0
+
+    async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
+        """See ListsStreams.names."""
+        self.asked += 1
+        return [StreamName(one) for one in self._names if one.startswith(prefix) and one > after][:count_max]
+
+
+async def test_every_stream_that_a_first_project_would_cut_off_is_counted() -> None:
+    """Over any number of pages, without looking through the project's own; beyond a bound it is at least so many."""
+    registry = registry_of(MemoryProjects())
+    own, others = [f"demo/{number}" for number in range(5_000)], [f"a/{number}" for number in range(1_200)]
+    streams = Names([*own, *others, "demo", "demo-b/1", "zoo"])
+    with pytest.raises(RefusedRequest, match="1,203 streams") as refused:
+        await registry.check_reach("demo", streams)
+    assert (refused.value.code, refused.value.status) == (ErrorCode.STREAMS_CUT_OFF, 409)
+    assert streams.asked <= 5
+    with pytest.raises(RefusedRequest, match="1 stream whose path does not begin with demo/: zoo"):
+        await registry.check_reach("demo", streams, ("a/", "demo"))
+    await registry.check_reach("demo", Names(own))
+    with pytest.raises(RefusedRequest, match=f"{CUT_OFF_COUNTED_MAX:,} or more"):
+        await registry.check_reach("demo", Names([f"x/{number}" for number in range(CUT_OFF_COUNTED_MAX + 1)]))
+    await registry.create("first", SECRET)
+    await registry.check_reach("demo", streams)  # closed already: a second project changes nothing
+
+
+async def test_a_name_that_no_project_can_have_is_refused_before_anything_is_counted() -> None:
+    """The message is about the name."""
+    streams = Names(["a"])
+    with pytest.raises(RefusedRequest, match="lower-case"):
+        await registry_of(MemoryProjects()).check_reach("Demo", streams)
+    assert streams.asked == 0
