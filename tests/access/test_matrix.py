@@ -294,7 +294,7 @@ def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path
         assert client.get("/v1/streams").json()["streams"] == ["demo/1"]
         assert client.post("/v1/projects", json=body).status_code == 401
         assert client.get("/v1/projects/demo", headers=bearer(minted())).status_code == 401
-        assert client.post("/v1/projects", json=body, headers=operator()).status_code == 201
+        assert client.post("/v1/projects", json={**body, "cutOff": True}, headers=operator()).status_code == 201
         assert client.get("/v1/stream/demo/1").status_code == 401
         assert client.get("/v1/streams").status_code == 401
         assert client.delete("/v1/projects/first", headers=operator()).status_code == 204
