@@ -176,7 +176,7 @@ def test_the_edge_function_may_do_what_it_does(
     calls.watch_secrets(monkeypatch)
     operator = f"Bearer {token(Scope.MANAGE, OPERATOR_SECRET, OPERATOR, exp=2**32)}"
     http(module, "GET", "/v1/streams", authorization=operator)
-    wanted = json.dumps({"name": "shop", "secret": SECRET.value}).encode()
+    wanted = json.dumps({"name": "shop", "secret": SECRET.value, "cutOff": True}).encode()
     http(module, "POST", "/v1/projects", wanted, content_type=as_json, authorization=operator)
     http(module, "GET", "/v1/projects/shop/streams", authorization=operator)
     calls.assert_are(granted("EdgeFunction"))
