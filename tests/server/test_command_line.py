@@ -131,7 +131,8 @@ def test_a_locked_folder_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
-    """A file in its place, say."""
+    """A file in its place, say, or nowhere to make it."""
+    assert_failed(fluvial("serve", "--port", "0", "--data-dir", "/proc/none"), "/proc/none as the data folder")
     (tmp_path / "file").write_text("")
     assert_failed(fluvial("serve", "--port", "0", "--data-dir", str(tmp_path / "file")), "data folder")
 

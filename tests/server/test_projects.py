@@ -80,6 +80,7 @@ def test_a_projects_life_from_the_command_line(folder: str) -> None:
     """Made with rules, changed, turned and ended."""
     here = ("--data-dir", folder)
     ran("project", "create", "shop", "--origin", "https://a.example", "--origin", "https://b.example", *here)
+    assert_failed(fluvial("project", "create", "shop", *here), "there is a project of that name")
     shown = json.loads(ran("project", "show", "shop", *here))
     assert shown["origins"] == ["https://a.example", "https://b.example"]
     assert shown["public"] is False
