@@ -1,9 +1,16 @@
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import botocore.loaders
+import botocore.session
 import pytest
 
 from tests.support.rigs import SqliteRig, sqlite_rig
+
+# Each session of botocore's parses the services' models anew, which takes ten times as long as all else that a store on
+# DynamoDB begins with. Here sessions share one loader, which keeps what it has read.
+botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
