@@ -11,7 +11,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_mo
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test test-all contract clients test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
+.PHONY: help install serve serve-aws test soak test-all contract clients test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +45,10 @@ serve-aws: install ## run the server on DynamoDB Local (moto without Java) and m
 	exec $(BIN)/python -m tests.aws_local
 
 test: install ## run the fast tests
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --durations=10
+
+soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
+	$(BIN)/pytest --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
 
 test-all: install $(NODE_PACKAGES) ## run every test but the conformance suite and the whole scenario, with coverage
 	$(BIN)/pytest --ignore=tests/conformance --ignore=tests/e2e --cov --cov-report=term:skip-covered --cov-fail-under=95

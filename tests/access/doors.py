@@ -3,7 +3,7 @@
 import contextlib
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +21,7 @@ from fluvial.world import World
 from tests.aws_local.environments import Context
 from tests.functions.samples import event
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET, SECRET
-from tests.support.servers import running_server
+from tests.support.servers import StartServer, server_here
 
 JSON = {"content-type": "application/json"}
 
@@ -127,7 +127,9 @@ def make_projects(door: Door) -> None:
 
 
 @contextlib.contextmanager
-def server_door(folder: Path, *options: str, **environment: str) -> Iterator[ServerDoor]:
+def server_door(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None, start: StartServer = server_here
+) -> Iterator[ServerDoor]:
     """A server with both projects, over SQLite."""
     secret_file = folder / "operator-secret"
     secret_file.write_text(OPERATOR_SECRET.value)
@@ -141,7 +143,7 @@ def server_door(folder: Path, *options: str, **environment: str) -> Iterator[Ser
         *options,
     )
     with (
-        running_server(folder / "data", *options, **environment) as server,
+        start(folder / "data", *options, **(environment or {})) as server,
         httpx.Client(base_url=server.url, timeout=30) as client,
     ):
         door = ServerDoor(client)

@@ -28,7 +28,7 @@ from fluvial.world import World
 from tests.access.doors import JSON, Door, EdgeDoor, ServerDoor, bearer, edge_door, minted, operator, server_door
 from tests.functions.conftest import ImportHandler
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET
-from tests.support.servers import running_server
+from tests.support.servers import server_here
 
 STREAM = "/v1/stream/{project}/{stream}"
 TEXT = {"content-type": "text/plain"}
@@ -286,7 +286,7 @@ def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path
     secret = tmp_path / "secret"
     secret.write_text(OPERATOR_SECRET.value)
     with (
-        running_server(tmp_path / "data", "--operator-secret-file", str(secret)) as running,
+        server_here(tmp_path / "data", "--operator-secret-file", str(secret)) as running,
         httpx.Client(base_url=running.url) as client,
     ):
         body = {"name": "first", "secret": "1" * 32}

@@ -68,7 +68,7 @@ def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_public_suite_passes_with_projects(tmp_path: Path) -> None:
     """Once something in front adds the project to each path, and a token to each request."""
-    with server_door(tmp_path, "--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60") as door:
+    with server_door(tmp_path, "--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60", start=running_server) as door:
         allow_all_origins(door)
         with token_front(tmp_path / "front", str(door.client.base_url)) as front:
             assert_suite_passes(front)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import boto3
 import msgspec
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fluvial.core.command import Append
@@ -40,6 +40,7 @@ from fluvial.stores.dynamodb.lives import first_item
 from fluvial.stores.dynamodb.updates import Guesses, commit_update
 from tests.aws_local.template import create_table
 from tests.support.heads import NOW_MS, heads, requirements
+from tests.support.budget import examples
 from tests.support.rigs import REGION, dynamodb_local_url
 from tests.support.worlds import START_MS
 
@@ -70,7 +71,7 @@ def test_every_requirement_has_a_clause() -> None:
     assert set(get_args(Requirement)) == set(CLAUSES)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(100)
 @given(head=st.none() | heads(), requirement=requirements)
 @example(head=Head(incarnation=Incarnation(1), content_type="a/b", stream_seq="\x7f"), requirement=SeqAfter("\xff"))
 def test_a_clause_means_what_its_requirement_means(client: Any, head: Head | None, requirement: Requirement) -> None:  # noqa: ANN401
@@ -116,7 +117,7 @@ def test_a_write_may_name_as_many_states_as_are_allowed(client: Any) -> None:  #
     assert len(request["ConditionExpression"]) < EXPRESSION_BYTES_MAX
 
 
-@settings(max_examples=100, deadline=None)
+@examples(50)
 @given(head=heads(), buffer=batches, counts=st.tuples(*[st.integers(0, 5)] * 5))
 def test_a_head_item_comes_back_as_it_was(
     client: Any,  # noqa: ANN401  boto3 makes its clients' classes at run time
@@ -143,7 +144,7 @@ def test_every_attribute_of_a_head_is_known_as_such(head: Head, counts: tuple[in
     assert set(item) - {a.PK, a.SK} <= a.OF_HEAD
 
 
-@settings(max_examples=200, deadline=None)
+@examples(50)
 @given(head=heads(), seen=st.none() | heads(), moved_ms=st.integers(0, 5_000), used_ms=st.integers(-4_000, 4_000))
 def test_a_renewal_means_what_the_core_says(
     client: Any,  # noqa: ANN401  boto3 makes its clients' classes at run time

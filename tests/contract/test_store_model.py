@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -32,6 +32,7 @@ from fluvial.core.response import append_response, create_response, delete_respo
 from fluvial.operations.creating import create
 from fluvial.stores.dynamodb import aws, settling
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from tests.support.budget import examples, luck
 from tests.support.network import Network
 from tests.support.rigs import RIGS, Rig
 from tests.support.worlds import START_MS
@@ -571,15 +572,12 @@ class FaultyNetworkAnswersLikeModel(DynamoDbAnswersLikeModel):
         self.network.deliver_late()
 
 
-FaultyNetworkAnswersLikeModel.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
-DynamoDbAnswersLikeModel.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
-StoreAnswersLikeModel.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
-SqliteAnswersLikeModel.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
-TestMemoryStore = StoreAnswersLikeModel.TestCase
-TestSqliteStore = SqliteAnswersLikeModel.TestCase
-TestFaultyNetwork = pytest.mark.slow(FaultyNetworkAnswersLikeModel.TestCase)
-TestDynamoDbLocal = pytest.mark.slow(DynamoDbAnswersLikeModel.TestCase)
+over_http = examples(8, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+FaultyNetworkAnswersLikeModel.TestCase.settings = over_http
+DynamoDbAnswersLikeModel.TestCase.settings = over_http
+StoreAnswersLikeModel.TestCase.settings = examples(40)
+SqliteAnswersLikeModel.TestCase.settings = examples(15)
+TestMemoryStore = luck(StoreAnswersLikeModel.TestCase)
+TestSqliteStore = luck(SqliteAnswersLikeModel.TestCase)
+TestFaultyNetwork = pytest.mark.slow(luck(FaultyNetworkAnswersLikeModel.TestCase))
+TestDynamoDbLocal = pytest.mark.slow(luck(DynamoDbAnswersLikeModel.TestCase))

@@ -16,6 +16,7 @@ from fluvial.core.plan import Divergence, plan_delete, plan_fork
 from fluvial.stores.dynamodb import aws, rotation, settling
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.faults.test_concurrent_appends import read_all
+from tests.support.budget import luck, seeds
 from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
 from tests.support.network import Network, crashing
 from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
@@ -81,7 +82,8 @@ async def producer(store: DynamoDbStore, network: Network, writer: str, told: To
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@luck
+@seeds(4)
 async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> None:
     """Nothing acknowledged is lost, nothing is there twice, nothing refused comes in later."""
     rng = random.Random(seed)
@@ -113,7 +115,8 @@ async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+@luck
+@seeds(3)
 async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbRig, seed: int) -> None:
     """Three processes get each message at the same time and once more, and all retry until they are told."""
     rng = random.Random(seed)

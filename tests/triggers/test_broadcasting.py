@@ -27,6 +27,7 @@ from fluvial.triggers.fanout_queue import FanOutQueue
 from fluvial.triggers.sockets import Sockets
 from tests.aws_local.change_feed import ChangeFeedReader
 from tests.support.access import open_gate
+from tests.support.budget import luck, seeds
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit
 from tests.support.connections import Client, ConnectionApi, ConnectionDiedError
 from tests.support.estuaries import own_process
@@ -279,7 +280,8 @@ async def test_two_broadcasts_of_a_stream_do_not_pass_for_one(sockets: SocketRig
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@luck
+@seeds(4)
 async def test_every_client_has_the_stream_once_whatever_happens(sockets: SocketRig, seed: int) -> None:
     """Clients come, go and come back; posts are throttled, lost, or the function's last; records come again."""
     rng = random.Random(seed)
