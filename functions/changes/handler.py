@@ -26,7 +26,7 @@ settings = settings_from_environment(os.environ)
 store = function_store(settings, world)
 queue = FanOutQueue(sqs_client(), os.environ["FLUVIAL_FANOUT_QUEUE_URL"])
 directory = directory_of(settings, store.projects, world)
-broadcaster = Broadcaster(store, world, connections_client(os.environ["FLUVIAL_CONNECTIONS_URL"]), directory)
+broadcaster = Broadcaster(store, world, connections_client(os.environ["FLUVIAL_CONNECTIONS_URL"]), directory=directory)
 feed = ChangeFeed(store, Publisher(store, world, FeedBacklog(store)), queue, broadcaster)
 processor = BatchProcessor(event_type=EventType.DynamoDBStreams, raise_on_entire_batch_failure=False)
 runner = asyncio.Runner()  # the store's clients stay with one loop

@@ -12,6 +12,7 @@ from fluvial.core.errors import SettingsRefused, StartupRefused, StoreUnavailabl
 from fluvial.core.names import StreamName
 from fluvial.settings import AccessMode, Settings, StoreKind
 from fluvial.stores.contract import Store
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.stores.projects import ListsStreams, Projects
 from fluvial.world import World
 
@@ -107,9 +108,9 @@ async def dynamodb_store(settings: Settings, world: World) -> "DynamoDbStore":
     return store
 
 
-def function_store(settings: Settings, world: World) -> "DynamoDbStore":
+def function_store(settings: Settings, world: World, limits: StoreLimits = STORE_LIMITS) -> "DynamoDbStore":
     """The store of a Lambda function, whose chores the change feed does. Raises StartupRefused; asks nothing yet."""
-    return _dynamodb_store(settings, world, FUNCTION_THREADS_MAX)
+    return _dynamodb_store(settings, world, FUNCTION_THREADS_MAX, limits)
 
 
 def directory_of(settings: Settings, projects: Projects, world: World) -> Directory:
@@ -124,7 +125,9 @@ def _import_dynamodb() -> None:
         raise StartupRefused("DynamoDB and S3 need boto3: pip install 'fluvial[aws]'") from exc
 
 
-def _dynamodb_store(settings: Settings, world: World, function_threads: int | None) -> "DynamoDbStore":
+def _dynamodb_store(
+    settings: Settings, world: World, function_threads: int | None, limits: StoreLimits = STORE_LIMITS
+) -> "DynamoDbStore":
     _import_dynamodb()
     from fluvial.stores.dynamodb.aws import Endpoints  # noqa: PLC0415
     from fluvial.stores.dynamodb.store import THREADS_MAX, DynamoDbConfig, DynamoDbStore  # noqa: PLC0415
@@ -136,5 +139,6 @@ def _dynamodb_store(settings: Settings, world: World, function_threads: int | No
         endpoints=endpoints,
         does_chores=function_threads is None and not settings.read_only,
         threads_max=function_threads or THREADS_MAX,
+        limits=limits,
     )
     return DynamoDbStore(config, world)

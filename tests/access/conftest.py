@@ -1,3 +1,3 @@
-from tests.functions.conftest import import_handler, rig
+from tests.functions.conftest import import_handler, limits, rig
 
-__all__ = ["import_handler", "rig"]
+__all__ = ["import_handler", "limits", "rig"]

@@ -204,7 +204,7 @@ async def test_a_connection_of_the_open_time_is_sent_nothing_once_there_is_a_pro
     assert (await sockets.handle(without_token))["statusCode"] == 200
     clients = {name: Client(is_connected=True) for name in ("anonymous", "reader")}
     api.clients.update(clients)
-    broadcaster = Broadcaster(opened.store, world, api, Directory(projects, world, closed=False))
+    broadcaster = Broadcaster(opened.store, world, api, directory=Directory(projects, world, closed=False))
     await broadcaster.broadcast(STREAM)
     assert clients["anonymous"].data == b"x"
     await projects.put(project())

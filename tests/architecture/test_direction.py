@@ -145,3 +145,19 @@ def test_every_claim_about_security_has_its_test() -> None:
     protected = text.partition("## What is not protected")[0]
     for claim in re.findall(r"^- .*?(?=^- |^\n|\Z)", protected, re.MULTILINE | re.DOTALL):
         assert "`test_" in claim, claim
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("**/test_*.py")), ids=lambda path: path.stem)
+def test_no_test_changes_a_constant(path: Path) -> None:
+    """A limit that tests want small is passed in: a constant that is imported by value is in several modules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = list[str]()
+        match node:
+            case ast.Call(func=ast.Attribute(attr="setattr") | ast.Name(id="setattr"), args=args):
+                texts = [one.value for one in args[:2] if isinstance(one, ast.Constant)]
+                names = [text.rsplit(".", 1)[-1] for text in texts if isinstance(text, str)]
+            case ast.Assign(targets=targets):
+                names = [one.attr for target in targets for one in ast.walk(target) if isinstance(one, ast.Attribute)]
+            case _:
+                pass
+        assert not [name for name in names if re.fullmatch(r"[A-Z][A-Z0-9_]+", name)], ast.unparse(node)

@@ -39,8 +39,8 @@ from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.lives import first_item
 from fluvial.stores.dynamodb.updates import Guesses, commit_update
 from tests.aws_local.template import create_table
-from tests.support.heads import NOW_MS, heads, requirements
 from tests.support.budget import examples
+from tests.support.heads import NOW_MS, heads, requirements
 from tests.support.rigs import REGION, dynamodb_local_url
 from tests.support.worlds import START_MS
 
@@ -111,7 +111,7 @@ def test_a_write_may_name_as_many_states_as_are_allowed(client: Any) -> None:  #
         preconditions=Preconditions(every, every),
     )
     batch = StoredBatch(CommitId(b"12345678"), 1, Placement.INLINE, b"x")
-    request = commit_update(NAME, plan_append(append, 1), batch, 7, None)
+    request = commit_update(NAME, plan_append(append, 1), batch, Guesses(fence=7))
     with pytest.raises(client.exceptions.ConditionalCheckFailedException):
         client.update_item(TableName=TABLE, **request)
     assert len(request["ConditionExpression"]) < EXPRESSION_BYTES_MAX

@@ -30,11 +30,11 @@ from fluvial.core.offset import Offset, born_at
 from fluvial.core.plan import plan_append, plan_close, plan_delete, plan_expiry
 from fluvial.core.response import append_response, create_response, delete_response, head_response
 from fluvial.operations.creating import create
-from fluvial.stores.dynamodb import aws, settling
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.stores.limits import STORE_LIMITS
 from tests.support.budget import examples, luck
 from tests.support.network import Network
-from tests.support.rigs import RIGS, Rig
+from tests.support.rigs import IMPATIENT, RIGS, Rig
 from tests.support.worlds import START_MS
 
 
@@ -229,13 +229,14 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
     """Every command gets the model's status, and every stream has the model's bytes, restarts or not."""
 
     kind = "memory"
+    limits = STORE_LIMITS
 
     @initialize()
     def begin(self) -> None:
         """An empty store on a loop of its own."""
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
-        self.context: AbstractAsyncContextManager[Any] = RIGS[self.kind](Path(self.folder.name) / "data")
+        self.context: AbstractAsyncContextManager[Any] = RIGS[self.kind](Path(self.folder.name) / "data", self.limits)
         self.rig: Rig = self.runner.run(self.context.__aenter__())
         self.model = Model()
         self.waits = list[Wait]()
@@ -538,6 +539,8 @@ class PersistentStore:
 class FaultyNetworkAnswersLikeModel(DynamoDbAnswersLikeModel):
     """The same, while requests and answers are lost, come late, or are refused because the engine is busy."""
 
+    limits = IMPATIENT
+
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int = 0) -> None:
         """A network that was not there when the table was made."""
@@ -545,20 +548,12 @@ class FaultyNetworkAnswersLikeModel(DynamoDbAnswersLikeModel):
         self.network = Network(
             random.Random(seed), request_lost=0.05, request_late=0.08, response_lost=0.08, throttled=0.04
         )
-        self.pauses = aws.BUSY_PAUSE_S, settling.FENCE_PAUSE_S
-        aws.BUSY_PAUSE_S = settling.FENCE_PAUSE_S = 0.0005  # type: ignore[misc]
         self.lie_between()
 
     def lie_between(self) -> None:
         """Put the network between the store and the engine."""
         self.network.attach(self.rig.store)  # type: ignore[arg-type]
         self.rig.store = PersistentStore(self.rig.store, self.network)  # type: ignore[misc, arg-type]
-
-    def teardown(self) -> None:
-        """Close everything."""
-        if hasattr(self, "pauses"):
-            aws.BUSY_PAUSE_S, settling.FENCE_PAUSE_S = self.pauses  # type: ignore[misc]
-        super().teardown()
 
     @rule()
     def restart(self) -> None:

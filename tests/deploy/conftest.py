@@ -1,3 +1,12 @@
+import pytest
+
+from fluvial.stores.limits import StoreLimits
 from tests.functions.conftest import import_handler, rig
 
-__all__ = ["import_handler", "rig"]
+__all__ = ["import_handler", "limits", "rig"]
+
+
+@pytest.fixture
+def limits() -> StoreLimits:
+    """A few batches are enough for a segment."""
+    return StoreLimits(segment_batches=4)

@@ -23,9 +23,11 @@ from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.fanout.feed import FeedBacklog
+from fluvial.fanout.limits import FanOutLimits
 from fluvial.settings import Settings
 from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.triggers.broadcasting import BroadcastLimits
 from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
@@ -157,7 +159,6 @@ def test_the_edge_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Create, append small and large, spill, read from every place, fork, delete."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
     module = import_handler("edge")
     calls, octets = Calls(module), "application/octet-stream"
     http(module, "PUT", "new", content_type=octets)
@@ -209,7 +210,6 @@ def test_the_subscription_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Append by the append function, and deliver what is anywhere, however large."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
     rich_source(rig)
     module = import_handler("subscription")
     calls, service = Calls(module), LambdaService(import_handler("append"))
@@ -231,7 +231,6 @@ def test_the_fan_out_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deliver what is anywhere, however large, to whoever is still there."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
     head = rich_source(rig)
     module = import_handler("fanout")
     calls = Calls(module)
@@ -257,10 +256,9 @@ def test_the_changes_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deliver, queue deliveries, rotate, and collect what has ended."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
-    monkeypatch.setattr("fluvial.triggers.broadcasting.BUSY_PAUSE_S", 0.001)
     rich_source(rig)
     module = import_handler("changes")
+    module.broadcaster.limits = BroadcastLimits(busy_pause_s=0.001)
     module.broadcaster._client.meta.events.register("before-send.*", gone)
     calls, append = Calls(module), import_handler("append").handler
     connect = {**event("sockets_connect"), "multiValueQueryStringParameters": {"stream": [RICH], "offset": ["-1"]}}
@@ -283,7 +281,7 @@ def test_the_changes_function_may_do_what_it_does(
         assert "error" not in append(asked, Context("append", "request"))
     append({"stream": RICH, "close": True}, Context("append", "request"))
     follow_up(change())
-    monkeypatch.setattr("fluvial.triggers.changes.INLINE_SUBSCRIBERS_MAX", 0)
+    module.feed._publisher.limits = FanOutLimits(inline_subscribers_max=0)
     rig.client.update_item(
         TableName=rig.config.table,
         Key=head_key(RICH),
@@ -300,7 +298,6 @@ def test_the_sockets_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Note connections at any offset, forget them, and renew what they read."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
     tail = rich_source(rig).tail
     with asyncio.Runner() as runner:
         runner.run(_renewed_later(rig))
@@ -317,7 +314,6 @@ def test_the_sockets_function_may_do_what_it_does(
 
 def test_the_live_function_may_do_what_it_does(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read what is anywhere, and renew what is read; nothing else is let through."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
     rich_source(rig)
 
     async def read() -> Calls:
@@ -362,7 +358,6 @@ def test_the_append_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Append small and large, with more producers than the head holds, and look for what was lost."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
     module = import_handler("append")
     calls = Calls(module)
 
@@ -392,7 +387,6 @@ def test_the_sweep_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """End what has expired, and delete what is left of a stream that nobody collected."""
-    monkeypatch.setattr("fluvial.stores.dynamodb.rotation.SEGMENT_BATCHES", 4)
 
     async def leave_behind() -> None:
         await _rich_source(rig)

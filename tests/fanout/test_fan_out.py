@@ -11,13 +11,13 @@ from fluvial.core.command import Close
 from fluvial.core.errors import ErrorCode, StoreUnavailable
 from fluvial.core.followers import Follower, SubscriptionId
 from fluvial.core.head import EstuaryMode, Head
-from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
+from fluvial.core.limits import SOURCES_PER_ESTUARY_MAX
 from fluvial.core.names import StreamName
 from fluvial.core.offset import offset_token
 from fluvial.core.plan import plan_close
-from fluvial.fanout import delivering
 from fluvial.fanout.delivering import Delivery, Source, deliver
 from fluvial.fanout.estuaries import Opened, WantedEstuary
+from fluvial.fanout.limits import FanOutLimits
 from fluvial.fanout.publishing import FanOutMode, FanOutReport
 from fluvial.fanout.working import DeliveryWorker
 from fluvial.stores.contract import KeepsUndelivered
@@ -241,10 +241,18 @@ async def test_what_cannot_be_followed_is_refused_and_changes_nothing(
     assert code_of(await rig.estuaries.unfollow(SOURCE, plain)) is ErrorCode.NOT_AN_ESTUARY
     assert code_of(await rig.estuaries.touch(plain)) is ErrorCode.NOT_AN_ESTUARY
     assert code_of(await rig.estuaries.end(plain)) is ErrorCode.NOT_AN_ESTUARY
-    monkeypatch.setattr("fluvial.core.commit.SOURCES_PER_ESTUARY_MAX", 1)
-    monkeypatch.setattr("fluvial.stores.dynamodb.clauses.SOURCES_PER_ESTUARY_MAX", 1)
-    assert await refused("p/other", WantedEstuary(a)) is ErrorCode.TOO_MANY_SOURCES
-    assert list((await source_head(rig, a)).cursors) == [SOURCE]
+
+
+async def test_an_estuary_has_so_many_sources(rig: FanOutRig) -> None:
+    """Past them the next one is refused, and one that is followed already is not."""
+    for number in range(SOURCES_PER_ESTUARY_MAX):
+        await rig.make_source(StreamName(f"p/{number}"))
+        await rig.follow("p/a", StreamName(f"p/{number}"))
+    await rig.make_source()
+    estuary = WantedEstuary(StreamName("p/a"))
+    assert code_of(await rig.estuaries.follow(SOURCE, estuary)) is ErrorCode.TOO_MANY_SOURCES
+    await rig.follow("p/a", StreamName("p/0"))
+    assert len((await source_head(rig, StreamName("p/a"))).cursors) == SOURCES_PER_ESTUARY_MAX
 
 
 async def test_one_follower_that_fails_does_not_fail_the_publish(
@@ -385,30 +393,24 @@ async def test_a_publisher_does_not_count_the_followers_that_it_does_not_wait_fo
     assert [source.head.tail for source in put] == [1]
 
 
-async def test_a_follower_far_behind_goes_on_at_the_next_occasion(
-    rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_follower_far_behind_goes_on_at_the_next_occasion(rig: FanOutRig) -> None:
     """One occasion takes a bounded number of steps."""
-    monkeypatch.setattr(delivering, "STEPS_MAX", 2)
-    monkeypatch.setattr(delivering, "ENVELOPED_BATCHES_MAX", 3)
+    limits = FanOutLimits(steps_max=2, enveloped_batches_max=3)
     await rig.make_source()
     await rig.follow("p/a", mode=EstuaryMode.ENVELOPE)
     for number in range(10):
         await rig.append(b"%d" % number)
     source = Source(SOURCE, await source_head(rig))
     [follower] = await rig.store.followers(source.head.incarnation, "", 9)
-    results = [await deliver(rig.store, rig.world, source, follower) for _ in range(3)]
+    results = [await deliver(rig.store, rig.world, source, follower, limits=limits) for _ in range(3)]
     assert results == [Delivery.BEHIND, Delivery.COMPLETE, Delivery.COMPLETE]
     assert [one["payload"] for one in json.loads(b"[%s]" % (await rig.read("p/a"))[:-1])] == list("0123456789")
 
 
 @pytest.mark.parametrize("rig", ["memory", "sqlite"], indirect=True)
-async def test_more_followers_than_a_publisher_waits_for_are_served_soon(
-    rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_followers_than_a_publisher_waits_for_are_served_soon(rig: FanOutRig) -> None:
     """The publisher is answered at once; what a killed process left undone, the next one does."""
-    monkeypatch.setattr("fluvial.fanout.publishing.INLINE_SUBSCRIBERS_MAX", 5)
-    assert INLINE_SUBSCRIBERS_MAX > 5
+    rig.limits = FanOutLimits(inline_subscribers_max=5)
     await rig.make_source()
     names = [f"p/{number:03}" for number in range(120)]
     await rig.follow_with(*names)
@@ -478,7 +480,7 @@ async def test_to_follow_is_not_done_before_what_passed_by_is_there(
         await rig.publish(b"passed by")
         await add_follower(store, source, follower)  # type: ignore[arg-type]
 
-    async def failing(*_: object) -> object:
+    async def failing(*_: object, **__: object) -> object:
         raise StoreUnavailable
 
     with monkeypatch.context() as patched:
@@ -492,10 +494,9 @@ async def test_to_follow_is_not_done_before_what_passed_by_is_there(
 
 async def test_followers_that_hang_hold_up_a_publisher_once(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not each for itself, however many of them there are."""
-    monkeypatch.setattr("fluvial.fanout.publishing.ROUND_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("fluvial.fanout.publishing.DELIVERIES_AT_ONCE", 1)
+    rig.limits = FanOutLimits(round_timeout_s=0.1, deliveries_at_once=1)
 
-    async def hanging(*_: object) -> object:
+    async def hanging(*_: object, **__: object) -> object:
         return await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr("fluvial.fanout.publishing.deliver", hanging)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from fluvial.core.commit import Applied
-from fluvial.core.limits import SEGMENT_BATCHES
-from fluvial.stores.dynamodb import rotation
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.stores.limits import StoreLimits
 from tests.support.commands import NAME, append_commit, create_commit
 from tests.support.network import Network
 from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
@@ -21,8 +20,8 @@ PROCESSES, WRITERS, APPENDS = 4, 8, 12
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
-    """AWS's own engine."""
-    async with dynamodb_local_rig(tmp_path) as opened:
+    """AWS's own engine, and rotation after forty batches."""
+    async with dynamodb_local_rig(tmp_path, StoreLimits(segment_batches=40)) as opened:
         yield opened
 
 
@@ -38,12 +37,8 @@ async def read_all(store: DynamoDbStore) -> bytes:
     return data
 
 
-async def test_writers_do_not_conflict_and_readers_see_one_order(
-    rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_writers_do_not_conflict_and_readers_see_one_order(rig: DynamoDbRig) -> None:
     """32 writers in four processes, one that rotates, and readers all the while."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 40)
-    assert SEGMENT_BATCHES > 40
     network = Network(random.Random(1))
     stores = [DynamoDbStore(rig.config, rig.still.own_world()) for _ in range(PROCESSES)]
     for store in stores:

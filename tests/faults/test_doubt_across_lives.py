@@ -13,23 +13,21 @@ from fluvial.core.entity_tag import Preconditions, TagList, stream_etag
 from fluvial.core.errors import StoreUncertain
 from fluvial.core.head import Incarnation
 from fluvial.core.plan import Divergence, plan_delete, plan_fork, plan_renewal
-from fluvial.stores.dynamodb import settling
 from fluvial.stores.dynamodb.aws import Unknown
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.faults.test_concurrent_appends import read_all
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_command, create_commit
 from tests.support.estuaries import own_process
-from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
+from tests.support.rigs import IMPATIENT, DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
 Meanwhile = Callable[[], Awaitable[object]]
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbRig]:
+async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
     """AWS's own engine, and no patience."""
-    monkeypatch.setattr(settling, "FENCE_PAUSE_S", 0.001)
-    async with dynamodb_local_rig(tmp_path) as opened:
+    async with dynamodb_local_rig(tmp_path, IMPATIENT) as opened:
         yield opened
 
 

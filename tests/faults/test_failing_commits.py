@@ -11,7 +11,8 @@ import pytest
 from fluvial.core.commit import Applied
 from fluvial.core.errors import StoreUnavailable, StoreUncertain
 from fluvial.core.response import store_error_response
-from fluvial.stores.sqlite import group_commit
+from fluvial.stores.limits import StoreLimits
+from fluvial.stores.sqlite.group_commit import INLINE_BYTES_MAX
 from tests.support.commands import NAME, append_commit, create_commit
 from tests.support.rigs import SqliteRig, sqlite_rig
 
@@ -60,6 +61,15 @@ async def rig(tmp_path: Path) -> AsyncIterator[SqliteRig]:
         yield opened
 
 
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[SqliteRig]:
+    """The same, with room for next to nothing in a group or in what waits."""
+    limits = StoreLimits(group_bytes_max=3, pending_bytes_max=10, pending_work_max=0)
+    async with sqlite_rig(tmp_path / "small", limits) as opened:
+        await opened.store.apply(NAME, create_commit(body=b"kept"))
+        yield opened
+
+
 def failing(rig: SqliteRig, *prefixes: str) -> None:
     """Let the writer's next statements of these kinds fail."""
     commits = rig.store._group_commit
@@ -74,7 +84,7 @@ async def bytes_after_restart(rig: SqliteRig) -> bytes:
     return (await rig.store.read(NAME, head, 0, 10_000_000)).data
 
 
-@pytest.mark.parametrize("size", [1, group_commit.INLINE_BYTES_MAX + 1], ids=["small", "large"])
+@pytest.mark.parametrize("size", [1, INLINE_BYTES_MAX + 1], ids=["small", "large"])
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO hot_run", "UPDATE", "COMMIT"])
 async def test_a_failed_statement_writes_nothing_and_the_next_commit_lands(
     rig: SqliteRig, statement: str, size: int
@@ -114,11 +124,10 @@ async def test_what_is_durable_is_answered_whatever_fails_after_it(
     assert isinstance(await asyncio.wait_for(first, 10), Applied)
 
 
-async def test_the_background_has_a_bound(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_background_has_a_bound(small: SqliteRig) -> None:
     """Past it whoever asks is refused at once."""
-    monkeypatch.setattr(group_commit, "PENDING_WORK_MAX", 0)
     with pytest.raises(StoreUnavailable):
-        rig.store._group_commit.submit_work(lambda _connection: None)
+        small.store._group_commit.submit_work(lambda _connection: None)
 
 
 async def test_a_commit_that_cannot_be_overwritten_is_uncertain(rig: SqliteRig) -> None:
@@ -140,19 +149,17 @@ async def test_a_rollback_that_fails_does_not_stop_the_queue(rig: SqliteRig) -> 
     assert isinstance(await rig.store.apply(NAME, append_commit(b"next")), Applied)
 
 
-async def test_what_waits_for_a_group_has_a_bound(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_for_a_group_has_a_bound(small: SqliteRig) -> None:
     """Past it a commit is refused at once, and nothing else changes."""
-    monkeypatch.setattr(group_commit, "PENDING_BYTES_MAX", 10)
-    first = rig.store._group_commit.submit(NAME, append_commit(b"x" * 10), 10)
+    first = small.store._group_commit.submit(NAME, append_commit(b"x" * 10), 10)
     with pytest.raises(StoreUnavailable):
-        rig.store._group_commit.submit(NAME, append_commit(b"y"), 1)
+        small.store._group_commit.submit(NAME, append_commit(b"y"), 1)
     assert isinstance(await first, Applied)
 
 
-async def test_a_group_has_a_bound(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_group_has_a_bound(small: SqliteRig) -> None:
     """What does not fit is the next group's, in the same order."""
-    monkeypatch.setattr(group_commit, "GROUP_BYTES_MAX", 3)
-    answers = [rig.store._group_commit.submit(NAME, append_commit(b"%d," % number), 2) for number in range(5)]
+    answers = [small.store._group_commit.submit(NAME, append_commit(b"%d," % number), 2) for number in range(5)]
     for answer in answers:
         assert isinstance(await answer, Applied)
-    assert await bytes_after_restart(rig) == b"kept0,1,2,3,4,"
+    assert await bytes_after_restart(small) == b"kept0,1,2,3,4,"

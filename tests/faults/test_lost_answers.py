@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -13,23 +13,19 @@ from fluvial.core.commit import Applied, NotDuplicate
 from fluvial.core.errors import StoreError, StoreUnavailable
 from fluvial.core.head import Incarnation, ProducerStamp
 from fluvial.core.plan import Divergence, plan_delete, plan_fork
-from fluvial.stores.dynamodb import aws, rotation, settling
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from tests.faults.test_concurrent_appends import read_all
 from tests.support.budget import luck, seeds
 from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
 from tests.support.network import Network, crashing
-from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
+from tests.support.rigs import IMPATIENT, DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbRig]:
+async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
     """AWS's own engine, rotation after a few batches, and no patience."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 12)
-    monkeypatch.setattr(aws, "BUSY_PAUSE_S", 0.001)
-    monkeypatch.setattr(settling, "FENCE_PAUSE_S", 0.001)
-    async with dynamodb_local_rig(tmp_path) as opened:
+    async with dynamodb_local_rig(tmp_path, replace(IMPATIENT, segment_batches=12)) as opened:
         yield opened
 
 

@@ -14,8 +14,8 @@ from fluvial.core.head import Incarnation, ProducerStamp
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.plan import Divergence, plan_delete, plan_fork
-from fluvial.stores.dynamodb import rotation
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.stores.limits import StoreLimits
 from fluvial.triggers.broadcasting import Broadcaster
 from fluvial.triggers.changes import ChangeFeed, changes_of
 from fluvial.triggers.fanout_queue import FanOutQueue
@@ -45,10 +45,9 @@ NOTHING = {
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbRig]:
+async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
     """AWS's own engine, and rotation after a few batches."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 12)
-    async with dynamodb_local_rig(tmp_path) as opened:
+    async with dynamodb_local_rig(tmp_path, StoreLimits(segment_batches=12)) as opened:
         yield opened
 
 

@@ -2,6 +2,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -9,8 +10,10 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.parameters import clear_caches
 
+from fluvial import opening
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from tests.support.access import OPERATOR_SECRET
 from tests.support.commands import create_commit
 from tests.support.estuaries import FanOutRig
@@ -22,10 +25,16 @@ ImportHandler = Callable[[str], ModuleType]
 
 
 @pytest.fixture
-def rig() -> Iterator[DynamoDbRig]:
+def limits() -> StoreLimits:
+    """What the functions' stores are limited by."""
+    return STORE_LIMITS
+
+
+@pytest.fixture
+def rig(limits: StoreLimits) -> Iterator[DynamoDbRig]:
     """AWS's own engine, with a stream of JSON, one of bytes, and one that an estuary follows."""
     with asyncio.Runner() as runner:
-        context = dynamodb_rig(dynamodb_local_url())
+        context = dynamodb_rig(dynamodb_local_url(), limits)
         opened = runner.run(context.__aenter__())
         for number, (name, content_type, body) in enumerate(
             [("demo", "application/json", b"[1,2]"), ("bytes", "application/octet-stream", b"\x00\xff")], 1
@@ -44,8 +53,9 @@ async def _followed(rig: FanOutRig) -> None:
 
 
 @pytest.fixture
-def import_handler(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportHandler]:
+def import_handler(rig: DynamoDbRig, limits: StoreLimits, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportHandler]:
     """Import a function's handler as a new environment does."""
+    monkeypatch.setattr(opening, "function_store", partial(opening.function_store, limits=limits))
     settings = {
         "AWS_DEFAULT_REGION": REGION,
         "FLUVIAL_TABLE": rig.config.table,

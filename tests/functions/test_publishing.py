@@ -9,9 +9,9 @@ import boto3
 import pytest
 
 from fluvial.core.errors import StoreUnavailable
-from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
 from fluvial.core.names import StreamName
 from fluvial.fanout.delivering import Source
+from fluvial.fanout.limits import FanOutLimits
 from fluvial.transports.direct import NoAppendError
 from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
 from fluvial.triggers.publications import NoPublicationError
@@ -255,14 +255,10 @@ def test_a_change_that_cannot_be_followed_up_comes_again(
     assert failed == [{"itemIdentifier": records["Records"][0]["dynamodb"]["SequenceNumber"]}]
 
 
-def test_many_followers_go_through_the_queue(
-    rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_followers_go_through_the_queue(rig: DynamoDbRig, import_handler: ImportHandler) -> None:
     """By pages; the fan-out function empties them, and the publisher is told that they are queued."""
-    monkeypatch.setattr("fluvial.triggers.changes.INLINE_SUBSCRIBERS_MAX", 5)
-    monkeypatch.setattr("fluvial.fanout.publishing.INLINE_SUBSCRIBERS_MAX", 5)
-    monkeypatch.setattr("fluvial.triggers.changes.FOLLOWERS_PER_PAGE", 4)
-    assert INLINE_SUBSCRIBERS_MAX > 5
+    changes = import_handler("changes")
+    changes.feed._publisher.limits = FanOutLimits(inline_subscribers_max=5, followers_per_page=4)
 
     async def follow() -> None:
         async with own_process(rig) as process:
@@ -272,7 +268,7 @@ def test_many_followers_go_through_the_queue(
     with asyncio.Runner() as runner:
         runner.run(follow())
     handled(import_handler("append"), {"stream": FOLLOWED, "payload": ["all"]})
-    assert handled(import_handler("changes"), event("changes_appended")) == {"batchItemFailures": []}
+    assert handled(changes, event("changes_appended")) == {"batchItemFailures": []}
     client, fan_out = boto3.client("sqs"), import_handler("fanout")
     url = client.get_queue_url(QueueName="fan-out")["QueueUrl"]
     count = 0

@@ -133,7 +133,11 @@ def test_a_project_with_streams_stays(folder: str, server: RunningServer) -> Non
         (("token", "inspect", "nonsense"), 2, ("not a JSON Web Token",)),
         (("serve", "--port", "0", "--operator-secret-file", "/none"), 2, ("/none",)),
         (("serve", "--port", "0", "--access", "none"), 2, ("--access", "auto, projects")),
-        (("serve", "--port", "0", "--cors-origins", "localhost, https://a.example/"), 2, ("--cors-origins", "https://host")),
+        (
+            ("serve", "--port", "0", "--cors-origins", "localhost, https://a.example/"),
+            2,
+            ("--cors-origins", "https://host"),
+        ),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else None,
 )

@@ -12,6 +12,7 @@ from fluvial.core.names import StreamName
 from fluvial.fanout.delivering import Source
 from fluvial.fanout.estuaries import Estuaries, Followed, WantedEstuary
 from fluvial.fanout.feed import FeedBacklog
+from fluvial.fanout.limits import FAN_OUT_LIMITS, FanOutLimits
 from fluvial.fanout.publishing import Backlog, FanOutReport, Publisher
 from fluvial.stores.contract import Store
 from fluvial.stores.dynamodb.store import DynamoDbStore
@@ -28,6 +29,7 @@ class FanOutRig:
 
     rig: Rig
     backlog: Backlog | None = None
+    limits: FanOutLimits = FAN_OUT_LIMITS
 
     @property
     def store(self) -> Store:
@@ -42,7 +44,7 @@ class FanOutRig:
     @property
     def publisher(self) -> Publisher:
         """A process's own publisher: nothing is shared between two calls but the store."""
-        return Publisher(self.store, self.world, self.backlog or FeedBacklog(self.store))
+        return Publisher(self.store, self.world, self.backlog or FeedBacklog(self.store), self.limits)
 
     @property
     def estuaries(self) -> Estuaries:

@@ -19,6 +19,7 @@ from fluvial.core.names import StreamName
 from fluvial.stores.contract import Store
 from fluvial.stores.dynamodb.aws import Endpoints
 from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.stores.memory import MemoryStore
 from fluvial.stores.sqlite.store import SqliteStore, open_sqlite_store
 from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local, is_required
@@ -77,11 +78,12 @@ class SqliteRig:
     folder: Path
     store: SqliteStore
     still: StillWorld
+    limits: StoreLimits = STORE_LIMITS
 
     async def reopen(self) -> None:
         """What a restart does."""
         await self.store.close()
-        self.store = await open_sqlite_store(self.folder, self.still.world())
+        self.store = await open_sqlite_store(self.folder, self.still.world(), self.limits)
 
     async def let_pass(self) -> None:
         """Wait for a commit that changes nothing."""
@@ -107,16 +109,16 @@ class SqliteRig:
 
 
 @asynccontextmanager
-async def memory_rig(_folder: Path) -> AsyncIterator[MemoryRig]:
+async def memory_rig(_folder: Path, _limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[MemoryRig]:
     """A memory store."""
     yield MemoryRig()
 
 
 @asynccontextmanager
-async def sqlite_rig(folder: Path) -> AsyncIterator[SqliteRig]:
+async def sqlite_rig(folder: Path, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[SqliteRig]:
     """A SQLite store that is closed at the end."""
     still = StillWorld()
-    rig = SqliteRig(folder, await open_sqlite_store(folder, still.world()), still)
+    rig = SqliteRig(folder, await open_sqlite_store(folder, still.world(), limits), still, limits)
     try:
         yield rig
     finally:
@@ -168,7 +170,7 @@ _NUMBERS = count(1)
 
 
 @asynccontextmanager
-async def dynamodb_rig(endpoint: str | None) -> AsyncIterator[DynamoDbRig]:
+async def dynamodb_rig(endpoint: str | None, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[DynamoDbRig]:
     """A table on an engine at the endpoint, or in moto when there is none; the bucket is always moto's."""
     with mock_aws():
         number, still = next(_NUMBERS), StillWorld()
@@ -178,6 +180,7 @@ async def dynamodb_rig(endpoint: str | None) -> AsyncIterator[DynamoDbRig]:
             endpoints=Endpoints(dynamodb=endpoint, region=REGION),
             does_chores=True,
             threads_max=1 if endpoint is None else 16,  # moto loses updates of threads
+            limits=limits,
         )
         client = boto3.client("dynamodb", region_name=REGION, endpoint_url=endpoint)
         create_table(client, config.table)
@@ -193,16 +196,16 @@ async def dynamodb_rig(endpoint: str | None) -> AsyncIterator[DynamoDbRig]:
 
 
 @asynccontextmanager
-async def moto_rig(_folder: Path) -> AsyncIterator[DynamoDbRig]:
+async def moto_rig(_folder: Path, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[DynamoDbRig]:
     """The store on moto alone."""
-    async with dynamodb_rig(None) as rig:
+    async with dynamodb_rig(None, limits) as rig:
         yield rig
 
 
 @asynccontextmanager
-async def dynamodb_local_rig(_folder: Path) -> AsyncIterator[DynamoDbRig]:
+async def dynamodb_local_rig(_folder: Path, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[DynamoDbRig]:
     """The store on AWS's own engine."""
-    async with dynamodb_rig(dynamodb_local_url()) as rig:
+    async with dynamodb_rig(dynamodb_local_url(), limits) as rig:
         yield rig
 
 
@@ -220,7 +223,10 @@ def dynamodb_local_url() -> str:
     return str(dynamodb_local_url.started)  # type: ignore[attr-defined]
 
 
-RIGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Rig]]] = {
+#: What a store has that tries again at once, for tests in which much has to be tried again.
+IMPATIENT: Final = StoreLimits(busy_pause_s=0.001, fence_pause_s=0.001)
+
+RIGS: dict[str, Callable[..., AbstractAsyncContextManager[Rig]]] = {
     "memory": memory_rig,
     "sqlite": sqlite_rig,
     "dynamodb-moto": moto_rig,

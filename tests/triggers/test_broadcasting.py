@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from fluvial.core.names import StreamName
 from fluvial.core.plan import plan_delete
 from fluvial.fanout.feed import FeedBacklog
 from fluvial.fanout.publishing import Publisher
-from fluvial.stores.dynamodb import rotation
 from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.triggers import broadcasting
-from fluvial.triggers.broadcasting import Broadcaster
+from fluvial.stores.limits import StoreLimits
+from fluvial.triggers.broadcasting import BUSY_TRIES_MAX, Broadcaster, BroadcastLimits
 from fluvial.triggers.changes import ChangeFeed, changes_of
 from fluvial.triggers.fanout_queue import FanOutQueue
 from fluvial.triggers.sockets import Sockets
@@ -34,6 +33,9 @@ from tests.support.estuaries import own_process
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
+#: One message after the other, and tried again at once.
+IMPATIENT = BroadcastLimits(busy_pause_s=0.001, posts_at_once=1)
+
 
 @dataclass
 class SocketRig:
@@ -45,6 +47,7 @@ class SocketRig:
     api: ConnectionApi = field(default_factory=ConnectionApi)
     pending: list[dict[str, Any]] = field(default_factory=list)
     numbers: Any = field(default_factory=lambda: count(1))
+    limits: BroadcastLimits = IMPATIENT
 
     def handler(self) -> Sockets:
         """A new environment of the sockets function."""
@@ -87,7 +90,7 @@ class SocketRig:
         world = self.rig.still.own_world()
         publisher = Publisher(self.store, world, FeedBacklog(self.store))
         queue = FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
-        return ChangeFeed(self.store, publisher, queue, Broadcaster(self.store, world, self.api))
+        return ChangeFeed(self.store, publisher, queue, Broadcaster(self.store, world, self.api, self.limits))
 
     async def follow_up(self) -> bool:
         """Hand the records that are due to a new environment of the changes function; False when it must come again."""
@@ -102,12 +105,10 @@ class SocketRig:
 
 
 @pytest.fixture
-async def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SocketRig]:
+async def sockets(tmp_path: Path) -> AsyncIterator[SocketRig]:
     """AWS's own engine with its stream, and no patience."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 10)
-    monkeypatch.setattr(broadcasting, "BUSY_PAUSE_S", 0.001)
-    monkeypatch.setattr(broadcasting, "POSTS_AT_ONCE", 1)
-    async with dynamodb_local_rig(tmp_path) as rig, own_process(rig) as process:
+    limits = StoreLimits(segment_batches=10)
+    async with dynamodb_local_rig(tmp_path, limits) as rig, own_process(rig) as process:
         endpoint = rig.config.endpoints.dynamodb
         client = boto3.client("dynamodbstreams", region_name=REGION, endpoint_url=endpoint)
         assert isinstance(process.store, DynamoDbStore)
@@ -235,7 +236,7 @@ async def test_a_connection_that_cannot_be_closed_stays_noted(sockets: SocketRig
     await sockets.connect(client)
     assert await sockets.follow_up()
     await sockets.store.apply(NAME, plan_delete(START_MS))
-    sockets.api.closings_refused = broadcasting.BUSY_TRIES_MAX
+    sockets.api.closings_refused = BUSY_TRIES_MAX
     assert not await sockets.follow_up()
     assert client.is_connected
     assert await sockets.follow_up()
@@ -243,16 +244,16 @@ async def test_a_connection_that_cannot_be_closed_stays_noted(sockets: SocketRig
     assert await sockets.store.connections.of(NAME) == []
 
 
-async def test_what_was_missed_comes_in_bounded_pieces(sockets: SocketRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_missed_comes_in_bounded_pieces(sockets: SocketRig) -> None:
     """A client that is far behind is closed after each, and comes back with its offset."""
-    monkeypatch.setattr(broadcasting, "CATCH_UP_BYTES_MAX", 100)
+    sockets.limits = replace(sockets.limits, catch_up_bytes_max=100)
     await sockets.store.apply(NAME, create_commit())
     expected = b""
     for number in range(6):
         batch = b"<%d:%s>" % (number, b"x" * 40)
         await sockets.store.apply(NAME, append_commit(batch))
         expected += batch
-    monkeypatch.setattr(broadcasting, "EVENT_BYTES_MAX", 60)
+    sockets.limits = replace(sockets.limits, event_bytes_max=60)
     client, connects = Client(), 0
     while client.data != expected:
         if not client.is_connected:

@@ -17,15 +17,12 @@ from fluvial.core.limits import PAGE_BYTES_MAX
 from fluvial.core.names import StreamName
 from fluvial.core.offset import offset_token, source_position
 from fluvial.core.plan import Replica, plan_delivery
+from fluvial.fanout.limits import FAN_OUT_LIMITS, FanOutLimits
 from fluvial.stores.contract import Store
 from fluvial.world import World
 
-#: What one delivery adds at most of a source whose batches have to be enveloped one by one.
-ENVELOPED_BATCHES_MAX: Final = 256
+#: What one delivery adds at most of a source whose batches have to be enveloped one by one; how many, FanOutLimits say.
 ENVELOPED_BYTES_MAX: Final = 262_144
-
-#: A follower that is further behind than so many steps goes on at the next occasion.
-STEPS_MAX: Final = 256
 
 
 class Delivery(Enum):
@@ -48,8 +45,14 @@ class Source:
         return source_position(self.head, position)
 
 
-async def deliver(
-    store: Store, world: World, source: Source, follower: Follower, guess: SourcePosition | None = None
+async def deliver(  # noqa: PLR0913  the limits are named
+    store: Store,
+    world: World,
+    source: Source,
+    follower: Follower,
+    guess: SourcePosition | None = None,
+    *,
+    limits: FanOutLimits = FAN_OUT_LIMITS,
 ) -> Delivery:
     """Fill a follower from its cursor on; `guess` is where that may be, between two batches before the tail.
 
@@ -59,13 +62,13 @@ async def deliver(
         at = _cursor_in(await store.head(follower.estuary), source)
     else:
         at = guess
-    for _ in range(STEPS_MAX):
+    for _ in range(limits.steps_max):
         if at is None or at.incarnation != source.head.incarnation:
             return Delivery.GONE
         if at.position >= source.head.tail:
             return Delivery.COMPLETE
         try:
-            end, data = await _next_bytes(store, source, follower.mode, at.position)
+            end, data = await _next_bytes(store, source, follower.mode, at.position, limits)
         except StreamVanished:
             return Delivery.GONE
         to = source.at(end)
@@ -85,14 +88,17 @@ def _cursor_in(estuary: Head | None, source: Source) -> SourcePosition | None:
     return None if estuary is None else estuary.cursors.get(source.name)
 
 
-async def _next_bytes(store: Store, source: Source, mode: EstuaryMode, position: int) -> tuple[int, bytes]:
+async def _next_bytes(
+    store: Store, source: Source, mode: EstuaryMode, position: int, limits: FanOutLimits
+) -> tuple[int, bytes]:
     """Where the next delivery ends, and what it adds."""
     head = source.head
     if mode is EstuaryMode.RAW:
         page = await store.read(source.name, head, position, PAGE_BYTES_MAX)
         return page.end, page.data
     parts, byte_count = list[bytes](), 0
-    while position < head.tail and len(parts) < ENVELOPED_BATCHES_MAX and byte_count < ENVELOPED_BYTES_MAX:
+    count_max = limits.enveloped_batches_max
+    while position < head.tail and len(parts) < count_max and byte_count < ENVELOPED_BYTES_MAX:
         batch = await store.read(source.name, head, position, 1)
         parts.append(enveloped(source.name, head.content_type, batch.data, offset_token(head, batch.end)))
         byte_count += len(parts[-1])

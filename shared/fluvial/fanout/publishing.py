@@ -13,23 +13,14 @@ from cachetools import LRUCache
 from fluvial.core.errors import StoreError
 from fluvial.core.followers import Follower
 from fluvial.core.head import Incarnation, SourcePosition
-from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
 from fluvial.core.names import StreamName
 from fluvial.fanout.delivering import Delivery, Source, deliver
+from fluvial.fanout.limits import FAN_OUT_LIMITS, FanOutLimits
 from fluvial.stores.contract import Store
 from fluvial.stores.turns import Turns
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
-
-#: Deliveries of one round that are under way at once.
-DELIVERIES_AT_ONCE: Final = 64
-
-#: What a round has not delivered by then is left for later, so that nobody holds up the publisher or the others.
-ROUND_TIMEOUT_S: Final = 10.0
-
-#: Followers that are looked up at a time.
-FOLLOWERS_PER_PAGE: Final = 50
 
 #: Sources whose last round is remembered.
 ROUNDS_MAX: Final = 4_096
@@ -88,8 +79,9 @@ class _Wanted:
 class Publisher:
     """Delivers what was appended; rounds of one source follow each other, and one may serve many appends."""
 
-    def __init__(self, store: Store, world: World, backlog: Backlog) -> None:
+    def __init__(self, store: Store, world: World, backlog: Backlog, limits: FanOutLimits = FAN_OUT_LIMITS) -> None:
         """Nothing is published yet."""
+        self.limits = limits
         self._store, self._world, self._backlog = store, world, backlog
         self._turns = Turns()
         self._wanted: dict[StreamName, _Wanted] = {}
@@ -157,10 +149,11 @@ class Publisher:
     ) -> list[Follower]:
         """Deliver to these; those who lack something all the same. One that is gone is taken off the list.
 
-        `guess` is where most of them are; `within_s` is how long it may take, ROUND_TIMEOUT_S if not told.
+        `guess` is where most of them are; `within_s` is how long it may take, as long as any round if not told.
         """
-        slots = asyncio.Semaphore(DELIVERIES_AT_ONCE)
-        ends_at = asyncio.get_running_loop().time() + (ROUND_TIMEOUT_S if within_s is None else within_s)
+        slots = asyncio.Semaphore(self.limits.deliveries_at_once)
+        patience_s = self.limits.round_timeout_s if within_s is None else within_s
+        ends_at = asyncio.get_running_loop().time() + patience_s
 
         async def delivered(follower: Follower) -> bool:
             async with slots:
@@ -171,8 +164,9 @@ class Publisher:
 
     async def _round(self, wanted: _Wanted) -> FanOutReport:
         source = wanted.source
-        followers = await self._store.followers(source.head.incarnation, "", INLINE_SUBSCRIBERS_MAX + 1)
-        if len(followers) > INLINE_SUBSCRIBERS_MAX:
+        inline_max = self.limits.inline_subscribers_max
+        followers = await self._store.followers(source.head.incarnation, "", inline_max + 1)
+        if len(followers) > inline_max:
             await self._backlog.put(source)
             return FanOutReport(len(followers), 0, 0, FanOutMode.QUEUED)
         guess = None if wanted.guess is None else source.at(wanted.guess)
@@ -185,7 +179,7 @@ class Publisher:
 
     async def _followers(self, source: Source) -> AsyncIterator[list[Follower]]:
         after = ""
-        while followers := await self._store.followers(source.head.incarnation, after, FOLLOWERS_PER_PAGE):
+        while followers := await self._store.followers(source.head.incarnation, after, self.limits.followers_per_page):
             yield followers
             after = followers[-1].estuary
 
@@ -196,7 +190,7 @@ class Publisher:
         where = {"stream": source.name, "estuary": follower.estuary}
         try:
             async with asyncio.timeout_at(ends_at):
-                delivery = await deliver(self._store, self._world, source, follower, guess)
+                delivery = await deliver(self._store, self._world, source, follower, guess, limits=self.limits)
                 if delivery is Delivery.GONE:
                     await self._store.remove_follower(source.head.incarnation, follower)
         except (StoreError, TimeoutError) as exc:

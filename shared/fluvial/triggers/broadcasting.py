@@ -8,6 +8,7 @@ got a message closes that connection: its client comes back with its offset.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -26,12 +27,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Connections that are sent to at once; a call takes some ten milliseconds.
-POSTS_AT_ONCE: Final = 32
-
 #: What API Gateway refuses because it is busy is tried again this often.
 BUSY_TRIES_MAX: Final = 5
-BUSY_PAUSE_S: Final = 0.1
 
 #: Catch-ups from different offsets that are loaded and sent at once.
 GROUPS_AT_ONCE: Final = 4
@@ -39,12 +36,28 @@ GROUPS_AT_ONCE: Final = 4
 #: A connection that is being made is noted before API Gateway has it: until then it says that it is gone.
 HANDSHAKE_TRIES_MAX: Final = 6
 
-#: What a connection is sent at once of what it has missed; then it is closed, and its client goes on from there. For
-#: more there are reads.
-CATCH_UP_BYTES_MAX: Final = 1_048_576
-
 TOO_MANY_REQUESTS: Final = 429
 GONE: Final = 410
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastLimits:
+    """What is chosen when a broadcaster is made; each has the value that a function runs with."""
+
+    #: Connections that are sent to at once; a call takes some ten milliseconds.
+    posts_at_once: int = 32
+
+    #: The first pause before a call is tried again that API Gateway was too busy for.
+    busy_pause_s: float = 0.1
+
+    #: What a connection is sent at once of what it has missed; then it is closed, and its client goes on from there.
+    #: For more there are reads.
+    catch_up_bytes_max: int = 1_048_576
+
+    event_bytes_max: int = EVENT_BYTES_MAX
+
+
+BROADCAST_LIMITS: Final = BroadcastLimits()
 
 
 class PostsToConnections(Protocol):
@@ -63,9 +76,15 @@ class Broadcaster:
     """Sends a stream's commits to its connections."""
 
     def __init__(
-        self, store: DynamoDbStore, world: World, client: PostsToConnections, directory: Directory | None = None
+        self,
+        store: DynamoDbStore,
+        world: World,
+        client: PostsToConnections,
+        limits: BroadcastLimits = BROADCAST_LIMITS,
+        directory: Directory | None = None,
     ) -> None:
         """`client` posts to the connections; `directory` tells whether everybody may still read."""
+        self.limits = limits
         self._store, self._world, self._client = store, world, client
         self._directory = directory or Directory(store.projects, world, closed=False)
         self._connections = store.connections
@@ -87,7 +106,7 @@ class Broadcaster:
             is_let_in = now_s < one.until_s and (is_open or not one.needs_open)
             return one.incarnation == head.incarnation and is_let_in
 
-        await _each([one for one in connections if not may_read(one)], self._closed)
+        await _each([one for one in connections if not may_read(one)], self._closed, self.limits.posts_at_once)
         connections = [one for one in connections if may_read(one)]
         done = known.position if known is not None and known.incarnation == head.incarnation else 0
         starts = {one.connection_id: max(one.position, done) if one.has_joined else one.position for one in connections}
@@ -100,9 +119,7 @@ class Broadcaster:
         for one in connections:
             groups.setdefault(starts[one.connection_id], []).append(one)
         # A group's news is let go of before the next one's is loaded: hundreds may come back from different offsets.
-        await _each(
-            list(groups.items()), lambda group: self._brought_up_to_date(name, head, *group), at_once=GROUPS_AT_ONCE
-        )
+        await _each(list(groups.items()), lambda group: self._brought_up_to_date(name, head, *group), GROUPS_AT_ONCE)
         if head.closed:
             await self._end(name, connections)
         else:
@@ -122,15 +139,15 @@ class Broadcaster:
             elif not one.has_joined and not head.closed:
                 await self._connections.joined(name, one.connection_id, head.tail)
 
-        await _each(connections, send)
+        await _each(connections, send, self.limits.posts_at_once)
 
     async def _news(self, name: StreamName, head: Head, start: int) -> tuple[list[str], int]:
         """What brings a connection from a position towards the tail, and how far that is."""
         page, messages = Page(start, start, b""), list[str]()
-        while not messages or page.end < min(head.tail, start + CATCH_UP_BYTES_MAX):
+        while not messages or page.end < min(head.tail, start + self.limits.catch_up_bytes_max):
             if page.end < head.tail:
                 try:
-                    page = await self._store.read(name, head, page.end, EVENT_BYTES_MAX)
+                    page = await self._store.read(name, head, page.end, self.limits.event_bytes_max)
                 except StreamVanished:
                     break
             messages += page_frames(head, page)
@@ -163,7 +180,7 @@ class Broadcaster:
                 tried += 1
                 if tried >= tries_max.get(_status(exc) or 0, 1):
                     raise
-                await asyncio.sleep(BUSY_PAUSE_S * 2**tried * (0.5 + self._world.jitter()))
+                await asyncio.sleep(self.limits.busy_pause_s * 2**tried * (0.5 + self._world.jitter()))
             else:
                 return
 
@@ -184,13 +201,13 @@ class Broadcaster:
         await self._connections.remove(connection.connection_id)
 
     async def _end(self, name: StreamName, connections: Sequence[Connection]) -> None:
-        await _each(connections, self._closed)
+        await _each(connections, self._closed, self.limits.posts_at_once)
         await self._connections.forget_broadcasts(name)
 
 
-async def _each(items: Sequence[T], do: Callable[[T], Awaitable[None]], at_once: int | None = None) -> None:
+async def _each(items: Sequence[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
     """Do it for each, so many at once; the first error is raised once nobody is at work any more."""
-    slots = asyncio.Semaphore(POSTS_AT_ONCE if at_once is None else at_once)
+    slots = asyncio.Semaphore(at_once)
 
     async def one(item: T) -> None:
         async with slots:
@@ -218,6 +235,8 @@ def connections_client(url: str) -> PostsToConnections:
     from botocore.config import Config  # noqa: PLC0415
 
     retries: Any = {"mode": "standard", "total_max_attempts": 1}
-    config = Config(connect_timeout=1, read_timeout=5, retries=retries, max_pool_connections=POSTS_AT_ONCE)
+    config = Config(
+        connect_timeout=1, read_timeout=5, retries=retries, max_pool_connections=BROADCAST_LIMITS.posts_at_once
+    )
     client: PostsToConnections = boto3.client("apigatewaymanagementapi", endpoint_url=url, config=config)
     return client

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 from fluvial.core.errors import StoreError
 from fluvial.core.followers import Follower
-from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
 from fluvial.core.names import StreamName
 from fluvial.fanout.delivering import Source
-from fluvial.fanout.publishing import FOLLOWERS_PER_PAGE, Publisher
+from fluvial.fanout.publishing import Publisher
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.items import HeadItem, head_of_item
 from fluvial.stores.dynamodb.keys import Item, Value, name_of
@@ -115,7 +114,7 @@ class ChangeFeed:
         may_lack = head is not None and head.delivered is not None and head.delivered < head.tail
         if may_lack and (change.has_news or change.is_shown_again):
             due.append(partial(self._deliver, change.name))
-        if rotation_is_due(change.latest):
+        if rotation_is_due(change.latest, self._store.config.limits):
             due.append(partial(self._store.rotate, change.name))
         errors = list[Exception]()
         for step in due:
@@ -132,14 +131,15 @@ class ChangeFeed:
         if head is None or head.delivered is None or head.delivered >= head.tail:
             return
         source = Source(name, head)
-        if len(await self._store.followers(head.incarnation, "", INLINE_SUBSCRIBERS_MAX + 1)) > INLINE_SUBSCRIBERS_MAX:
+        inline_max = self._publisher.limits.inline_subscribers_max
+        if len(await self._store.followers(head.incarnation, "", inline_max + 1)) > inline_max:
             await self._enqueue(source)
         elif lacking := await self._publisher.deliver_all(source):
             await self._queue.send(source, [lacking])  # so that one that cannot be filled holds up nobody else
 
     async def _enqueue(self, source: Source) -> None:
-        after, pages = "", list[list[Follower]]()
-        while page := await self._store.followers(source.head.incarnation, after, FOLLOWERS_PER_PAGE):
+        after, pages, page_max = "", list[list[Follower]](), self._publisher.limits.followers_per_page
+        while page := await self._store.followers(source.head.incarnation, after, page_max):
             pages.append(page)
             after = page[-1].estuary
             if len(pages) == MESSAGES_PER_REQUEST_MAX:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from fluvial.core.head import Head, Incarnation, ReaderKey
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.plan import Divergence, plan_create, plan_delete, plan_fork, plan_gaining_followers
-from fluvial.stores.dynamodb import aws, rotation, settling
+from fluvial.stores.dynamodb import rotation
 from fluvial.stores.dynamodb.chores import Chore, Chores
 from fluvial.stores.dynamodb.items import HotSegment, head_of_item, hot_segment_item
 from fluvial.stores.dynamodb.keys import head_key
 from fluvial.stores.dynamodb.store import DynamoDbStore
 from fluvial.stores.dynamodb.updates import HEAD_PRODUCERS_MAX
+from fluvial.stores.limits import STORE_LIMITS
 from tests.support.commands import (
     NAME,
     OTHER,
@@ -34,20 +36,23 @@ from tests.support.commands import (
     stamp,
 )
 from tests.support.estuaries import own_process
-from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig, eventually
+from tests.support.rigs import IMPATIENT, REGION, DynamoDbRig, dynamodb_local_rig, eventually
 from tests.support.worlds import START_MS
 
 LARGE = b"L" * 400_000
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbRig]:
+async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
     """AWS's own engine, rotation after ten batches, and no patience."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 10)
-    monkeypatch.setattr(aws, "BUSY_PAUSE_S", 0.001)
-    monkeypatch.setattr(settling, "FENCE_PAUSE_S", 0.001)
-    async with dynamodb_local_rig(tmp_path) as opened:
+    async with dynamodb_local_rig(tmp_path, replace(IMPATIENT, segment_batches=10)) as opened:
         yield opened
+
+
+async def reopen_patient(rig: DynamoDbRig) -> None:
+    """Go on with the segments of a server: a test's few batches are not enough for one."""
+    rig.config = replace(rig.config, limits=STORE_LIMITS)
+    await rig.reopen()
 
 
 async def applied(store: DynamoDbStore, commit: Commit, name: StreamName = NAME) -> Head | None:
@@ -99,11 +104,9 @@ async def test_rotation_moves_bytes_and_leaves_nothing_behind(rig: DynamoDbRig) 
         assert await read_all(rig.store, page_bytes) == data
 
 
-async def test_a_segment_that_was_put_but_not_cut_off_is_left_alone(
-    rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_segment_that_was_put_but_not_cut_off_is_left_alone(rig: DynamoDbRig) -> None:
     """The head still points to its payloads, also when it counts too many batches, as after a note that was lost."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 1_000)
+    await reopen_patient(rig)
     data = await fill(rig, 20)
     await applied(rig.store, append_commit(b"y" * 700))
     key = {"pk": {"S": f"S#{NAME}"}, "sk": {"S": "H"}}
@@ -118,9 +121,9 @@ async def test_a_segment_that_was_put_but_not_cut_off_is_left_alone(
     assert await read_all(rig.store) == data + b"y" * 700
 
 
-async def test_a_hot_segment_that_comes_back_does_no_harm(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hot_segment_that_comes_back_does_no_harm(rig: DynamoDbRig) -> None:
     """A put that was under way while rotation went by; its payloads are gone by now."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 1_000)
+    await reopen_patient(rig)
     data = await fill(rig)
     hot = hot_segments(rig)
     await applied(rig.store, close_commit())
@@ -323,4 +326,4 @@ async def test_a_rotation_that_died_before_its_note_is_made_good(
     stored = head_of_item(rig.client.get_item(TableName=rig.config.table, Key=head_key(NAME))["Item"])
     assert stored.cold_end > 0
     assert stored.spilled == sum(len(item["e"]["B"]) // 4 for item in hot_segments(rig))
-    assert not rotation.rotation_is_due(stored)
+    assert not rotation.rotation_is_due(stored, STORE_LIMITS)

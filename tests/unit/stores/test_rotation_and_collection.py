@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fluvial.core.commit import Applied
 from fluvial.core.head import Incarnation
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.stores.limits import StoreLimits
 from fluvial.stores.runs import Run
 from fluvial.stores.sqlite import rotation
 from fluvial.stores.sqlite.collection import Collector
@@ -24,6 +26,13 @@ from tests.support.rigs import SqliteRig, eventually, sqlite_rig
 from tests.support.worlds import StillWorld
 
 LIFE = Incarnation(1)
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[SqliteRig]:
+    """A SQLite store whose segments have eight batches."""
+    async with sqlite_rig(tmp_path / "small", StoreLimits(segment_batches=8)) as opened:
+        yield opened
 
 
 async def hot_batches(rig: SqliteRig, count: int) -> None:
@@ -76,48 +85,44 @@ async def test_four_mebibytes_become_a_segment(rig: SqliteRig) -> None:
     assert await all_bytes(rig) == b"a" * SEGMENT_BYTES + b"b"
 
 
-async def test_a_tail_is_known_wherever_the_bytes_are(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tail_is_known_wherever_the_bytes_are(small: SqliteRig) -> None:
     """An append writes no head; after a restart the hot log tells the tail, and once that has been moved, the head."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 8)
-    monkeypatch.setattr("fluvial.stores.sqlite.store.SEGMENT_BATCHES", 8)
-    await rig.store.apply(NAME, create_commit())
+    await small.store.apply(NAME, create_commit())
     for count in range(1, 20):
-        await rig.store.apply(NAME, append_commit(b"x"))
-        await rig.reopen()
-        head = await rig.store.head(NAME)
+        await small.store.apply(NAME, append_commit(b"x"))
+        await small.reopen()
+        head = await small.store.head(NAME)
         assert head is not None
         assert head.tail == count
-        assert await all_bytes(rig) == b"x" * count
-    assert rig.query("SELECT tail FROM stream") > [(0,)]
+        assert await all_bytes(small) == b"x" * count
+    assert small.query("SELECT tail FROM stream") > [(0,)]
 
 
-async def test_readers_see_every_byte_while_a_stream_rotates(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_readers_see_every_byte_while_a_stream_rotates(small: SqliteRig) -> None:
     """The whole stream in a loop, from wherever it is by then, past the cache."""
-    monkeypatch.setattr(rotation, "SEGMENT_BATCHES", 8)
-    monkeypatch.setattr("fluvial.stores.sqlite.store.SEGMENT_BATCHES", 8)
-    await rig.store.apply(NAME, create_commit())
+    await small.store.apply(NAME, create_commit())
     landed, is_writing, rounds = bytearray(), True, 0
 
     async def write() -> None:
         nonlocal is_writing
         for number in range(400):
             landed.extend(b"%d," % number)
-            await rig.store.apply(NAME, append_commit(b"%d," % number))
+            await small.store.apply(NAME, append_commit(b"%d," % number))
         is_writing = False
 
     async def read() -> None:
         nonlocal rounds
         while is_writing:
-            rig.store._runs.clear()
-            data = await all_bytes(rig)
+            small.store._runs.clear()
+            data = await all_bytes(small)
             assert data == bytes(landed[: len(data)])
             rounds += 1
             await asyncio.sleep(0)
 
     await asyncio.gather(write(), read(), read())
-    assert await all_bytes(rig) == bytes(landed)
+    assert await all_bytes(small) == bytes(landed)
     assert rounds > 3
-    assert len(segments(rig)) > 3
+    assert len(segments(small)) > 3
 
 
 async def test_a_closed_stream_leaves_the_hot_log(rig: SqliteRig) -> None:

@@ -40,6 +40,7 @@ from botocore.parsers import ResponseParserError
 from fluvial.core.errors import FluvialError, StartupRefused, StoreUnavailable
 from fluvial.stores.dynamodb.error_codes import Meaning, meaning_of, meaning_of_cancellation
 from fluvial.stores.dynamodb.keys import Item
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,6 @@ S3_TIMEOUT_S: Final = 10
 
 #: What DynamoDB refused because it was busy was not carried out: it is tried again this often, then it is a 503.
 BUSY_TRIES_MAX: Final = 5
-BUSY_PAUSE_S: Final = 0.05
 
 #: Reads may be repeated as they are; the SDK does so, slowing down when it is told to.
 READ_TRIES_MAX: Final = 4
@@ -124,9 +124,15 @@ class Endpoints:
 class Aws:
     """The clients of one process, and the threads that wait for them."""
 
-    def __init__(self, endpoints: Endpoints, jitter: Callable[[], float], threads_max: int) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        jitter: Callable[[], float],
+        threads_max: int,
+        limits: StoreLimits = STORE_LIMITS,
+    ) -> None:
         """No connection is made before the first call. Raises StartupRefused when the region is not known."""
-        self._endpoints, self._jitter, self._threads_max = endpoints, jitter, threads_max
+        self._endpoints, self._jitter, self._threads_max, self._limits = endpoints, jitter, threads_max, limits
         self._is_closed = False
         self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="fluvial-aws")
         self._session = botocore.session.get_session()
@@ -177,7 +183,7 @@ class Aws:
                 if tried == BUSY_TRIES_MAX:
                     log.warning("store_busy", extra={"reason": str(exc.__cause__)})
                     raise StoreUnavailable from exc
-                await asyncio.sleep(BUSY_PAUSE_S * 2**tried * (0.5 + self._jitter() / 2))
+                await asyncio.sleep(self._limits.busy_pause_s * 2**tried * (0.5 + self._jitter() / 2))
         raise AssertionError("the last try returns or raises")
 
     async def read(self, method: Callable[..., Any], **parameters: Any) -> dict[str, Any]:  # noqa: ANN401

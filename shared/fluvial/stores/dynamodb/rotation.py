@@ -10,7 +10,6 @@ from typing import Final
 
 from fluvial.core.commit import CommitId
 from fluvial.core.head import Head, Incarnation
-from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.core.names import StreamName
 from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb.aws import Refused, Unknown
@@ -30,6 +29,7 @@ from fluvial.stores.dynamodb.places import Places
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.spilling import Spiller
 from fluvial.stores.dynamodb.updates import guarded
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,13 @@ class _Chain:
     pieces: list[_Piece]
 
 
-def rotation_is_due(stored: HeadItem) -> bool:
+def rotation_is_due(stored: HeadItem, limits: StoreLimits) -> bool:
     """Whether the hot segments are enough for a cold one, or no more will come."""
     head = stored.head
     if head is None:
         return False
     hot_bytes = stored.base - max(stored.cold_end, head.own_start)
-    if hot_bytes >= SEGMENT_BYTES or stored.spilled >= SEGMENT_BATCHES:
+    if hot_bytes >= limits.segment_bytes or stored.spilled >= limits.segment_batches:
         return True
     return head.closed and (hot_bytes > 0 or bool(stored.buffer))
 
@@ -71,8 +71,11 @@ def rotation_is_due(stored: HeadItem) -> bool:
 class Rotator:
     """Moves the bytes of one stream at a time."""
 
-    def __init__(self, places: Places, spiller: Spiller, recent: Recent, world: World) -> None:
+    def __init__(
+        self, places: Places, spiller: Spiller, recent: Recent, world: World, limits: StoreLimits = STORE_LIMITS
+    ) -> None:
         """Nothing is moved yet."""
+        self._limits = limits
         self._table, self._cold, self._payloads = places.table, places.cold, places.payloads
         self._spiller, self._recent, self._world = spiller, recent, world
 
@@ -80,7 +83,7 @@ class Rotator:
         """Write one cold segment if one is due; whether another one may be. Raises StoreUnavailable, StorageDamaged."""
         stored = self._recent.note(name, await self._table.get(head_key(name)))
         head = stored.head
-        if head is None or not rotation_is_due(stored):
+        if head is None or not rotation_is_due(stored, self._limits):
             return False
         while head.closed and stored.buffer:
             base, stored = stored.base, await self._spiller.spill(name, stored)
@@ -124,7 +127,7 @@ class Rotator:
                     pieces.append(_Piece(segment, batches))
                     batch_count += len(batches)
                 position = segment.end
-                if batch_count >= SEGMENT_BATCHES or position - start >= SEGMENT_BYTES:
+                if batch_count >= self._limits.segment_batches or position - start >= self._limits.segment_bytes:
                     return _Chain(start, unnoted, pieces)
         return _Chain(start, unnoted, pieces)
 

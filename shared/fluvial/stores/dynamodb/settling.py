@@ -21,6 +21,7 @@ from fluvial.stores.dynamodb.keys import head_key, life_partition, segment_sort
 from fluvial.stores.dynamodb.recent import Recent
 from fluvial.stores.dynamodb.table import Table
 from fluvial.stores.dynamodb.updates import guarded
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.world import World
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 TOMBSTONE_S: Final = 86_400
 
 FENCE_TRIES_MAX: Final = 6
-FENCE_PAUSE_S: Final = 0.05
 
 #: Segments that were written this long before the attempt cannot hold its batch; allows for clocks that differ.
 CLOCK_SKEW_MS: Final = 15 * 60_000
@@ -40,8 +40,11 @@ SEGMENTS_PER_QUERY: Final = 32
 class Settler:
     """Finds out about writes in doubt."""
 
-    def __init__(self, table: Table, cold: ColdSegments, recent: Recent, world: World) -> None:
+    def __init__(
+        self, table: Table, cold: ColdSegments, recent: Recent, world: World, limits: StoreLimits = STORE_LIMITS
+    ) -> None:
         """Nothing is in doubt."""
+        self._limits = limits
         self._table, self._cold, self._recent, self._world = table, cold, recent, world
 
     async def raise_fence(self, name: StreamName) -> HeadItem:
@@ -51,7 +54,7 @@ class Settler:
         """
         for tried in range(FENCE_TRIES_MAX):
             if tried:
-                await asyncio.sleep(FENCE_PAUSE_S * 2**tried * (0.5 + self._world.jitter() / 2))
+                await asyncio.sleep(self._limits.fence_pause_s * 2**tried * (0.5 + self._world.jitter() / 2))
             try:
                 return await self._raised(name)
             except (Refused, Unknown, StoreUnavailable):

@@ -32,6 +32,7 @@ from fluvial.stores.dynamodb.settling import Settler
 from fluvial.stores.dynamodb.spilling import Spiller
 from fluvial.stores.dynamodb.sweeping import Sweeper
 from fluvial.stores.dynamodb.table import Table
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.stores.projects import Projects
 from fluvial.stores.renewals import Renewals
 from fluvial.stores.turns import Turns
@@ -54,6 +55,7 @@ class DynamoDbConfig:
     endpoints: Endpoints
     does_chores: bool = False
     threads_max: int = THREADS_MAX
+    limits: StoreLimits = STORE_LIMITS
 
 
 class DynamoDbStore:
@@ -62,19 +64,19 @@ class DynamoDbStore:
     def __init__(self, config: DynamoDbConfig, world: World) -> None:
         """Nothing is asked of AWS before the first call. Raises StartupRefused when no region is known."""
         self.config, self._world = config, world
-        self._aws = Aws(config.endpoints, world.jitter, config.threads_max)
+        self._aws = Aws(config.endpoints, world.jitter, config.threads_max, config.limits)
         self._table = Table(self._aws, config.table)
         self._places = places(self._table, Objects(self._aws, config.bucket))
         payloads, cold = self._places.payloads, self._places.cold
         self._recent, self._waiters, self._turns = Recent(), Waiters(), Turns()
         spiller = Spiller(self._table, self._recent, world)
-        settler = Settler(self._table, cold, self._recent, world)
+        settler = Settler(self._table, cold, self._recent, world, config.limits)
         self._writer = CommitWriter(self._table, payloads, spiller, settler, self._recent)
         self._once = OnceWriter(self._table, payloads, settler, self._writer, self._recent)
         self._lives = Lives(self._table, payloads, spiller, self._recent, world)
         self._reader = Reader(self._places, self._recent)
         self._poller = Poller(self._table, self._recent, self._waiters)
-        self._rotator = Rotator(self._places, spiller, self._recent, world)
+        self._rotator = Rotator(self._places, spiller, self._recent, world, config.limits)
         self._collector = Collector(self._places)
         self.connections = Connections(self._table)
         self.projects: Projects = DynamoDbProjects(self._table)
@@ -179,5 +181,5 @@ class DynamoDbStore:
 
     def _rotate_when_due(self, name: StreamName) -> None:
         stored = self._recent.get(name)
-        if self._chores is not None and stored is not None and rotation_is_due(stored):
+        if self._chores is not None and stored is not None and rotation_is_due(stored, self.config.limits):
             self._chores.add(name, partial(self.rotate, name))

@@ -21,6 +21,7 @@ from fluvial.core.commit import Commit, Outcome
 from fluvial.core.errors import StoreError, StoreUnavailable, StoreUncertain
 from fluvial.core.names import StreamName
 from fluvial.stores.failures import log_failure
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.stores.sqlite.checkpoints import Checkpoints, copy_log, overwrite_log
 from fluvial.stores.sqlite.commit_times import CommitTimes
 from fluvial.stores.sqlite.group import Group, HeadOf
@@ -28,14 +29,12 @@ from fluvial.stores.sqlite.queries import SQL
 
 log = logging.getLogger(__name__)
 
-#: What one transaction takes: enough to share an fsync, too little to make anybody wait for long.
+#: What one transaction takes: enough to share an fsync, too little to make anybody wait for long. Its bytes, and what
+#: may wait, are in StoreLimits.
 GROUP_COMMITS_MAX: Final = 4_096
-GROUP_BYTES_MAX: Final = 16 * 1_048_576
 
 #: What may wait for its group; past it the answer is a 503 at once.
 PENDING_COMMITS_MAX: Final = 65_536
-PENDING_BYTES_MAX: Final = 256 * 1_048_576
-PENDING_WORK_MAX: Final = 4_096
 
 #: Up to here a group's rows are written on the loop: for a few rows a thread's turns at the interpreter lock
 #: would cost more than the rows. Larger ones are left to the thread.
@@ -80,9 +79,15 @@ class _Transaction:
 class GroupCommit:
     """The queue in front of the database's one writer."""
 
-    def __init__(self, connection: sqlite3.Connection, head_of: HeadOf, landed: Callable[[Group], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        head_of: HeadOf,
+        landed: Callable[[Group], None],
+        limits: StoreLimits = STORE_LIMITS,
+    ) -> None:
         """`head_of` tells durable heads; `landed` is called with each group that is durable, before its answers."""
-        self._connection = connection
+        self._connection, self._limits = connection, limits
         (self._newest_born_us,) = connection.execute(SQL.newest_life).fetchone()
         self._head_of = head_of
         self._landed = landed
@@ -108,7 +113,10 @@ class GroupCommit:
         """
         if self._is_closed:
             raise StoreUnavailable
-        if len(self._pending) >= PENDING_COMMITS_MAX or self._pending_bytes + byte_count > PENDING_BYTES_MAX:
+        if (
+            len(self._pending) >= PENDING_COMMITS_MAX
+            or self._pending_bytes + byte_count > self._limits.pending_bytes_max
+        ):
             raise StoreUnavailable
         answer: asyncio.Future[Outcome] = self._loop.create_future()
         self._pending.append(_Pending(name, commit, byte_count, answer))
@@ -121,7 +129,7 @@ class GroupCommit:
 
         Raises StoreUnavailable when too many wait, and once the store is closing.
         """
-        if self._is_closed or len(self._work) >= PENDING_WORK_MAX:
+        if self._is_closed or len(self._work) >= self._limits.pending_work_max:
             raise StoreUnavailable
         answer: asyncio.Future[None] = self._loop.create_future()
         self._work.append((work, answer))
@@ -174,7 +182,7 @@ class GroupCommit:
         """The commits of the next group in the order they came, and their bytes."""
         taken, byte_count = list[_Pending](), 0
         while self._pending and len(taken) < GROUP_COMMITS_MAX:
-            if taken and byte_count + self._pending[0].byte_count > GROUP_BYTES_MAX:
+            if taken and byte_count + self._pending[0].byte_count > self._limits.group_bytes_max:
                 break
             taken.append(self._pending.popleft())
             byte_count += taken[-1].byte_count

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from fluvial.core.head import Head, Incarnation
-from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.stores.failures import log_failure
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.stores.runs import Run, joined
 from fluvial.stores.sqlite.group_commit import GroupCommit
 from fluvial.stores.sqlite.queries import SQL
@@ -38,16 +38,22 @@ class _HotSize:
             self.byte_count += run.end - run.start
             self.batch_count += len(run.ends)
 
-    def is_full(self) -> bool:
-        return self.byte_count >= SEGMENT_BYTES or self.batch_count >= SEGMENT_BATCHES
+    def is_full(self, limits: StoreLimits) -> bool:
+        return self.byte_count >= limits.segment_bytes or self.batch_count >= limits.segment_batches
 
 
 class Rotator:
     """One background task that writes segments, one at a time, of the lives that are due."""
 
-    def __init__(self, reader: sqlite3.Connection, files: SegmentFiles, group_commit: GroupCommit) -> None:
+    def __init__(
+        self,
+        reader: sqlite3.Connection,
+        files: SegmentFiles,
+        group_commit: GroupCommit,
+        limits: StoreLimits = STORE_LIMITS,
+    ) -> None:
         """Nothing is due until `start`."""
-        self._reader = reader
+        self._reader, self._limits = reader, limits
         self._files = files
         self._group_commit = group_commit
         self._sizes: dict[Incarnation, _HotSize] = {}
@@ -77,7 +83,7 @@ class Rotator:
             self._sizes[head.incarnation] = size = self._measured(head, runs)
         elif size is not None:
             size.add(runs)
-        if (head.closed and head.tail > head.own_start) or (size is not None and size.is_full()):
+        if (head.closed and head.tail > head.own_start) or (size is not None and size.is_full(self._limits)):
             self._is_due(head.incarnation)
 
     def forget(self, dropped: list[Incarnation]) -> None:
@@ -123,13 +129,14 @@ class Rotator:
     async def _rotate(self, incarnation: Incarnation) -> None:
         """Move what the hot log of one life holds, up to a segment's worth."""
         # Appends that came while the last segment was written found the log full, and may not be so many.
-        if self._reader.execute(SQL.overfull_life, (incarnation, SEGMENT_BYTES, SEGMENT_BATCHES)).fetchone() is None:
+        limits = (self._limits.segment_bytes, self._limits.segment_batches)
+        if self._reader.execute(SQL.overfull_life, (incarnation, *limits)).fetchone() is None:
             return
         runs, moved = list[Run](), _HotSize(0, 0)
         for row in self._reader.execute(SQL.hot_runs_after, (incarnation, -1)):
             runs.append(run_of_row(row))
             moved.add(runs[-1:])
-            if moved.is_full():
+            if moved.is_full(self._limits):
                 break
         if not runs:
             return
@@ -142,7 +149,7 @@ class Rotator:
         if size is not None:
             size.byte_count -= moved.byte_count
             size.batch_count -= moved.batch_count
-        if moved.is_full():
+        if moved.is_full(self._limits):
             self._is_due(incarnation)
         log.debug(
             "rotated",

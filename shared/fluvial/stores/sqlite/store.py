@@ -17,10 +17,10 @@ from fluvial.core.effect import AddBatch
 from fluvial.core.errors import StartupRefused, StorageDamaged, StoreUnavailable, StreamVanished
 from fluvial.core.followers import Follower
 from fluvial.core.head import Head, Incarnation, ProducerState, Span
-from fluvial.core.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.core.names import HIGHEST, StreamName
 from fluvial.core.page import Page
 from fluvial.stores.failures import log_failure
+from fluvial.stores.limits import STORE_LIMITS, StoreLimits
 from fluvial.stores.projects import Projects
 from fluvial.stores.renewals import Renewals
 from fluvial.stores.runs import Run, gathered, joined
@@ -55,7 +55,7 @@ _RunKey = tuple[Incarnation, int]
 class SqliteStore:
     """One process's streams in one data folder. Made by `open_sqlite_store`, on the loop that will use it."""
 
-    def __init__(self, folder: Path, world: World) -> None:
+    def __init__(self, folder: Path, world: World, limits: StoreLimits = STORE_LIMITS) -> None:
         """Open the folder. Raises StartupRefused when that cannot be done, e.g. because another process has it."""
         with contextlib.ExitStack() as opened:
             self._lock = open_folder(folder)
@@ -68,7 +68,7 @@ class SqliteStore:
                 self._files = SegmentFiles(folder / "segments")
                 projects = SqliteProjects(folder)
                 opened.callback(projects.close)
-                overfull = overfull_lives(self._reader)
+                overfull = overfull_lives(self._reader, limits)
             except (OSError, sqlite3.Error) as exc:
                 raise StartupRefused(f"cannot open the data in {folder}: {exc}") from exc
             opened.pop_all()
@@ -77,9 +77,9 @@ class SqliteStore:
         self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX, getsizeof=_shares)
         self._runs: LRUCache[_RunKey, Run] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
         self._waiters = Waiters()
-        self._group_commit = GroupCommit(self._writer, self._durable_head, self._landed)
+        self._group_commit = GroupCommit(self._writer, self._durable_head, self._landed, limits)
         self._renewals = Renewals(self.apply)
-        self._rotator = Rotator(self._reader, self._files, self._group_commit)
+        self._rotator = Rotator(self._reader, self._files, self._group_commit, limits)
         self._collector = Collector(self.apply, world.now_ms, self._reader, self._files, self._group_commit)
         self._collector.start()
         self._rotator.start(overfull, self._collector.orphans_removed)
@@ -257,9 +257,10 @@ class SqliteStore:
         return joined(runs) if runs else None
 
 
-def overfull_lives(reader: sqlite3.Connection) -> list[Incarnation]:
+def overfull_lives(reader: sqlite3.Connection, limits: StoreLimits) -> list[Incarnation]:
     """Lives that a rotation was due for when the last process ended."""
-    return [Incarnation(row[0]) for row in reader.execute(SQL.overfull_lives, (SEGMENT_BYTES, SEGMENT_BATCHES))]
+    rows = reader.execute(SQL.overfull_lives, (limits.segment_bytes, limits.segment_batches))
+    return [Incarnation(row[0]) for row in rows]
 
 
 def _shares(head: Head | None) -> int:
@@ -274,6 +275,6 @@ def _memory_bytes(run: Run) -> int:
     return len(run.data) + _BATCH_OVERHEAD_BYTES * len(run.ends) + _RUN_OVERHEAD_BYTES
 
 
-async def open_sqlite_store(folder: Path, world: World) -> SqliteStore:
+async def open_sqlite_store(folder: Path, world: World, limits: StoreLimits = STORE_LIMITS) -> SqliteStore:
     """The store of a data folder. Raises StartupRefused."""
-    return SqliteStore(folder, world)
+    return SqliteStore(folder, world, limits)
