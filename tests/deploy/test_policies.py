@@ -22,6 +22,7 @@ from fluvial.core.grant import OPERATOR, Scope
 from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
+from fluvial.core.offset import offset_token
 from fluvial.fanout.feed import FeedBacklog
 from fluvial.fanout.limits import FanOutLimits
 from fluvial.settings import Settings
@@ -298,14 +299,15 @@ def test_the_sockets_function_may_do_what_it_does(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Note connections at any offset, forget them, and renew what they read."""
-    tail = rich_source(rig).tail
+    head = rich_source(rig)
     with asyncio.Runner() as runner:
         runner.run(_renewed_later(rig))
     module = import_handler("sockets")
     calls = Calls(module)
     monkeypatch.setattr(module.sockets, "_world", replace(module.world, now_ms=lambda: rig.still.clock.now_ms))
-    for stream, offset in ((RICH, 100), (RICH, tail - 401_000), (RICH, tail - 400_000), ("renewed", 0)):
-        query = {"stream": [stream], "offset": [f"{0:016d}_{offset:016d}"]}
+    tokens = [offset_token(head, position) for position in (100, head.tail - 401_000, head.tail - 400_000)]
+    for stream, offset in (*((RICH, one) for one in tokens), ("renewed", "-1")):
+        query = {"stream": [stream], "offset": [offset]}
         for name in ("connect", "disconnect"):
             asked = {**event(f"sockets_{name}"), "multiValueQueryStringParameters": query}
             assert module.handler(asked, Context("sockets", "request"))["statusCode"] == 200
