@@ -9,7 +9,7 @@ from fluvial.core.project import ProjectLimits, changed
 from fluvial.stores.projects import Projects
 from tests.support.access import OLD_SECRET, SECRET, project
 from tests.support.commands import create_commit
-from tests.support.rigs import MemoryRig, Rig
+from tests.support.rigs import MemoryRig, Rig, also_on_moto
 
 NAME = project().name
 
@@ -19,6 +19,7 @@ def projects_of(rig: Rig) -> Projects:
     return rig.store.projects
 
 
+@also_on_moto
 async def test_a_project_is_kept_with_all_that_it_has(rig: Rig) -> None:
     """Also over a restart, where there is one."""
     full = project(

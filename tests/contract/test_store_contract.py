@@ -21,7 +21,7 @@ from tests.support.commands import (
     delete_commit,
     stamp,
 )
-from tests.support.rigs import Rig, eventually
+from tests.support.rigs import Rig, also_on_moto, eventually
 from tests.support.worlds import START_MS
 
 LIFE = Incarnation(1)
@@ -59,6 +59,7 @@ def fork_of(source: Head, position: int, incarnation: int = 2, *, body: bytes = 
     return plan_fork(command, Divergence(source, source.tail, position), Incarnation(incarnation), START_MS)
 
 
+@also_on_moto
 async def test_a_created_stream_is_there_after_a_restart(rig: Rig) -> None:
     """A head survives as it was."""
     head = await applied(rig, create_commit(body=b"hello"))
@@ -110,6 +111,7 @@ async def test_a_producers_appends_land_in_the_order_of_their_calls(rig: Rig) ->
     assert rig.raw_bytes(LIFE) == b"".join(batches)
 
 
+@also_on_moto
 async def test_an_unmet_commit_leaves_no_trace(rig: Rig) -> None:
     """A commit whose last requirement fails changes neither head nor bytes."""
     before = await applied(rig, create_commit(body=b"first"))
@@ -120,6 +122,7 @@ async def test_an_unmet_commit_leaves_no_trace(rig: Rig) -> None:
     assert rig.raw_bytes(LIFE) == b"first!"
 
 
+@also_on_moto
 async def test_a_producer_retry_is_told_apart_after_a_restart(rig: Rig) -> None:
     """Producer state is as durable as the data it came with."""
     await applied(rig, create_commit())
@@ -216,6 +219,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind(rig: Rig) -> None:
     assert rig.store._waiters.count == 0  # type: ignore[attr-defined]
 
 
+@also_on_moto
 async def test_a_deleted_stream_is_gone_and_its_name_is_free(rig: Rig) -> None:
     """The next life knows nothing of the one before."""
     old = await applied(rig, create_commit(body=b"old"))
@@ -331,6 +335,7 @@ async def test_a_closed_store_refuses_commits_at_once(rig: Rig) -> None:
             await asyncio.wait_for(rig.store.apply(NAME, late), 10)
 
 
+@also_on_moto
 async def test_a_fork_reads_inherited_bytes_and_its_own(rig: Rig) -> None:
     """One page over the boundary; the source's later bytes are not the fork's."""
     source = await applied(rig, create_commit(body=b"shared,"))
@@ -381,6 +386,7 @@ async def test_a_fork_of_a_source_that_has_gone_is_refused(rig: Rig) -> None:
     assert await rig.store.head(OTHER) is None
 
 
+@also_on_moto
 async def test_a_closed_stream_stays_closed(rig: Rig) -> None:
     """The closing stamp is kept, so that its producer's retry can be told apart."""
     await applied(rig, create_commit())

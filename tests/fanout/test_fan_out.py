@@ -23,7 +23,7 @@ from fluvial.fanout.working import DeliveryWorker
 from fluvial.stores.contract import KeepsUndelivered
 from tests.support.commands import delete_commit
 from tests.support.estuaries import SOURCE, FanOutRig, code_of
-from tests.support.rigs import eventually
+from tests.support.rigs import also_on_moto, eventually
 from tests.support.worlds import START_MS
 
 JSON = "application/json"
@@ -46,6 +46,7 @@ async def filled(rig: FanOutRig, name: str, tail: int) -> None:
         seen = news
 
 
+@also_on_moto
 async def test_a_follower_gets_what_is_appended_from_then_on(rig: FanOutRig) -> None:
     """Not what was there before; and the publisher hears how it went."""
     await rig.make_source()

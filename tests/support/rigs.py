@@ -233,8 +233,11 @@ RIGS: dict[str, Callable[..., AbstractAsyncContextManager[Rig]]] = {
     "dynamodb-local": dynamodb_local_rig,
 }
 
-#: Each store for a fixture; the engines that are asked over HTTP take most of the time.
-STORES = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("dynamodb") else name for name in sorted(RIGS)]
+#: Each store for a fixture. The table is in AWS's own engine, which takes most of the time.
+STORES: Final = ["memory", "sqlite", pytest.param("dynamodb-local", marks=pytest.mark.slow)]
+
+#: A few tests run on moto's tables, too: they are all that a machine without Java has.
+also_on_moto = pytest.mark.parametrize("rig", [*STORES, "dynamodb-moto"], indirect=True)
 
 
 async def eventually(holds: Callable[[], bool], step: Callable[[], Awaitable[object]], tries: int = 2_000) -> None:
