@@ -5,6 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SAM_INSTALLED := .venv-sam/.installed
 SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
+
+# Tests run side by side; the slow ones wait more than they work, so twice as many of them do.
+WORKERS ?= 2
+SIDE_BY_SIDE = $(BIN)/pytest --dist worksteal --durations=10 -n
 NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
 
 # uv trusts what the machine trusts, as pip does.
@@ -23,11 +27,13 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 		{ echo "fluvial needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(PYTHON) -m venv .venv || \
 		{ echo "Python has no ensurepip; on Debian: apt-get install python3-venv" >&2; exit 2; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@awk '/^[a-z]/ {is_uv = /^uv==/} is_uv' requirements/dev.txt >.venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	$(BIN)/uv pip install --quiet --no-config --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# By uv: some of its packages are asked for both with and without extras, and older pips find only one of the two pinned.
+# uv is ten times as fast as pip, which installs uv itself, from the same lock. For sam it must be: some of its packages are asked for both with and without extras, and older pips find only one of the two pinned.
 $(SAM_INSTALLED): requirements/sam.txt | $(INSTALLED)
 	$(PYTHON) -m venv .venv-sam
 	$(BIN)/uv pip install --quiet --no-config --python .venv-sam/bin/python --require-hashes -r requirements/sam.txt
@@ -44,14 +50,15 @@ serve: install ## run the server on port 4437 with data in ./fluvial-data
 serve-aws: install ## run the server on DynamoDB Local (moto without Java) and moto's S3, all on this machine
 	exec $(BIN)/python -m tests.aws_local
 
-test: install ## run the fast tests
-	$(BIN)/pytest -m "not slow" --durations=10
+test: install ## run the fast tests, and tell the slowest ten
+	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow"
 
 soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
 	$(BIN)/pytest --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
 
-test-all: install $(NODE_PACKAGES) ## run every test but the conformance suite and the whole scenario, with coverage
-	$(BIN)/pytest --ignore=tests/conformance --ignore=tests/e2e --cov --cov-report=term:skip-covered --cov-fail-under=95
+test-all: install $(NODE_PACKAGES) ## run every test but the whole scenario; the fast ones with coverage
+	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=95
+	$(SIDE_BY_SIDE) $$((2 * $(WORKERS))) -m slow --ignore=tests/e2e
 
 contract: install ## run the one suite that every store passes
 	$(BIN)/pytest tests/contract
@@ -95,7 +102,7 @@ lint: install ## check format and lint rules
 types: install ## check types
 	$(BIN)/mypy
 
-check: lint types build test-all test-e2e conformance conformance-lambda ## everything that must hold: what CI runs
+check: lint types build test-all test-e2e ## everything that must hold: what CI runs
 
 # With extras, because older pips take a package with extras from the index unless the lock pins it with them.
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-strip-extras
