@@ -144,7 +144,7 @@ READER = token()
         ({"token": [READER]}, {"Origin": ["https://a.example"]}, 200),
         ({"token": [READER], "stream": ["other/a"]}, {}, 401),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 async def test_a_connection_needs_a_token(
     closed: DynamoDbRig, query: dict[str, list[str]], headers: dict[str, list[str]], status: int

@@ -286,7 +286,9 @@ async def test_a_retry_after_a_failed_round_delivers(rig: FanOutRig, monkeypatch
     await rig.follow_with("p/a", "p/bad")
     head, publisher = await rig.append(b"x"), rig.publisher
 
-    async def failing(_store: object, _world: object, _source: object, follower: Follower, *_: object) -> Delivery:
+    async def failing(
+        _store: object, _world: object, _source: object, follower: Follower, *_: object, **__: object
+    ) -> Delivery:
         if follower.estuary == "p/bad":
             raise StoreUnavailable
         return Delivery.COMPLETE
@@ -308,7 +310,7 @@ async def test_one_round_serves_all_that_waited_for_it(rig: FanOutRig, monkeypat
     publisher, rounds = rig.publisher, 0
     heads = [await rig.append(b"%d" % number) for number in range(10)]
 
-    async def failing(*_: object) -> Delivery:
+    async def failing(*_: object, **__: object) -> Delivery:
         nonlocal rounds
         rounds += 1
         await asyncio.sleep(0)
@@ -328,10 +330,12 @@ async def test_an_unforeseen_error_of_one_follower_does_not_fail_the_publish(
     await rig.make_source()
     await rig.follow_with("p/a", "p/bad")
 
-    async def failing(store: object, world: object, source: object, follower: Follower, *guess: object) -> Delivery:
+    async def failing(
+        store: object, world: object, source: object, follower: Follower, *guess: object, **limits: object
+    ) -> Delivery:
         if follower.estuary == "p/bad":
             raise KeyError
-        return await deliver(store, world, source, follower, *guess)  # type: ignore[arg-type]
+        return await deliver(store, world, source, follower, *guess, **limits)  # type: ignore[arg-type]
 
     monkeypatch.setattr("fluvial.fanout.publishing.deliver", failing)
     assert await rig.publish(b"x") == FanOutReport(2, 1, 1, FanOutMode.INLINE)
@@ -370,7 +374,7 @@ async def test_a_publisher_does_not_count_the_followers_that_it_does_not_wait_fo
     rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One look tells that they are too many, and the source is put into the backlog once."""
-    monkeypatch.setattr("fluvial.fanout.publishing.INLINE_SUBSCRIBERS_MAX", 5)
+    rig.limits = FanOutLimits(inline_subscribers_max=5)
     life = (await rig.make_source()).incarnation
     await rig.follow("p/first")
     for number in range(1_000):

@@ -29,6 +29,7 @@ def name() -> str:
         ("identity", LINES),
         ("gzip", gzip.compress(LINES, 0)),
     ],
+    ids=["gzip", "X-GZIP", "deflate", "gzip, deflate", "identity", "gzip that is no smaller"],
 )
 def test_coded_append_is_stored_decoded(http: httpx.Client, name: str, coding: str, body: bytes) -> None:
     """And so is what a stream is created with."""

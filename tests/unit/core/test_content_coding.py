@@ -73,6 +73,7 @@ def test_bomb_within_a_bomb_is_refused() -> None:
         (b"", b"gzip"),
         (gzip.compress(b"") * (MEMBERS_MAX + 1), b"gzip"),
     ],
+    ids=["none", "cut", "more", "wrong sum", "more behind deflate", "cut deflate", "empty", "too many members"],
 )
 def test_damaged_body_is_refused(body: bytes, coding: bytes) -> None:
     """One that is cut short, goes on behind its end, or is something else."""

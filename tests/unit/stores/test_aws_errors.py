@@ -24,9 +24,9 @@ from botocore.parsers import ResponseParserError
 from botocore.retries.standard import ThrottledRetryableChecker
 
 from fluvial.core.errors import StoreUnavailable
-from fluvial.stores.dynamodb import aws as aws_module
 from fluvial.stores.dynamodb.aws import Aws, Endpoints, NotFound, Refused, TransactionRefused, Unknown
 from fluvial.stores.dynamodb.error_codes import BUSY_CODES, Meaning, meaning_of, meaning_of_cancellation
+from fluvial.stores.limits import StoreLimits
 from tests.support.network import Body
 
 KEY = {"TableName": "t", "Key": {"pk": {"S": "a"}}}
@@ -64,12 +64,11 @@ class StandIn:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def impatient() -> Iterator[None]:
-    """Any credentials will do, for nothing is sent; and there are no pauses."""
+def credentials() -> Iterator[None]:
+    """Any will do, for nothing is sent."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AWS_ACCESS_KEY_ID", "x")
         patched.setenv("AWS_SECRET_ACCESS_KEY", "x")
-        patched.setattr(aws_module, "BUSY_PAUSE_S", 0.0001)
         yield
 
 
@@ -82,7 +81,7 @@ def service() -> StandIn:
 @pytest.fixture(scope="module")
 def aws(service: StandIn) -> Iterator[Aws]:
     """The clients, which take a while to be made."""
-    clients = Aws(Endpoints(region="eu-central-1"), lambda: 0.5, 1)
+    clients = Aws(Endpoints(region="eu-central-1"), lambda: 0.5, 1, StoreLimits(busy_pause_s=0.0001))
     service.attach(clients.writes, clients.objects)
     yield clients
     clients.close()
