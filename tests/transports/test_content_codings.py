@@ -105,6 +105,15 @@ def test_large_page_is_compressed_when_asked_for(
     assert http.get(name, headers={"Accept-Encoding": "gzip;q=0"}).headers.get("content-encoding") is None
 
 
+def test_tag_of_a_compressed_page_guards_a_write(http: httpx.Client, name: str) -> None:
+    """Browsers ask for compressed pages, and cannot know the plain one's tag."""
+    http.put(name, content=LINES, headers=TEXT)
+    read = http.get(name, headers={"Accept-Encoding": "gzip"})
+    assert read.headers["content-encoding"] == "gzip"
+    guarded = {**TEXT, "If-Match": read.headers["etag"]}
+    assert [http.post(name, content=b"x", headers=guarded).status_code for _ in range(2)] == [204, 412]
+
+
 def test_what_does_not_get_smaller_is_not_compressed(http: httpx.Client, name: str) -> None:
     """Octets, short pages, and the answer to a HEAD, which has no body."""
     asked = {"Accept-Encoding": "gzip"}

@@ -69,8 +69,8 @@ class TagList:
 
     @property
     def all(self) -> frozenset[bytes]:
-        """What weak comparison looks through; the compressed form of what a client has is as good as its plain one."""
-        return frozenset(map(plain_tag, self.strong | self.weak))
+        """What weak comparison looks through."""
+        return self.strong | self.weak
 
 
 EntityTags = AnyTag | TagList
@@ -119,7 +119,10 @@ _BETWEEN: Final = re.compile(rb"[ \t]*(?:,[ \t]*)+|[ \t]*\Z")
 
 
 def parse_entity_tags(name: str, value: bytes) -> EntityTags:
-    """The value of If-Match or If-None-Match. RefusedRequest when it is neither `*` nor a list of tags."""
+    """The value of If-Match or If-None-Match, with the tags of compressed forms as those of their plain ones.
+
+    RefusedRequest when it is neither `*` nor a list of tags.
+    """
     rest = value.strip(b" \t,")
     if rest == b"*":
         return AnyTag.ANY
@@ -130,6 +133,7 @@ def parse_entity_tags(name: str, value: bytes) -> EntityTags:
         if tag is None or between is None:
             message = f'{name} must be * or entity tags in quotes, with commas between: "a", "b"'
             raise RefusedRequest(ErrorCode.MALFORMED_HEADER, message)
-        (weak if tag[1] else strong).add(tag[2])
+        # A client that reads compressed pages has their tag, and asks for compressed ones again: either form is meant.
+        (weak if tag[1] else strong).add(plain_tag(tag[2]))
         at = between.end()
     return TagList(frozenset(strong), frozenset(weak))
