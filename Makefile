@@ -27,13 +27,14 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 		{ echo "fluvial needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(PYTHON) -m venv .venv || \
 		{ echo "Python has no ensurepip; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@# pip installs uv, and uv the rest: that takes a tenth of the time.
 	@awk '/^[a-z]/ {is_uv = /^uv==/} is_uv' requirements/dev.txt >.venv/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	$(BIN)/uv pip install --quiet --no-config --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# uv is ten times as fast as pip, which installs uv itself, from the same lock. For sam it must be: some of its packages are asked for both with and without extras, and older pips find only one of the two pinned.
+# By uv: some of its packages are asked for both with and without extras, and older pips find only one of the two pinned.
 $(SAM_INSTALLED): requirements/sam.txt | $(INSTALLED)
 	$(PYTHON) -m venv .venv-sam
 	$(BIN)/uv pip install --quiet --no-config --python .venv-sam/bin/python --require-hashes -r requirements/sam.txt
@@ -54,7 +55,7 @@ test: install ## run the fast tests, and tell the slowest ten
 	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow"
 
 soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
-	$(BIN)/pytest --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
+	$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
 
 test-all: install $(NODE_PACKAGES) ## run every test but the whole scenario; the fast ones with coverage
 	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=95
@@ -73,7 +74,7 @@ clients: install tests/clients/node_modules/.installed ## run the clients that p
 	$(BIN)/pytest tests/clients
 
 test-e2e: install ## play the whole scenario, from every publisher's door to every reader
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -o faulthandler_timeout=1200 tests/e2e
 
 examples: install $(NODE_PACKAGES) ## run the examples as a test
 	$(BIN)/pytest tests/examples

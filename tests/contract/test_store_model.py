@@ -567,7 +567,7 @@ class FaultyNetworkAnswersLikeModel(DynamoDbAnswersLikeModel):
         self.network.deliver_late()
 
 
-over_http = examples(8, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+over_http = examples(15, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 FaultyNetworkAnswersLikeModel.TestCase.settings = over_http
 DynamoDbAnswersLikeModel.TestCase.settings = over_http
 StoreAnswersLikeModel.TestCase.settings = examples(40)

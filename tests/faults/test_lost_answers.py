@@ -79,7 +79,7 @@ async def producer(store: DynamoDbStore, network: Network, writer: str, told: To
 
 @pytest.mark.slow
 @luck
-@seeds(4)
+@seeds(6)
 async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> None:
     """Nothing acknowledged is lost, nothing is there twice, nothing refused comes in later."""
     rng = random.Random(seed)
@@ -112,7 +112,7 @@ async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> No
 
 @pytest.mark.slow
 @luck
-@seeds(3)
+@seeds(5)
 async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbRig, seed: int) -> None:
     """Three processes get each message at the same time and once more, and all retry until they are told."""
     rng = random.Random(seed)
