@@ -79,7 +79,7 @@ async def test_a_refusal_is_judged_on_the_commits_before_it(rig: SqliteRig) -> N
 
 
 async def test_the_log_is_copied_off_the_loop_and_keeps_its_size(rig: SqliteRig) -> None:
-    """Neither a COMMIT nor the event loop waits for the copying, and the file that was made at the start is enough."""
+    """Neither a COMMIT nor the event loop waits for the copying; a rotation that reads may put off a new beginning."""
     await rig.store.apply(NAME, create_commit())
     commits, before = rig.store._group_commit, log_bytes(rig)
     watched = WatchedConnection(commits._connection)
@@ -88,7 +88,7 @@ async def test_the_log_is_copied_off_the_loop_and_keeps_its_size(rig: SqliteRig)
         await rig.store.apply(NAME, append_commit(BATCH))
     assert watched.threads["PRAGMA wal_checkpoint(PASSIVE)"] == {"fluvial-commit"}
     assert rig.store._writer.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
-    assert log_bytes(rig) == before
+    assert log_bytes(rig) <= 2 * before, "thirty megabytes were appended"
 
 
 @pytest.mark.parametrize("writes_go_on", [True, False])

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import pytest
 from msgspec.structs import replace
 
 from fluvial.core.head import Head, Incarnation
@@ -107,7 +106,9 @@ async def test_a_waiter_that_comes_as_the_poller_ends_gets_another_one() -> None
     """In the very turn of the loop."""
     table, waiters = HeadTable(), WatchfulWaiters()
     poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
-    assert await poller.wait(NAME, NINE, 0.001) == NINE
+    gone = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
+    await _until_waiting(waiters, 1)
+    gone.cancel()
     await waiters.found_none.wait()
     waiting = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
     await _until_waiting(waiters, 1)
@@ -120,8 +121,9 @@ async def test_nothing_is_watched_when_nobody_waits() -> None:
     """Neither the task nor its place stays."""
     table, waiters = HeadTable(), WatchfulWaiters()
     poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(poller.wait(NAME, NINE, LONG_S), 0.001)
+    gone = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
+    await _until_waiting(waiters, 1)
+    gone.cancel()
     await waiters.found_none.wait()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
