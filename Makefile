@@ -52,7 +52,7 @@ serve-aws: install ## run the server on DynamoDB Local (moto without Java) and m
 	exec $(BIN)/python -m tests.aws_local
 
 test: install ## run the fast tests, and tell the slowest ten
-	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow"
+	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow and not medium"
 
 soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
 	$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e

@@ -421,6 +421,7 @@ def producer(epoch: int) -> dict[str, str]:
     return {"producer-id": "p", "producer-epoch": str(epoch), "producer-seq": "0"}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("origins", "origin", "may"),
     [

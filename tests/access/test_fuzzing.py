@@ -54,6 +54,7 @@ def control_door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ser
         yield door
 
 
+@pytest.mark.medium
 @luck
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)
 def test_the_control_routes_take_whatever_their_document_allows_and_what_it_does_not(
@@ -110,6 +111,7 @@ def requested(method: str, query: list[tuple[str, str]], fields: list[tuple[str,
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+@pytest.mark.medium
 @given(
     method=st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"]),
     query=st.lists(st.tuples(_parameters, _query_values), max_size=4),

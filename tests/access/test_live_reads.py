@@ -16,6 +16,8 @@ from tests.access.doors import JSON, ServerDoor, bearer, minted, operator, serve
 from tests.support.access import FOREIGN_SECRET
 from tests.support.servers import running_server
 
+pytestmark = pytest.mark.medium
+
 TEXT = {"content-type": "text/plain"}
 PATH = "/v1/stream/demo/live"
 REST_S = 1.0

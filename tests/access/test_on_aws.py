@@ -27,6 +27,8 @@ from tests.support.lambda_service import LambdaService
 from tests.support.logs import everything_logged
 from tests.support.rigs import DynamoDbRig, dynamodb_local_url, dynamodb_rig
 
+pytestmark = pytest.mark.medium
+
 STREAM = StreamName("demo/a")
 
 

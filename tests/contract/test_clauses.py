@@ -44,6 +44,8 @@ from tests.support.heads import NOW_MS, heads, requirements
 from tests.support.rigs import REGION, dynamodb_local_url
 from tests.support.worlds import START_MS
 
+pytestmark = pytest.mark.medium
+
 NAME = StreamName("a/b")
 TABLE = "clauses"
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html

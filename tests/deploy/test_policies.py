@@ -40,6 +40,8 @@ from tests.support.lambda_service import LambdaService
 from tests.support.network import Body, Network
 from tests.support.rigs import DynamoDbRig
 
+pytestmark = pytest.mark.medium
+
 RICH = StreamName("news/rich")
 
 Grant = tuple[str, str]

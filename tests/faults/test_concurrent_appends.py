@@ -37,6 +37,7 @@ async def read_all(store: DynamoDbStore) -> bytes:
     return data
 
 
+@pytest.mark.medium
 async def test_writers_do_not_conflict_and_readers_see_one_order(rig: DynamoDbRig) -> None:
     """32 writers in four processes, one that rotates, and readers all the while."""
     network = Network(random.Random(1))

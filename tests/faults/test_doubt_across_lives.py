@@ -21,6 +21,8 @@ from tests.support.estuaries import own_process
 from tests.support.rigs import IMPATIENT, DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
+pytestmark = pytest.mark.medium
+
 Meanwhile = Callable[[], Awaitable[object]]
 
 

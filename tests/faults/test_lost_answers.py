@@ -21,6 +21,8 @@ from tests.support.network import Network, crashing
 from tests.support.rigs import IMPATIENT, DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:

@@ -29,6 +29,8 @@ from tests.support.network import crashing
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
+pytestmark = pytest.mark.medium
+
 TWO_DAYS_MS = 2 * 86_400_000
 
 NOTHING = {

@@ -7,6 +7,8 @@ from fluvial.core.head import ProducerStamp
 from tests.functions.conftest import ImportHandler
 from tests.support.lambda_service import LambdaService
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def client(import_handler: ImportHandler) -> AppendClient:

@@ -12,6 +12,8 @@ from tests.aws_local.environments import Context
 from tests.functions.conftest import ImportHandler, events
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, SWEPT, event, offset
 
+pytestmark = pytest.mark.medium
+
 STREAM = "demo"
 TAIL_4 = "1800000000000000_0000000000000004"
 

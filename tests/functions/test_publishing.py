@@ -24,6 +24,8 @@ from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
 from tests.support.rigs import DynamoDbRig
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def subscription(import_handler: ImportHandler) -> ModuleType:

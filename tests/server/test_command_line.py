@@ -122,6 +122,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.medium
 def test_a_locked_folder_is_one_clear_line(tmp_path: Path) -> None:
     """It names the process that has it, and that process goes on."""
     with running_server(tmp_path / "data") as server:
@@ -137,6 +138,7 @@ def test_a_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     assert_failed(fluvial("serve", "--port", "0", "--data-dir", str(tmp_path / "file")), "data folder")
 
 
+@pytest.mark.medium
 def test_a_folder_whose_data_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
     """Whatever stands in the way, and without keeping the folder's lock."""
     (tmp_path / "data").mkdir()
@@ -194,6 +196,7 @@ def test_the_commands_for_aws_work_in_any_shell(tmp_path: Path) -> None:
         assert "5 dynamodb" in ran.stdout.splitlines()[1]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -259,6 +262,7 @@ def test_what_kubernetes_sets_for_a_service_is_no_setting(tmp_path: Path) -> Non
     assert CliRunner().invoke(main, ["serve", "--host", ""], env=variables).exit_code == 2  # gets as far as the host
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "closed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 )
@@ -337,6 +341,7 @@ def test_a_server_that_the_world_may_write_to_says_so(tmp_path: Path, options: t
     assert ("read and write every stream" in server.log) is warns
 
 
+@pytest.mark.medium
 def test_the_banner_is_json_when_the_log_is(tmp_path: Path) -> None:
     """Standard output has one object then, with what a program wants to know."""
     command = [sys.executable, "-m", "fluvial", "serve", "--port", "0", "--log-format", "json"]
@@ -419,6 +424,7 @@ def test_data_of_an_older_version_is_brought_up_with_a_line_of_log(
 WITHOUT_AWS = "import sys; sys.modules.update(boto3=None, botocore=None)\n"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("code", "told"),
     [
@@ -470,12 +476,14 @@ def test_settings_come_from_text() -> None:
         settings_from({"max_body": "many"})
 
 
+@pytest.mark.medium
 def test_the_environment_sets_what_options_do_not(tmp_path: Path) -> None:
     """FLUVIAL_PORT and its like."""
     ran = fluvial("serve", FLUVIAL_PORT="lots", PATH="")
     assert_refused(ran, "FLUVIAL_PORT")
 
 
+@pytest.mark.medium
 def test_sigterm_finishes_what_is_in_flight(tmp_path: Path) -> None:
     """Appends are answered, live reads end cleanly, the exit status is 0, and the data is there again."""
     with running_server(tmp_path / "data", "--long-poll-timeout", "20") as server:
@@ -519,6 +527,7 @@ def stop_while_busy(server: RunningServer) -> None:
     assert "error" not in server.log
 
 
+@pytest.mark.medium
 def test_logs_can_be_json_and_never_hold_a_body(tmp_path: Path) -> None:
     """One object a line."""
     with running_server(tmp_path / "data", "--log-format", "json", "--log-level", "debug") as server:

@@ -80,6 +80,7 @@ def test_a_project_that_cuts_nothing_off_needs_no_word(tmp_path: Path) -> None:
     assert refused.stderr.count("other/") == CUT_OFF_NAMED_MAX
 
 
+@pytest.mark.medium
 def test_what_would_be_cut_off_is_counted_beside_a_running_server(folder: Path) -> None:
     """Which has the folder for itself; also what it has just made is counted."""
     with running_server(folder) as server:
@@ -112,6 +113,7 @@ def test_over_http_the_first_project_is_refused_with_a_code_of_its_own(folder: P
         assert httpx.post(f"{server.url}/v1/projects", json=body, headers=headers).status_code == 201
 
 
+@pytest.mark.medium
 def test_adopted_streams_are_reached_by_the_projects_tokens(folder: Path) -> None:
     """With their bytes and their offsets; the former paths are gone."""
     with running_server(folder) as server:
@@ -206,6 +208,7 @@ def live_reads(server: RunningServer) -> int:
     return count
 
 
+@pytest.mark.medium
 def test_who_came_while_the_server_was_open_is_let_go_when_it_closes(tmp_path: Path) -> None:
     """Event streams and long-polls end, sockets say why, and none hears of what is appended then."""
     folder = tmp_path / "data"

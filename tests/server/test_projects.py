@@ -48,6 +48,7 @@ def ran(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.medium
 def test_a_running_server_sees_the_first_project_within_a_second(folder: str, server: RunningServer) -> None:
     """And asks for tokens from then on; a minted one is taken."""
     with httpx.Client(base_url=server.url) as client:
@@ -113,6 +114,7 @@ def test_a_project_with_streams_stays(folder: str, server: RunningServer) -> Non
     assert_failed(fluvial("project", "delete", "shop", "--data-dir", folder), "still has streams")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [

@@ -81,6 +81,7 @@ def test_readers_share_one_order(http: httpx.Client, stream: str) -> None:
     until(lambda: live_reads(http) == 0)
 
 
+@pytest.mark.medium
 def test_a_connection_ends_in_time_and_its_reader_goes_on(http: httpx.Client, stream: str) -> None:
     """Spec 10.2: the server ends it; the last control event says where to go on."""
     with subscribed(http, stream) as events:
@@ -180,6 +181,7 @@ def test_a_fork_is_no_news_to_its_sources_readers(http: httpx.Client, stream: st
     assert answer.elapsed.total_seconds() > 0.4
 
 
+@pytest.mark.medium
 def test_a_live_read_ends_when_its_stream_expires(http: httpx.Client) -> None:
     """A moment passes whether or not anything is written; a stream with a sliding window and readers lives on."""
     name = f"/v1/stream/live-{next(numbers)}"

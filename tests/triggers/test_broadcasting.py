@@ -33,6 +33,8 @@ from tests.support.estuaries import own_process
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
 from tests.support.worlds import START_MS
 
+pytestmark = pytest.mark.medium
+
 #: One message after the other, and tried again at once.
 IMPATIENT = BroadcastLimits(busy_pause_s=0.001, posts_at_once=1)
 

@@ -39,6 +39,8 @@ from tests.support.estuaries import own_process
 from tests.support.rigs import IMPATIENT, REGION, DynamoDbRig, dynamodb_local_rig, eventually
 from tests.support.worlds import START_MS
 
+pytestmark = pytest.mark.medium
+
 LARGE = b"L" * 400_000
 
 
