@@ -114,16 +114,26 @@ class Throttle:
         if usage is None or usage.day != day:
             usage = self._usage[name] = _Usage(day, now_ms - REPORT_INTERVAL_MS)
         if now_ms - usage.asked_at_ms >= REPORT_INTERVAL_MS:
-            reported, usage.uncounted, usage.asked_at_ms = usage.uncounted, 0, now_ms
-            try:
-                usage.counted = await self._projects.add_usage(name, day, reported)
-            except StoreError as exc:  # a quota bounds costs: it is no reason to take nothing at all
-                usage.uncounted += reported
-                log.warning("usage_not_counted", extra={"project": name, "reason": str(exc.__cause__ or exc)})
+            usage.asked_at_ms = now_ms
+            await self._report(name, usage)
         if usage.counted + usage.uncounted + usage.under_way + byte_count > quota:
             rest_s = ((day + 1) * _DAY_MS - now_ms) // 1_000
             raise _limited(ErrorCode.QUOTA_EXCEEDED, f"the project may append {quota} bytes a day (UTC)", rest_s)
         return usage
+
+    async def _report(self, name: ProjectName, usage: _Usage) -> None:
+        """Add what was counted here to the sum of all processes; meanwhile it takes up room as before."""
+        reported, usage.uncounted = usage.uncounted, 0
+        usage.under_way += reported
+        is_added = False
+        try:
+            usage.counted = await self._projects.add_usage(name, usage.day, reported)
+            is_added = True
+        except StoreError as exc:  # a quota bounds costs: it is no reason to take nothing at all
+            log.warning("usage_not_counted", extra={"project": name, "reason": str(exc.__cause__ or exc)})
+        finally:  # also when whoever asked has gone meanwhile
+            usage.under_way -= reported
+            usage.uncounted += 0 if is_added else reported
 
     @contextlib.contextmanager
     def live_read(self, project: Project | None, *, is_stranger: bool) -> Iterator[None]:

@@ -132,6 +132,55 @@ async def test_appends_that_meet_do_not_pass_a_days_quota_together() -> None:
     await append(throttle, one, 40)
 
 
+class SlowProjects(MemoryProjects):
+    """Adds to its sums when it is let."""
+
+    def __init__(self) -> None:
+        """At once, until `may_answer` is cleared."""
+        super().__init__()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def add_usage(self, name: ProjectName, day: int, byte_count: int) -> int:
+        """See Projects.add_usage."""
+        await self.may_answer.wait()
+        return await super().add_usage(name, day, byte_count)
+
+
+async def test_what_is_being_reported_takes_up_room_in_a_days_quota() -> None:
+    """Appends that come while the sums are added to find no more room than before."""
+    still, projects = StillWorld(), SlowProjects()
+    throttle, one = Throttle(projects, still.world()), limited(bytes_per_day=100)
+    await append(throttle, one, 90)
+    still.clock.advance(REPORT_INTERVAL_MS)
+    projects.may_answer.clear()
+    reporting = asyncio.ensure_future(append(throttle, one, 5))
+    await asyncio.sleep(0)
+    with pytest.raises(RefusedRequest):
+        await append(throttle, one, 60)
+    projects.may_answer.set()
+    await reporting
+    await append(throttle, one, 5)
+    with pytest.raises(RefusedRequest):
+        await append(throttle, one, 1)
+
+
+async def test_a_client_that_goes_while_its_project_is_looked_up_takes_no_count_with_it() -> None:
+    """What was to be reported is reported by the next one."""
+    still, projects = StillWorld(), SlowProjects()
+    throttle, one = Throttle(projects, still.world()), limited(bytes_per_day=100)
+    await append(throttle, one, 90)
+    still.clock.advance(REPORT_INTERVAL_MS)
+    projects.may_answer.clear()
+    reporting = asyncio.ensure_future(append(throttle, one, 5))
+    await asyncio.sleep(0)
+    reporting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reporting
+    with pytest.raises(RefusedRequest):
+        await append(throttle, one, 11)
+
+
 async def test_live_reads_are_counted_while_they_are_open() -> None:
     """For each project by itself."""
     throttle, one = Throttle(MemoryProjects(), StillWorld().world()), limited(live_reads=2)
