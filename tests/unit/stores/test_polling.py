@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from fluvial.core.head import Head, Incarnation
@@ -99,6 +100,40 @@ async def test_an_answer_that_was_overtaken_tells_a_waiter_nothing() -> None:
     newer: Head = replace(table.now, tail=11)
     waiters.wake(NAME, newer)
     assert await asyncio.wait_for(waiting, 5) == newer
+    await poller.close()
+
+
+class LateWaiters(Waiters):
+    """Tells an older head, when the time to wait is over."""
+
+    async def wait(self, name: StreamName, timeout_s: float) -> Head | None:
+        """See Waiters.wait."""
+        with pytest.raises(TimeoutError):
+            await super().wait(name, timeout_s)
+        return NINE
+
+
+async def test_an_older_head_at_the_end_of_a_wait_is_not_what_it_answers() -> None:
+    """A late answer to an append wakes a reader that has seen more, in the moment in which its time is over."""
+    table, waiters = HeadTable(), LateWaiters()
+    table.now = TEN
+    poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
+    assert await poller.wait(NAME, TEN, 0.001) == TEN
+    await poller.close()
+
+
+async def test_a_poller_goes_on_after_an_unforeseen_error(caplog: pytest.LogCaptureFixture) -> None:
+    """With a traceback in the log; whoever waits is told of what comes next."""
+    table, waiters = HeadTable(), Waiters()
+    poller = Poller(table, Recent(), waiters)  # type: ignore[arg-type]
+    waiting = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
+    await _until_waiting(waiters, 1)
+    table.now = "no head"  # type: ignore[assignment]
+    while not caplog.records:  # noqa: ASYNC110  until the poller has looked
+        await asyncio.sleep(0.01)
+    table.now = TEN
+    assert await asyncio.wait_for(waiting, 5) == TEN
+    assert {(record.message, record.exc_info is not None) for record in caplog.records} == {("poll_failed", True)}
     await poller.close()
 
 

@@ -54,11 +54,13 @@ class Poller:
                 self._tell(name, watch, head)
                 continue
             try:
-                head = await self._waiters.wait(name, rest_s)
+                told = await self._waiters.wait(name, rest_s)
             except TimeoutError:
                 return await self.head(name)
-            if head is None or head.incarnation != seen.incarnation:
+            if told is None or told.incarnation != seen.incarnation:
                 head = await self.head(name)  # the answer that told it may have been overtaken by a later life
+            elif has_news(told, seen):
+                head = told
         return head
 
     async def close(self) -> None:
@@ -96,7 +98,10 @@ class Poller:
             try:
                 head = await self._news(name, watch.last)
             except StoreError as exc:
-                log.warning("poll_failed", extra={"stream": name, "reason": str(exc.__cause__)})
+                log.warning("poll_failed", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
+                interval_s, head = INTERVAL_S_MAX, watch.last
+            except Exception:  # whatever it is, the next look may do better
+                log.exception("poll_failed", extra={"stream": name})
                 interval_s, head = INTERVAL_S_MAX, watch.last
             if self._tell(name, watch, head):
                 interval_s = INTERVAL_S_MIN
