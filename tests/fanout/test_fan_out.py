@@ -343,6 +343,24 @@ async def test_an_unforeseen_error_of_one_follower_does_not_fail_the_publish(
     assert "delivery_failed" in caplog.text
 
 
+async def test_an_unforeseen_error_of_a_round_does_not_fail_the_publish(
+    rig: FanOutRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it had to deliver comes later."""
+    await rig.make_source()
+    await rig.follow_with("p/a")
+
+    async def failing(*_: object) -> list[Follower]:
+        raise KeyError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(rig.store), "followers", failing)
+        assert await rig.publish(b"x") == FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
+    assert "fan_out_deferred" in caplog.text
+    assert await rig.publisher.deliver_all(Source(SOURCE, await source_head(rig))) == []
+    assert await rig.read("p/a") == b"x"
+
+
 async def test_a_source_that_cannot_be_looked_at_holds_up_no_other(
     rig: FanOutRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

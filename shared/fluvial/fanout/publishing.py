@@ -109,9 +109,10 @@ class Publisher:
                 report = await self._round(wanted)
             except StoreError as exc:
                 log.warning("fan_out_deferred", extra={"stream": source.name, "reason": str(exc.__cause__ or exc)})
-                report = FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
-                with contextlib.suppress(StoreError):  # the head tells all the same that something is to be done
-                    await self._backlog.put(wanted.source)
+                report = await self._deferred(wanted)
+            except Exception:  # whatever it is, the append stands
+                log.exception("fan_out_deferred", extra={"stream": source.name})
+                report = await self._deferred(wanted)
             self._round_count += 1
             head = wanted.source.head
             self._rounds[head.incarnation] = _Round(self._round_count, head.tail, report)
@@ -176,6 +177,11 @@ class Publisher:
         else:
             await self._backlog.done(source)
         return FanOutReport(len(followers), len(followers) - len(lacking), len(lacking), FanOutMode.INLINE)
+
+    async def _deferred(self, wanted: _Wanted) -> FanOutReport:
+        with contextlib.suppress(StoreError):  # the head tells all the same that something is to be done
+            await self._backlog.put(wanted.source)
+        return FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
 
     async def _followers(self, source: Source) -> AsyncIterator[list[Follower]]:
         after = ""
