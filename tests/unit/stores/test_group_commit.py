@@ -17,8 +17,9 @@ from fluvial.stores.sqlite.commit_times import FAST_S_MAX, CommitTimes
 from fluvial.stores.sqlite.group import PRODUCERS_KEPT_MAX
 from fluvial.stores.sqlite.projects import LOG_BYTES_MAX as PROJECTS_LOG_BYTES_MAX
 from fluvial.stores.sqlite.projects import SqliteProjects
-from tests.support.commands import NAME, append_commit, close_commit, create_commit, stamp
+from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit, stamp
 from tests.support.rigs import SqliteRig, eventually, sqlite_rig
+from tests.support.worlds import START_MS
 
 BATCH = b"x" * 200_000
 
@@ -63,6 +64,19 @@ async def test_commits_of_a_group_land_in_the_order_of_their_calls(rig: SqliteRi
     batches = [b"%03d," % number for number in range(200)]
     await asyncio.gather(*(rig.store.apply(NAME, append_commit(batch)) for batch in batches))
     assert rig.raw_bytes(Incarnation(1)) == b"".join(batches)
+
+
+async def test_a_life_of_one_group_is_before_the_next_one_after_a_restart(rig: SqliteRig) -> None:
+    """Its writer has a token of it, which must not sort after the next life's, though the clock was set back."""
+    begun, ended = await asyncio.gather(rig.store.apply(NAME, create_commit()), rig.store.apply(NAME, delete_commit()))
+    assert isinstance(begun, Applied)
+    assert ended == Applied(None)
+    await rig.reopen()
+    again = await rig.store.apply(NAME, create_commit(2, START_MS - 1_000))
+    assert isinstance(again, Applied)
+    assert begun.head is not None
+    assert again.head is not None
+    assert again.head.born_us > begun.head.born_us
 
 
 async def test_a_refusal_is_judged_on_the_commits_before_it(rig: SqliteRig) -> None:

@@ -49,6 +49,7 @@ class Group:
 
     head_of: HeadOf
     newest_born_us: int = 0  # of all lives that ever began in the store
+    _has_births: bool = False  # also of lives that ended in the group that they began in
     heads: dict[StreamName, Head | None] = field(default_factory=dict)
     dropped: list[Incarnation] = field(default_factory=list)
     heads_before: dict[StreamName, Head | None] = field(default_factory=dict)
@@ -63,8 +64,8 @@ class Group:
         if isinstance(result, Unmet):
             return result
         change, applied = result
-        if applied.head is not None:
-            self.newest_born_us = max(self.newest_born_us, applied.head.born_us)
+        if applied.head is not None and applied.head.born_us > self.newest_born_us:
+            self.newest_born_us, self._has_births = applied.head.born_us, True
         for changed, head in change.heads.items():
             self.heads[changed] = head if head is None else _with_latest_producers(head)
         self.dropped += change.dropped
@@ -116,7 +117,7 @@ class Group:
         for statement, rows in statements:
             if rows:
                 connection.executemany(statement, rows)
-        if new:
+        if self._has_births:
             connection.execute(SQL.save_newest_life, (self.newest_born_us,))
 
     def _head(self, name: StreamName, producer_id: str | None) -> Head | None:
