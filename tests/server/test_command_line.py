@@ -403,6 +403,13 @@ def test_data_of_before_becomes_private(tmp_path: Path) -> None:
         assert {path.name for path, mode in modes.items() if mode & 0o077} == set(others)
 
 
+def test_a_file_that_goes_while_the_folder_is_looked_at_keeps_no_server_from_starting(tmp_path: Path) -> None:
+    """A command that ends takes the log of the projects with it; here it is a link that leads nowhere."""
+    make_folder(tmp_path / "data", "a")
+    (tmp_path / "data" / "projects.db-gone").symlink_to(tmp_path / "nowhere")
+    make_folder(tmp_path / "data")
+
+
 def test_data_of_an_older_version_is_brought_up_with_a_line_of_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,9 +37,11 @@ def tighten(folder: Path) -> None:
     if all(path.name.startswith(_OURS) for path in folder.iterdir()):
         ours.append(folder)
     for path in ours:
-        mode = path.stat().st_mode & 0o7777
-        if mode & _OTHERS:
-            try:
+        try:
+            mode = path.stat().st_mode & 0o7777
+            if mode & _OTHERS:
                 path.chmod(mode & ~_OTHERS)
-            except OSError as exc:
-                log.warning("file_not_private", extra={"file": str(path), "reason": exc.strerror})
+        except FileNotFoundError:  # of the projects, which another command has just closed
+            continue
+        except OSError as exc:
+            log.warning("file_not_private", extra={"file": str(path), "reason": exc.strerror})
