@@ -159,7 +159,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             if not settings.read_only:
                 worker.start(application.streams.publisher)
             assert application.admin is not None, "it is made before the first request waits for it"
-            watching = asyncio.create_task(_end_open_reads(application))
+            watching = asyncio.create_task(end_open_reads(application))
             await _warn_when_open_to_the_world(application, settings, listeners)
             server = _Server(_uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -173,15 +173,19 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     log.info("stopped")
 
 
-async def _end_open_reads(application: Application) -> None:
+async def end_open_reads(application: Application) -> None:
     """End the live reads of who was let in without a token, as soon as the first project closes the server."""
     directory, live = application.streams.gate.directory, application.live
     while not live.has_closed:
         await asyncio.sleep(OPEN_CACHE_S / 2)
         # A store that cannot answer is asked again: until then requests are refused, and who is connected stays.
-        with contextlib.suppress(StoreError):
+        try:
             if live.count and not await directory.is_open():
                 live.end_anonymous()
+        except StoreError as exc:
+            log.warning("openness_not_known", extra={"reason": str(exc.__cause__ or exc)})
+        except Exception:  # whatever it is, the next look may do better
+            log.exception("openness_not_known")
 
 
 async def _warn_when_open_to_the_world(

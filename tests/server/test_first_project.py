@@ -1,9 +1,13 @@
 """From open to projects: what the first project would cut off, who is connected then, and the way back."""
 
+import asyncio
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
+from typing import Final
 
 import httpx
 import pytest
@@ -11,9 +15,18 @@ from click.testing import CliRunner, Result
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from fluvial.access.gate import OPEN
+from fluvial.bootstrap import build_application
 from fluvial.cli import main
+from fluvial.core.errors import StoreUnavailable
+from fluvial.fanout.working import DeliveryWorker
 from fluvial.operations.projects import CUT_OFF_NAMED_MAX
+from fluvial.server import end_open_reads
+from fluvial.settings import settings_from
+from fluvial.stores.memory import MemoryStore
+from fluvial.stores.memory_projects import MemoryProjects
 from fluvial.transports.websocket import POLICY_VIOLATION
+from fluvial.world import World
 from tests.access.doors import JSON, operator
 from tests.support.access import token
 from tests.support.folders import in_folder, make_folder
@@ -172,6 +185,29 @@ def test_forks_and_estuaries_know_an_adopted_stream_by_its_new_name(tmp_path: Pa
         assert client.get("/v1/stream/shop/old", headers=headers).status_code == 404
 
 
+KILLED: Final = """
+import asyncio, os, sys
+from pathlib import Path
+from fluvial.core.project import ProjectName
+from fluvial.stores.memory_projects import MemoryProjects
+from fluvial.stores.sqlite.adoption import Adoption
+
+adoption = Adoption(Path(sys.argv[1]))
+asyncio.run(adoption.find(("",), ProjectName("shop"), MemoryProjects(), 5))
+adoption._connection.set_trace_callback(lambda statement: os._exit(9) if statement == "COMMIT" else None)
+asyncio.run(adoption.rename())
+"""
+
+
+def test_a_kill_during_an_adoption_renames_nothing(folder: Path) -> None:
+    """All names are as they were, and the same command does it later."""
+    before = names_in(folder)
+    assert subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False).returncode == 9
+    assert names_in(folder) == before
+    assert run(folder, "project", "create", "shop", "--adopt", "").exit_code == 0
+    assert names_in(folder) == ["shop/Chat-Room/1", "shop/my.app/x", "shop/orders", "shop/single"]
+
+
 def test_nothing_is_adopted_when_a_name_is_taken_or_too_long(tmp_path: Path) -> None:
     """And no project is made."""
     for name, told in (("single", "shop/single already"), ("l" * 999, "over 1000 bytes")):
@@ -244,6 +280,40 @@ def test_who_came_while_the_server_was_open_is_let_go_when_it_closes(tmp_path: P
         assert httpx.get(f"{stream}?live=sse&offset=-1").status_code == 401
         with httpx.stream("GET", f"{stream}?live=sse&offset=-1", headers=minted(folder, "shop")) as events:
             assert events.status_code == 200
+
+
+class OddProjects(MemoryProjects):
+    """Fails twice, then tells of a project."""
+
+    def __init__(self) -> None:
+        """It will fail for a known reason, and for one that nobody has foreseen."""
+        super().__init__()
+        self.errors: list[Exception] = [StoreUnavailable(), KeyError()]
+
+    async def any_ever(self) -> bool:
+        """See Projects.any_ever."""
+        if self.errors:
+            raise self.errors.pop(0)
+        return True
+
+
+async def test_a_look_that_fails_is_a_line_of_log_and_not_the_last_one(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a store fails to tell whether the server is open, who came while it was is let go in the end."""
+    monkeypatch.setattr("fluvial.server.OPEN_CACHE_S", 0)
+    store = MemoryStore()
+    store.projects = OddProjects()
+    application = build_application(settings_from({"store": "memory"}), store, World(), DeliveryWorker(store, None))
+
+    async def stay(_read: object) -> None:
+        await asyncio.Event().wait()
+
+    async with application.live.opened(stay, OPEN):
+        await end_open_reads(application)
+        await asyncio.Event().wait()
+    assert application.live.has_closed
+    assert [record.message for record in caplog.records] == ["openness_not_known"] * 2
 
 
 @pytest.mark.parametrize(
