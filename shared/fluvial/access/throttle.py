@@ -1,11 +1,12 @@
 """What a project may take: requests a second, open live reads, and bytes a day. Past it the answer is 429."""
 
+import asyncio
 import contextlib
 import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cachetools import LRUCache
@@ -51,6 +52,7 @@ class _Usage:
     counted: int = 0
     uncounted: int = 0
     under_way: int = 0
+    is_told: asyncio.Event = field(default_factory=asyncio.Event)  # whether the others' count was asked for once
 
 
 def _limited(code: ErrorCode, message: str, retry_after_s: int) -> RefusedRequest:
@@ -116,6 +118,7 @@ class Throttle:
         if now_ms - usage.asked_at_ms >= REPORT_INTERVAL_MS:
             usage.asked_at_ms = now_ms
             await self._report(name, usage)
+        await usage.is_told.wait()
         if usage.counted + usage.uncounted + usage.under_way + byte_count > quota:
             rest_s = ((day + 1) * _DAY_MS - now_ms) // 1_000
             raise _limited(ErrorCode.QUOTA_EXCEEDED, f"the project may append {quota} bytes a day (UTC)", rest_s)
@@ -134,6 +137,7 @@ class Throttle:
         finally:  # also when whoever asked has gone meanwhile
             usage.under_way -= reported
             usage.uncounted += 0 if is_added else reported
+            usage.is_told.set()
 
     @contextlib.contextmanager
     def live_read(self, project: Project | None, *, is_stranger: bool) -> Iterator[None]:

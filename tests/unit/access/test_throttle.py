@@ -165,6 +165,21 @@ async def test_what_is_being_reported_takes_up_room_in_a_days_quota() -> None:
         await append(throttle, one, 1)
 
 
+async def test_a_process_that_starts_lets_nothing_pass_before_it_knows_what_the_others_took() -> None:
+    """Appends that come together wait for the one answer; one that fails holds up nobody for long."""
+    still, projects = StillWorld(), SlowProjects()
+    one = limited(bytes_per_day=100)
+    await projects.add_usage(one.name, still.clock.now_ms // DAY_MS, 90)
+    projects.may_answer.clear()
+    throttle = Throttle(projects, still.world())
+    appends = [asyncio.ensure_future(append(throttle, one, byte_count)) for byte_count in (5, 60, 5)]
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in appends)
+    projects.may_answer.set()
+    outcomes = await asyncio.gather(*appends, return_exceptions=True)
+    assert [isinstance(outcome, RefusedRequest) for outcome in outcomes] == [False, True, False]
+
+
 async def test_a_client_that_goes_while_its_project_is_looked_up_takes_no_count_with_it() -> None:
     """What was to be reported is reported by the next one."""
     still, projects = StillWorld(), SlowProjects()
