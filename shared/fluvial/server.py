@@ -101,6 +101,8 @@ def _listening(found: Sequence[_Address]) -> list[socket.socket]:
                 missing = exc  # the machine has no IPv6 at all
                 continue
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6 and len(found) > 1:  # else :: would take those of IPv4, too
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MS_MAX)
             host, port, *scope = address

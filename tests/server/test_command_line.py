@@ -312,6 +312,11 @@ def test_each_address_of_a_host_is_listened_on(monkeypatch: pytest.MonkeyPatch) 
         for host, port in ports.items():
             with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
                 client.connect((host, port))
+    every = "0.0.0.0"  # noqa: S104  what a host of `*` is
+    addresses[:] = [(socket.AF_INET, *stream, (every, 0)), (socket.AF_INET6, *stream, ("::", 0, 0, 0))]
+    with ExitStack() as opened:
+        listeners = [opened.enter_context(one) for one in listening_sockets("both", 0)]
+        assert listeners[0].getsockname()[0] == every
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
