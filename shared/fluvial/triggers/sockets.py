@@ -9,14 +9,13 @@ from urllib.parse import urlencode
 
 from fluvial.access.gate import OPEN, Credentials, Gate, check_stranger
 from fluvial.core.commit import Unmet
-from fluvial.core.errors import ErrorCode, RefusedRequest, StreamVanished
+from fluvial.core.errors import ErrorCode, RefusedRequest
 from fluvial.core.frames import PONG, is_ping
 from fluvial.core.grant import Need
 from fluvial.core.http_head import check_subprotocols
 from fluvial.core.names import parse_name
 from fluvial.core.request import parse_read
 from fluvial.core.response import Response, not_live_response, refused_response
-from fluvial.operations.paging import Pages
 from fluvial.operations.reading import position_in, used_head
 from fluvial.stores.dynamodb.connections import Connection
 from fluvial.stores.dynamodb.store import DynamoDbStore
@@ -39,7 +38,6 @@ class Sockets:
     def __init__(self, store: DynamoDbStore, world: World, gate: Gate) -> None:
         """Nobody is connected yet."""
         self._store, self._world, self._gate = store, world, gate
-        self._pages = Pages(store)
 
     async def handle(self, event: dict[str, Any]) -> Answer:
         """The answer to an event of the API. Raises StoreUnavailable, StoreUncertain."""
@@ -50,8 +48,6 @@ class Sockets:
                     refusal = await self._connected(connection_id, event)
                 except RefusedRequest as exc:
                     refusal = refused_response(exc)
-                except StreamVanished:
-                    refusal = not_live_response(None, self._world.now_ms())
                 if refusal is None:
                     return _DONE
                 return {"statusCode": refusal.status, "body": refusal.body.decode()}
@@ -80,7 +76,6 @@ class Sockets:
         if isinstance(head, Unmet):
             return not_live_response(head.head, self._world.now_ms())
         position = position_in(head, read.read_from)
-        await self._pages.at(name, head, position, 1)  # refuses an offset that no server ever issued
         now_ms = self._world.now_ms()
         until_s = int(now_ms / 1_000 + min(CONNECTION_S_MAX, permit.rest_s(now_ms)))
         connection = Connection(connection_id, head.incarnation, position, until_s, needs_open=permit is OPEN)
