@@ -175,11 +175,11 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     log.info("stopped")
 
 
-async def end_open_reads(application: Application) -> None:
+async def end_open_reads(application: Application, pause_s: float = OPEN_CACHE_S / 2) -> None:
     """End the live reads of who was let in without a token, as soon as the first project closes the server."""
     directory, live = application.streams.gate.directory, application.live
     while not live.has_closed:
-        await asyncio.sleep(OPEN_CACHE_S / 2)
+        await asyncio.sleep(pause_s)
         # A store that cannot answer is asked again: until then requests are refused, and who is connected stays.
         try:
             if live.count and not await directory.is_open():

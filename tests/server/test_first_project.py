@@ -297,11 +297,8 @@ class OddProjects(MemoryProjects):
         return True
 
 
-async def test_a_look_that_fails_is_a_line_of_log_and_not_the_last_one(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_look_that_fails_is_a_line_of_log_and_not_the_last_one(caplog: pytest.LogCaptureFixture) -> None:
     """However a store fails to tell whether the server is open, who came while it was is let go in the end."""
-    monkeypatch.setattr("fluvial.server.OPEN_CACHE_S", 0)
     store = MemoryStore()
     store.projects = OddProjects()
     application = build_application(settings_from({"store": "memory"}), store, World(), DeliveryWorker(store, None))
@@ -310,7 +307,7 @@ async def test_a_look_that_fails_is_a_line_of_log_and_not_the_last_one(
         await asyncio.Event().wait()
 
     async with application.live.opened(stay, OPEN):
-        await end_open_reads(application)
+        await end_open_reads(application, pause_s=0)
         await asyncio.Event().wait()
     assert application.live.has_closed
     assert [record.message for record in caplog.records] == ["openness_not_known"] * 2

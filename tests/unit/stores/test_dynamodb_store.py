@@ -12,12 +12,13 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
 from fluvial.core.command import ForkPoint
-from fluvial.core.commit import Applied, Commit
+from fluvial.core.commit import Applied, Commit, NotDuplicate, Unmet
 from fluvial.core.errors import StorageDamaged, StoreUnavailable, StoreUncertain
 from fluvial.core.head import Head, Incarnation, ReaderKey
 from fluvial.core.lifetime import ExpiresAt, SlidingTtl
 from fluvial.core.names import StreamName
 from fluvial.core.plan import Divergence, plan_create, plan_delete, plan_fork, plan_gaining_followers
+from fluvial.stores.dynamodb import attributes as a
 from fluvial.stores.dynamodb import rotation
 from fluvial.stores.dynamodb.chores import Chore, Chores
 from fluvial.stores.dynamodb.items import HotSegment, head_of_item, hot_segment_item
@@ -36,7 +37,7 @@ from tests.support.commands import (
     stamp,
 )
 from tests.support.estuaries import own_process
-from tests.support.rigs import IMPATIENT, REGION, DynamoDbRig, dynamodb_local_rig, eventually
+from tests.support.rigs import IMPATIENT, REGION, DynamoDbRig, dynamodb_local_rig, eventually, moto_rig
 from tests.support.worlds import START_MS
 
 pytestmark = pytest.mark.medium
@@ -178,6 +179,37 @@ async def test_producers_that_write_stay_in_the_head(rig: DynamoDbRig) -> None:
         assert head is not None
         assert set(busy) <= set(head.producers), number
         assert head.producer_count == HEAD_PRODUCERS_MAX + number + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lifetime", [None, SlidingTtl(3_600)], ids=["no lifetime", "sliding"])
+async def test_an_item_of_an_older_version_is_taken_over(tmp_path: Path, lifetime: SlidingTtl | None) -> None:
+    """Without a birth, with producers that do not say when they wrote, and a last use where there is no window."""
+    async with moto_rig(tmp_path) as rig:
+        await applied(rig.store, create_commit(lifetime=lifetime))
+        for number in range(HEAD_PRODUCERS_MAX):
+            await applied(rig.store, append_commit(b"x", producer=stamp(producer_id=f"p-{number}")))
+        [item] = [one for one in rig.items(head_key(NAME)["pk"]["S"]) if "i" in one]
+        del item[a.BORN_US]
+        for producer in item[a.PRODUCERS]["M"].values():
+            producer["L"].pop()
+        item.setdefault(a.USED_UNTIL, {"N": str(START_MS)})
+        rig.client.put_item(TableName=rig.config.table, Item=item)
+        await rig.reopen()
+        later_ms = START_MS + 600_000
+        again = await rig.store.apply(NAME, append_commit(b"x", later_ms, producer=stamp(producer_id="p-3")))
+        assert isinstance(again, Unmet)
+        assert isinstance(again.requirement, NotDuplicate)
+        for producer in (stamp(seq=1, producer_id="p-3"), stamp(producer_id="newcomer")):
+            head = await applied(rig.store, append_commit(b"y", later_ms, producer=producer))
+        assert head is not None
+        assert (head.born_us, head.producer_count, head.lifetime) == (0, HEAD_PRODUCERS_MAX + 1, lifetime)
+        assert head.live_until_ms == (None if lifetime is None else lifetime.deadline_ms(later_ms))
+        assert await read_all(rig.store) == b"x" * HEAD_PRODUCERS_MAX + b"yy"
+        await rig.store.apply(NAME, delete_commit(later_ms))
+        begun = await applied(rig.store, create_commit(2, later_ms))
+        assert begun is not None
+        assert begun.born_us == later_ms * 1_000
 
 
 async def test_a_stream_that_is_due_is_rotated_once(rig: DynamoDbRig) -> None:
