@@ -206,7 +206,8 @@ async def adopting(settings: Settings, prefixes: tuple[str, ...]) -> "AsyncItera
 
 def _tell_adopted(name: str, found: "Found") -> None:
     shown = ", ".join(f"{name}/{one}" for one in found.first) + ", …" * (found.count > len(found.first))
-    click.echo(f"Adopted {found.count:,} streams" + f": {shown}" * (found.count > 0), err=True)
+    streams = "stream" if found.count == 1 else "streams"
+    click.echo(f"Adopted {found.count:,} {streams}" + f": {shown}" * (found.count > 0), err=True)
 
 
 @project_group.command("list")
