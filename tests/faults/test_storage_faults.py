@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fluvial.core.commit import Applied
+from fluvial.core.commit import Applied, Commit, Outcome
 from fluvial.core.errors import StorageDamaged, StoreUnavailable
 from fluvial.core.head import Head
 from fluvial.core.lifetime import SlidingTtl
@@ -93,6 +93,26 @@ async def test_a_renewal_that_fails_is_tried_again(rig: SqliteRig, caplog: pytes
     assert head is not None
     assert head.live_until_ms == SlidingTtl(100).deadline_ms(START_MS + 50_000)
     assert caplog.text.count("not_renewed") == 3
+
+
+async def test_renewals_past_their_limit_are_left_to_later_reads(caplog: pytest.LogCaptureFixture) -> None:
+    """With one line of log, however many reads come meanwhile."""
+    let_go, renewed = asyncio.Event(), list[StreamName]()
+
+    async def apply(name: StreamName, _commit: Commit) -> Outcome:
+        await let_go.wait()
+        renewed.append(name)
+        return Applied(None)
+
+    renewals = Renewals(apply, wait_s=0.001, count_max=1)
+    for name in (NAME, OTHER, OTHER):
+        await renewals.renew(name, START_MS)
+    let_go.set()
+    await eventually(lambda: renewals.count == 0, lambda: asyncio.sleep(0))
+    await renewals.renew(OTHER, START_MS)
+    await eventually(lambda: renewals.count == 0, lambda: asyncio.sleep(0))
+    assert renewed == [NAME, OTHER]
+    assert [record.message for record in caplog.records] == ["not_renewed"]
 
 
 async def test_renewals_end_with_their_store(rig: SqliteRig) -> None:

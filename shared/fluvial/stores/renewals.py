@@ -31,9 +31,12 @@ Apply = Callable[[StreamName, Commit], Awaitable[Outcome]]
 class Renewals:
     """At most one renewal of each stream is under way, however many read it; it counts its last use."""
 
-    def __init__(self, apply: Apply, wait_s: float = WAIT_S, pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self, apply: Apply, wait_s: float = WAIT_S, pause_s: float = PAUSE_S, count_max: int = RENEWALS_MAX
+    ) -> None:
         """Nothing is being renewed."""
-        self._apply, self._wait_s, self._pause_s = apply, wait_s, pause_s
+        self._apply, self._wait_s, self._pause_s, self._count_max = apply, wait_s, pause_s, count_max
+        self._is_full = False
         self._used_at_ms: dict[StreamName, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = asyncio.Event()
@@ -51,8 +54,10 @@ class Renewals:
             return
         if self._is_closed.is_set():
             return
-        if len(self._used_at_ms) >= RENEWALS_MAX:
-            log.warning("not_renewed", extra={"stream": name, "reason": "too many renewals wait"})
+        if len(self._used_at_ms) >= self._count_max:
+            if not self._is_full:  # a line for all of them: there may be thousands of reads a second
+                log.warning("not_renewed", extra={"stream": name, "reason": "too many renewals wait"})
+            self._is_full = True
             return
         self._used_at_ms[name], tried = now_ms, asyncio.Event()
         task = asyncio.get_running_loop().create_task(self._renew(name, tried), name=f"renewal of {name}")
@@ -84,6 +89,7 @@ class Renewals:
         finally:
             tried.set()
             del self._used_at_ms[name]
+            self._is_full = self._is_full and bool(self._used_at_ms)
 
     async def _try(self, name: StreamName, used_at_ms: int) -> bool:
         """Whether there is nothing left to be done for this use: the deadline has moved, or the stream has ended."""
