@@ -3,8 +3,10 @@
 import asyncio
 import json
 import shlex
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -184,6 +186,20 @@ def test_forks_and_estuaries_know_an_adopted_stream_by_its_new_name(tmp_path: Pa
         assert client.get("/v1/stream/shop/old", headers=headers).status_code == 410
         assert client.delete("/v1/stream/shop/forked", headers=headers).status_code == 204
         assert client.get("/v1/stream/shop/old", headers=headers).status_code == 404
+
+
+def test_the_cursor_of_a_source_that_is_gone_makes_way_for_an_adopted_one(tmp_path: Path) -> None:
+    """An estuary that once followed a stream of the new name goes on where it is in the one that has it now."""
+    folder = tmp_path / "data"
+    make_folder(folder, "inbox", "news")
+    live, gone = {"incarnation": 1, "position": 4}, {"incarnation": 2, "position": 9}
+    with closing(sqlite3.connect(folder / "fluvial.db")) as database, database:
+        cursors = json.dumps({"news": live, "shop/news": gone, "other": gone}).encode()
+        database.execute("UPDATE stream SET cursors = ? WHERE name = 'inbox'", (cursors,))
+    assert run(folder, "project", "create", "shop", "--adopt", "").exit_code == 0
+    with closing(sqlite3.connect(folder / "fluvial.db")) as database:
+        [(kept,)] = database.execute("SELECT cursors FROM stream WHERE name = 'shop/inbox'")
+    assert json.loads(kept) == {"shop/news": live, "other": gone}
 
 
 KILLED: Final = """

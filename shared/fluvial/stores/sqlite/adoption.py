@@ -108,8 +108,13 @@ class Adoption:
         if cursors is None:
             return None
         positions: dict[str, Any] = msgspec.json.decode(cursors)
-        renamed = {self._new_name(source): position for source, position in positions.items()}
-        return cursors if renamed == positions else msgspec.json.encode(renamed)
+        new_names = {source: self._new_name(source) for source in positions}
+        moved = {new: positions[source] for source, new in new_names.items() if new != source}
+        if not moved:
+            return cursors
+        # What has a new name already is no stream any more, or the new name would be taken: its cursor makes way.
+        kept = {source: position for source, position in positions.items() if new_names[source] == source}
+        return msgspec.json.encode({**kept, **moved})
 
     def _new_name(self, name: str) -> str:
         row = self._connection.execute(ADOPTION_SQL.new_name, (name,)).fetchone()
