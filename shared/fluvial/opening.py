@@ -44,7 +44,7 @@ def check_store(settings: Settings) -> None:
 
 
 def check_is_there(settings: Settings) -> None:
-    """Whether there is data where the settings say, for whoever makes none. Raises SettingsRefused."""
+    """Whether there is data where the settings say, for whoever makes none. Raises SettingsRefused, StartupRefused."""
     if settings.store is StoreKind.SQLITE:
         from fluvial.stores.sqlite.database import has_data  # noqa: PLC0415
 

@@ -356,6 +356,17 @@ def test_only_serve_makes_a_data_folder(tmp_path: Path, monkeypatch: pytest.Monk
         assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    "arguments", [("project", "list"), ("project", "adopt", "shop", ""), ("token", "mint", "shop")]
+)
+def test_a_folder_that_cannot_be_looked_into_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """As another user's cannot, whose folders are private; here its name is too long for the file system."""
+    folder = tmp_path / ("x" * 300)
+    refused = run(folder, *arguments)
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(f"Error: cannot use {folder} as the data folder: File name too long")
+
+
 def test_every_message_names_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From wherever the command runs; and the command that is suggested works from there."""
     monkeypatch.chdir(folder.parent)

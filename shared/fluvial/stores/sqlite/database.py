@@ -105,8 +105,11 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def has_data(folder: Path) -> bool:
-    """Whether a server has had the folder."""
-    return any((folder / name).exists() for name in _DATA)
+    """Whether a server has had the folder. Raises StartupRefused when that cannot be seen, e.g. by another user."""
+    try:
+        return any((folder / name).exists() for name in _DATA)
+    except OSError as exc:
+        raise _unusable(folder, exc) from exc
 
 
 def open_folder(folder: Path) -> FolderLock:
