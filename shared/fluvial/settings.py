@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         StoreKind,
         Meta(description="sqlite keeps streams in the data folder, dynamodb in a table and a bucket; memory forgets."),
     ] = StoreKind.SQLITE
-    data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; made if need be.")] = "fluvial-data"
+    data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; made by serve.")] = "fluvial-data"
     table: Annotated[str, Meta(min_length=3, description="DynamoDB table of --store dynamodb.")] = "fluvial"
     bucket: Annotated[str, Meta(min_length=3, description="S3 bucket of --store dynamodb.")] = "fluvial"
     region: Annotated[str, Meta(description="AWS region; empty takes AWS_DEFAULT_REGION or the profile's.")] = ""
