@@ -7,10 +7,11 @@ itself is told, and for nothing that lets a request in.
 import re
 from typing import Final
 
-from fluvial.core.http_head import is_host
+from fluvial.core.http_head import TOKEN, is_host
 from fluvial.core.request import Headers
 
-_PAIR: Final = re.compile(rb"""\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,\s"]*)\s*(?:;|$)""")
+#: A pair and what ends it. Nothing is looked at twice: no two neighbours take the same bytes, and none gives any back.
+_PAIR: Final = re.compile(rb"""[; \t]*+(""" + TOKEN + rb"""+)=("(?:[^"\\]|\\.)*+"|[^;" \t]*+)[ \t]*+(?:;|\Z)""")
 _SCHEMES: Final = frozenset({b"http", b"https"})
 
 
@@ -29,8 +30,9 @@ def client_host(headers: Headers) -> bytes | None:
 def _first(headers: Headers, parameter: bytes, field: bytes) -> bytes:
     forwarded = headers.get(b"forwarded")
     if forwarded is not None:  # RFC 7239
-        for name, value in _PAIR.findall(forwarded.partition(b",")[0]):
-            if name.lower() == parameter:
-                told: bytes = value.strip(b'"')
-                return told
+        element, at = forwarded.partition(b",")[0], 0
+        while (pair := _PAIR.match(element, at)) is not None:
+            if pair[1].lower() == parameter:
+                return pair[2].strip(b'"')
+            at = pair.end()
     return headers.get(field, b"").partition(b",")[0].strip()

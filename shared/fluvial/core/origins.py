@@ -41,8 +41,11 @@ ASKED_FIELDS_MAX: Final = 64
 ASKED_FIELD_BYTES_MAX: Final = 64
 _FIELD_NAME: Final = re.compile(TOKEN)
 
+#: Answers that are remembered. Anybody may send origins as long as a head may be, so there are few.
+_ORIGINS_KEPT_MAX: Final = 128
 
-@lru_cache(maxsize=1_024)
+
+@lru_cache(maxsize=_ORIGINS_KEPT_MAX)
 def is_allowed(allowed: tuple[str, ...], origin: bytes) -> bool:
     """Whether pages of an origin are among those that are allowed."""
     text = origin.decode("latin-1")
@@ -72,7 +75,7 @@ def _with_port(host: bytes, scheme: bytes) -> bytes:
     return host if port else name + b":" + _PORTS[scheme]
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=_ORIGINS_KEPT_MAX)
 def origin_fields(allowed: tuple[str, ...], origin: bytes | None) -> tuple[Header, ...]:
     """What pages of other origins may do with an answer; `origin` is the requesting page's.
 

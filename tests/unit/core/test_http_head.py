@@ -1,7 +1,11 @@
+import time
+
 import pytest
 
 from fluvial.core.errors import RefusedRequest
 from fluvial.core.http_head import Target, check_fields, check_handshake, is_request_line, parse_target
+from fluvial.core.limits import HEADER_BYTES_MAX
+from fluvial.core.request import singular_headers
 
 HOST = (b"host", b"x")
 KEY = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")
@@ -133,3 +137,20 @@ def test_unknown_method_is_told_from_what_is_no_http() -> None:
     assert is_request_line(b"BREW /a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert not is_request_line(b"\x16\x03\x01\x02\x00\x01 x HTTP/1.1\r\n")
     assert not is_request_line(b"GARBAGE\r\n\r\n")
+
+
+def test_repeated_fields_are_one_list_in_order() -> None:
+    """As RFC 9110, section 5.3, has it; a field that must be unique is refused."""
+    fields = [(b"accept", b"a"), (b"host", b"h"), (b"accept", b"b"), (b"accept", b"c")]
+    assert singular_headers(fields) == {b"accept": b"a, b, c", b"host": b"h"}
+    with pytest.raises(RefusedRequest):
+        singular_headers([*fields, (b"stream-seq", b"1"), (b"stream-seq", b"1")])
+
+
+def test_thousands_of_repeated_fields_take_no_time() -> None:
+    """As many as the limit of a head lets through: nobody stops the event loop with one request."""
+    count = HEADER_BYTES_MAX // 3
+    fields = [(b"%03x" % (number % (count // 2)), b"") for number in range(count)]
+    before = time.process_time()
+    assert len(singular_headers(fields)) == count // 2
+    assert time.process_time() - before < 0.25
