@@ -1,10 +1,21 @@
 """Event streams as browsers read them: they come back with the last event's id, and show text in whole characters."""
 
+import asyncio
 from itertools import count
 
 import httpx
 import pytest
 
+from fluvial.bootstrap import build_application
+from fluvial.core.head import Head
+from fluvial.core.names import StreamName
+from fluvial.core.page import Page
+from fluvial.core.plan import plan_delete
+from fluvial.fanout.working import DeliveryWorker
+from fluvial.settings import settings_from
+from fluvial.stores.memory import MemoryStore
+from fluvial.transports.live import SseDelivery
+from fluvial.world import World
 from tests.support.offsets import offset_in
 from tests.support.sse import Event, events_of, subscribed
 
@@ -111,6 +122,40 @@ def test_an_unfinished_character_comes_with_the_append_that_ends_it(http: httpx.
         assert (control["streamNextOffset"], control["upToDate"]) == (offset_in(http, stream, 7), True)
 
 
+async def test_a_buffered_answer_ends_before_an_unfinished_character() -> None:
+    """On Lambda nobody sees what is shown before the answer ends, so it does not wait for the rest."""
+    settings, store = settings_from({"store": "memory"}), MemoryStore()
+    application = build_application(settings, store, World(), DeliveryWorker(store, None), SseDelivery.BUFFERED)
+    transport = httpx.ASGITransport(application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        await client.put("/v1/stream/a", headers=TEXT)
+        for batch in (b"a", b"b\xf0\x9f"):
+            await client.post("/v1/stream/a", content=batch, headers=TEXT)
+        answer = await asyncio.wait_for(client.get("/v1/stream/a?offset=-1&live=sse"), 5)
+    assert [event.data for event in events_of(answer) if event.kind == "data"] == ["a"]
+
+
+class DeletedInBetween(MemoryStore):
+    """A store in which every stream ends between a look at its head and the read of its bytes."""
+
+    async def read(self, name: StreamName, head: Head, position: int, byte_count_max: int) -> Page:
+        """Raises StreamVanished."""
+        await self.apply(name, plan_delete(World().now_ms()))
+        return await super().read(name, head, position, byte_count_max)
+
+
+@pytest.mark.parametrize("live", ["", "&live=long-poll", "&live=sse"])
+async def test_a_stream_that_ends_as_a_read_begins_is_not_there(live: str) -> None:
+    """In every mode, for nothing was told yet."""
+    settings, store = settings_from({"store": "memory"}), DeletedInBetween()
+    application = build_application(settings, store, World(), DeliveryWorker(store, None))
+    transport = httpx.ASGITransport(application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        await client.put("/v1/stream/a", content=b"a", headers=TEXT)
+        answer = await client.get(f"/v1/stream/a?offset=-1{live}")
+    assert answer.status_code == 404
+
+
 def test_a_character_that_is_never_ended_is_shown_when_the_stream_closes(http: httpx.Client, stream: str) -> None:
     """As a browser shows what is no character."""
     http.post(stream, content=b"a\xf0\x9f", headers={**TEXT, "Stream-Closed": "true"})
@@ -131,6 +176,20 @@ def test_a_character_cut_where_a_page_ends_is_whole(http: httpx.Client, stream: 
                 break
             got += event.data
     assert got == "\U0001f600" + "x" * 200_000
+
+
+def test_text_uploaded_in_pieces_of_any_length_is_shown_in_whole_characters(http: httpx.Client, stream: str) -> None:
+    """Each is larger than a page of events, and may end within a character."""
+    text = "\U0001f600" * 450_000
+    piece_bytes = 300_002
+    encoded = text.encode()
+    for at in range(0, len(encoded), piece_bytes):
+        http.post(stream, content=encoded[at : at + piece_bytes], headers=TEXT)
+    http.post(stream, headers={"Stream-Closed": "true"})
+    with subscribed(http, stream) as events:
+        got = "".join(event.data for event in events if event.kind == "data")
+    assert "\ufffd" not in got
+    assert got == text
 
 
 def test_nothing_between_may_hold_back_or_change_events(http: httpx.Client, stream: str) -> None:

@@ -163,6 +163,8 @@ class StreamsApp:
                 fields = refusal_origin_fields(tenant.origins, headers.get(b"origin"))
         except StoreError as exc:
             response = store_error_response(exc)
+        except StreamVanished:
+            response = not_live_response(None, self.world.now_ms())
         except ClientLeft:
             return
         except asyncio.CancelledError:
@@ -297,10 +299,7 @@ class StreamsApp:
     async def _page(self, visit: Visit, read: Read, head: Head, place: tuple[int, int | None]) -> Response:
         """The page at a position, with the cursor of a long-poll."""
         position, cursor = place
-        try:
-            page = await self.live.pages.at(visit.name, head, position, PAGE_BYTES_MAX)
-        except StreamVanished:
-            return not_live_response(None, self.world.now_ms())
+        page = await self.live.pages.at(visit.name, head, position, PAGE_BYTES_MAX)
         is_keyed = read.is_plain and read.reader_key is not None and read.reader_key == head.reader_key
         page_read = PageRead(head, page, cursor, read.of_page, visit.permit.is_shared(head), is_keyed)
         response = page_response(page_read, self.world.now_ms())

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
@@ -113,6 +113,14 @@ class Subscription:
     position: int
     echoed_cursor: int | None
     permit: Permit
+
+
+class Step(NamedTuple):
+    """A page that a live reader is shown, the head that it was read at, and whether news is waited for behind it."""
+
+    head: Head
+    page: Page
+    is_waiting: bool
 
 
 #: Takes off the end of a page what is nothing without what comes after it.
@@ -233,17 +241,17 @@ class LiveReads:
         cursor_min = next_cursor(subscription.echoed_cursor, self.world.now_ms(), self.world.jitter())
         age_s_max = self.limits.sse_max_age_s * spread
         await send_parts(send, (retry_field(round(RETRY_MS * (0.5 + self.world.jitter()))),))
-        async for head, found in self.following(subscription, page, age_s_max, with_whole_characters):
+        async for head, found, is_waiting in self.following(subscription, page, age_s_max, with_whole_characters):
             data = self._data_event(head, found)  # held while it is sent, for others to share
             await send_parts(send, self._events(head, found, data, cursor_min))
             data = None
-            if self._is_complete(found.end - subscription.position, is_at_tail=found.end == head.tail):
+            if self._is_complete(found.end - subscription.position, is_waiting=is_waiting):
                 return
 
     async def following(
         self, subscription: Subscription, page: Page, age_s_max: float, trim: Trim = whole_page
-    ) -> AsyncIterator[tuple[Head, Page]]:
-        """A stream's pages from the first one on, each with the head that it was read at.
+    ) -> AsyncIterator[Step]:
+        """A stream's pages from the first one on.
 
         One is empty when nothing has come for KEEP_ALIVE_S. They end with the stream, with the server, with the token,
         or after `age_s_max`. What `trim` takes off a page comes with the next one; of a page that is nothing without
@@ -255,17 +263,16 @@ class LiveReads:
         seen = head
         incarnation, is_first = head.incarnation, True
         while True:
-            if not (shown := trim(head, page)).data and page.end < head.tail:
-                page = await self.pages.at(name, head, page.start, PAGE_BYTES_MAX)
-                shown = trim(head, page) if page.end == head.tail else page  # there is no end of what hangs together
-            if shown.data or is_first or shown.end == page.end or not has_news(head, seen):
-                yield head, shown
+            step = await self._step(name, head, page, trim)
+            if step is None:
+                return
+            if step.page.data or is_first or step.page.end == head.tail or not has_news(head, seen):
+                yield step
             is_first, seen = False, head
             rest_s = ends_at - loop.time()
             if rest_s <= 0 or self.is_stopping:
                 return
-            is_waiting, page = page.end == head.tail, shown
-            if is_waiting:
+            if step.is_waiting:
                 if head.closed:
                     return
                 news = await self._wait(name, head, min(KEEP_ALIVE_S, rest_s))
@@ -274,15 +281,28 @@ class LiveReads:
                     return
                 head = news
             try:
-                page = await self.pages.at(name, head, page.end, EVENT_BYTES_MAX)
+                page = await self.pages.at(name, head, step.page.end, EVENT_BYTES_MAX)
             except StreamVanished:
                 return
 
-    def _is_complete(self, byte_count: int, *, is_at_tail: bool) -> bool:
+    async def _step(self, name: StreamName, head: Head, page: Page, trim: Trim) -> Step | None:
+        """What is shown of a page, or of a larger one where nothing of it can be; None when the stream is gone."""
+        shown = trim(head, page)
+        if not shown.data and page.end < head.tail:
+            try:
+                page = await self.pages.at(name, head, page.start, PAGE_BYTES_MAX)
+            except StreamVanished:
+                return None
+            shown = trim(head, page)
+            if not shown.data and page.end < head.tail:
+                shown = page  # there is no end of what hangs together
+        return Step(head, shown, page.end == head.tail)
+
+    def _is_complete(self, byte_count: int, *, is_waiting: bool) -> bool:
         """Whether a response that nobody sees before its end has something to tell."""
         if self.limits.sse is SseDelivery.STREAMED:
             return False
-        return byte_count > 0 and (is_at_tail or byte_count >= PAGE_BYTES_MAX)
+        return byte_count > 0 and (is_waiting or byte_count >= PAGE_BYTES_MAX)
 
     async def _wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
         """Store.wait, no longer than the stream lives; a sliding deadline is renewed, for its stream has readers."""

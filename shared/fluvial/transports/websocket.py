@@ -150,7 +150,7 @@ class SocketsApp:
 
     async def _send_pages(self, subscription: Subscription, page: Page, send: Send) -> None:
         is_first = True
-        async for head, found in self.live.following(subscription, page, SOCKET_AGE_S_MAX):
+        async for head, found, _ in self.live.following(subscription, page, SOCKET_AGE_S_MAX):
             if not (is_first or found.data or head.closed):
                 continue
             is_first = False
