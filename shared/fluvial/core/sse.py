@@ -29,8 +29,10 @@ END_SUFFIX: Final = ".end"
 #: What a line can carry behind `data:` and perhaps a space; base64 comes in fours.
 _PAYLOAD_BYTES_MAX: Final = (LINE_BYTES_MAX - len(b"data: ")) // 4 * 4
 
-#: Strings, in which nothing may be inserted, and commas outside of them, behind which a line may end.
-_JSON_COMMA: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(,)', re.DOTALL)
+#: JSON up to and with a comma that is in no string, behind which a line may end; and as many of them as there are.
+_UP_TO_COMMA: Final = rb'(?:[^",]*+(?:"(?:[^"\\]++|\\.)*+"[^",]*+)*+,)'
+_ELEMENT: Final = re.compile(_UP_TO_COMMA, re.DOTALL)
+_ELEMENTS: Final = re.compile(_UP_TO_COMMA + rb"++", re.DOTALL)
 
 #: The beginning of a character in UTF-8 that lacks its end (RFC 3629, section 3).
 _UNFINISHED: Final = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
@@ -67,18 +69,14 @@ def _event(text: bytes) -> bytes:
 
 def _broken_json(text: bytes) -> bytes:
     """JSON with line breaks behind some of its commas, so that no line is too long."""
-    parts, line_start, last_comma = list[bytes](), 0, 0
-    for found in _JSON_COMMA.finditer(text):
-        if found[1] is None:
-            continue
-        if found.end() - line_start > _PAYLOAD_BYTES_MAX and last_comma > line_start:
-            parts.append(text[line_start:last_comma])
-            line_start = last_comma
-        last_comma = found.end()
-    if len(text) - line_start > _PAYLOAD_BYTES_MAX and last_comma > line_start:
-        parts.append(text[line_start:last_comma])
-        line_start = last_comma
-    return b"\n".join([*parts, text[line_start:]])
+    parts, start = list[bytes](), 0
+    while len(text) - start > _PAYLOAD_BYTES_MAX:
+        found = _ELEMENTS.match(text, start, start + _PAYLOAD_BYTES_MAX) or _ELEMENT.match(text, start)
+        if found is None:
+            break
+        parts.append(found[0])
+        start = found.end()
+    return b"\n".join([*parts, text[start:]])
 
 
 def _text_pieces(text: bytes) -> Iterator[bytes]:
