@@ -114,6 +114,14 @@ def test_tag_of_a_compressed_page_guards_a_write(http: httpx.Client, name: str) 
     assert [http.post(name, content=b"x", headers=guarded).status_code for _ in range(2)] == [204, 412]
 
 
+def test_refused_precondition_tells_the_streams_own_tag(http: httpx.Client, name: str) -> None:
+    """The one that HEAD tells: what is refused is not compressed, whatever its reader takes."""
+    http.put(name, content=LINES, headers=TEXT)
+    refused = http.get(name, headers={"If-Match": '"other"', "Accept-Encoding": "gzip"})
+    assert (refused.status_code, refused.headers["etag"]) == (412, http.head(name).headers["etag"])
+    assert "accept-encoding" not in refused.headers.get("vary", "").lower()
+
+
 def test_what_does_not_get_smaller_is_not_compressed(http: httpx.Client, name: str) -> None:
     """Octets, short pages, and the answer to a HEAD, which has no body."""
     asked = {"Accept-Encoding": "gzip"}

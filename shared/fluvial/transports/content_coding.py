@@ -37,6 +37,7 @@ PADDING_BYTES_MAX: Final = 256
 VARY: Final[Header] = (b"vary", b"Accept-Encoding")
 _CODED: Final[Header] = (b"content-encoding", GZIP)
 _OK: Final = 200
+_NOT_MODIFIED: Final = 304
 
 _Key = tuple[Incarnation, int, int]
 
@@ -66,7 +67,8 @@ class Compression:
         find out by its length whether it has what they have guessed.
         """
         head, page = at
-        if head.estuary is not None or not is_worth_coding(head.content_type, page.end - page.start):
+        is_of_page = response.status in {_OK, _NOT_MODIFIED}
+        if head.estuary is not None or not is_of_page or not is_worth_coding(head.content_type, page.end - page.start):
             return response
         response.headers.append(VARY)
         if not accepts_gzip(headers.get(b"accept-encoding")):
