@@ -52,7 +52,7 @@ def check_fields(version: str, fields: Fields) -> None:
     if version not in _VERSIONS:
         message = "this server speaks HTTP/1.1 and HTTP/1.0"
         raise RefusedRequest(ErrorCode.NOT_IMPLEMENTED, message, 505, _CLOSE)
-    hosts = 0
+    hosts, has_transfer_coding = 0, False
     for name, value in fields:
         if name not in _JUDGED:
             continue
@@ -61,10 +61,12 @@ def check_fields(version: str, fields: Fields) -> None:
             if not is_host(value):
                 raise _malformed("Host is not a host with or without a port", ErrorCode.MALFORMED_HEADER)
         elif name == b"transfer-encoding":
-            _check_transfer_codings(version, fields)
+            has_transfer_coding = True
         elif version != HTTP_1_0 and not _is_continue(value):
             message = "nothing can be expected of this server but 100-continue"
             raise RefusedRequest(ErrorCode.EXPECTATION_FAILED, message, 417, _CLOSE)
+    if has_transfer_coding:  # once, however many lines it has
+        _check_transfer_codings(version, fields)
     # "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host
     # header field and to any request message that contains more than one Host header field line" -- RFC 9112, 3.2
     if hosts > 1:

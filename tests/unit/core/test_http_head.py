@@ -154,3 +154,11 @@ def test_thousands_of_repeated_fields_take_no_time() -> None:
     before = time.process_time()
     assert len(singular_headers(fields)) == count // 2
     assert time.process_time() - before < 0.25
+
+
+def test_transfer_codings_in_thousands_of_lines_take_no_time() -> None:
+    """They are one list, which is looked at once."""
+    fields = [HOST, *[(b"transfer-encoding", b",")] * (HEADER_BYTES_MAX // 18), (b"transfer-encoding", b"chunked")]
+    before = time.process_time()
+    check_fields("1.1", fields)
+    assert time.process_time() - before < 0.25
