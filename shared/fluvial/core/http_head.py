@@ -67,6 +67,10 @@ def check_fields(version: str, fields: Fields) -> None:
             raise RefusedRequest(ErrorCode.EXPECTATION_FAILED, message, 417, _CLOSE)
     if has_transfer_coding:  # once, however many lines it has
         _check_transfer_codings(version, fields)
+    _check_host_count(version, hosts)
+
+
+def _check_host_count(version: str, hosts: int) -> None:
     # "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host
     # header field and to any request message that contains more than one Host header field line" -- RFC 9112, 3.2
     if hosts > 1:
