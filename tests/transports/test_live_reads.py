@@ -220,6 +220,19 @@ def test_an_upgrade_that_is_not_offered_is_passed_over(server: RunningServer, ht
     assert http.get(stream).content == b"helloabc"
 
 
+def test_upgrades_that_are_not_offered_may_come_in_thousands(server: RunningServer, stream: str) -> None:
+    """However many there are in one piece, each is passed over and its request answered."""
+    count = 2_500
+    upgrade = request_bytes("HEAD", stream, [("Connection", "Upgrade"), ("Upgrade", "h2c")])
+    with connect(server.url) as connection:
+        connection.sendall(upgrade * count)
+        connection.shutdown(socket.SHUT_WR)
+        answers = b""
+        while part := connection.recv(1_048_576):
+            answers += part
+    assert answers.count(b"HTTP/1.1 200") == count
+
+
 def test_garbage_behind_a_request_does_not_take_its_answer(server: RunningServer, stream: str) -> None:
     """The append was applied, and its client hears so."""
     append = request_bytes("POST", stream, [("Content-Type", "text/plain"), ("Content-Length", "3")], b"abc")

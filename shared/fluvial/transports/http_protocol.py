@@ -237,23 +237,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
         curl's --http2 and Java's client offer an upgrade with every request, and send its body all the same.
         """
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._is_refused:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._is_refused:
+                    return
+                if self._should_upgrade():
+                    self._is_upgraded = True
+                    self.handle_websocket_upgrade()
+                    return
+                self._resume()
+                data = data[upgrade.args[0] :]
+            else:
                 return
-            if self._should_upgrade():
-                self._is_upgraded = True
-                self.handle_websocket_upgrade()
-                return
-            framing = [b"%s: %s\r\n" % field for field in self.headers if field[0] in _FRAMING_FIELDS]
-            self.parser = httptools.HttpRequestParser(self)
-            self._is_resuming = True
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
-            self._is_resuming = False
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self._feed(rest)
+
+    def _resume(self) -> None:
+        """Take the parser past the head at which it has given up, to the body that the head tells of."""
+        framing = [b"%s: %s\r\n" % field for field in self.headers if field[0] in _FRAMING_FIELDS]
+        self.parser = httptools.HttpRequestParser(self)
+        self._is_resuming = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
+        self._is_resuming = False
 
     def _should_upgrade(self) -> bool:
         """Whether a WebSocket is asked for, on a connection that does nothing else. Any other upgrade is ignored.
