@@ -100,6 +100,11 @@ def _unfinished_bytes(text: bytes, end: int) -> int:
     return 0 if found is None else len(found[0])
 
 
+def _may_go_on(text: bytes, end: int) -> bool:
+    """Whether what is behind `end`, as far as it is known, may belong to a character that begins before."""
+    return end == len(text) or text[end] & 0xC0 == 0x80  # noqa: PLR2004  RFC 3629: 10xxxxxx
+
+
 def with_whole_characters(head: Head, page: Page) -> Page:
     """The page up to the last batch that ends with a whole character; perhaps an empty one.
 
@@ -112,7 +117,7 @@ def with_whole_characters(head: Head, page: Page) -> Page:
     ends = page.ends or (page.end,)
     for index in range(len(ends), 0, -1):
         byte_count = ends[index - 1] - page.start
-        if not _unfinished_bytes(page.data, byte_count):
+        if not _may_go_on(page.data, byte_count) or not _unfinished_bytes(page.data, byte_count):
             return (
                 page if index == len(ends) else Page(page.start, ends[index - 1], page.data[:byte_count], ends[:index])
             )

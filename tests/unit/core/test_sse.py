@@ -158,6 +158,8 @@ def page_of(*batches: bytes) -> Page:
         ([b"a", b"\x80"], 2),
         ([b"\xff"], 1),
         ([SMILE[:2], b"not its end"], 2),
+        ([SMILE[:2], SMILE[:1]], 1),
+        ([b"a", "caf\xe9".encode("latin-1"), b"\xe9"], 2),
     ],
 )
 def test_an_unfinished_character_waits_for_the_append_that_ends_it(batches: list[bytes], shown: int) -> None:
