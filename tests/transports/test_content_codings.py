@@ -1,11 +1,14 @@
 """Content codings on a real connection, with clients that know them: httpx and zlib."""
 
+import asyncio
 import gzip
 import zlib
 from itertools import count
 
 import httpx
 import pytest
+
+from fluvial.transports.content_coding import INLINE_CODED_BYTES_MAX, decoded_body
 
 TEXT = {"Content-Type": "text/plain"}
 JSON = {"Content-Type": "application/json"}
@@ -37,6 +40,17 @@ def test_coded_append_is_stored_decoded(http: httpx.Client, name: str, coding: s
     assert http.put(name, content=body, headers=fields).status_code == 201
     assert http.post(name, content=body, headers=fields).status_code == 204
     assert http.get(name).content == LINES * 2
+
+
+async def test_bomb_within_a_bomb_is_decoded_by_a_thread() -> None:
+    """A few hundred bytes may be 16 MB: nobody waits for them meanwhile."""
+    plain = bytes(16 * 1_048_576)
+    body = gzip.compress(gzip.compress(gzip.compress(plain)))
+    assert len(body) <= INLINE_CODED_BYTES_MAX
+    decoding = asyncio.ensure_future(decoded_body(body, {b"content-encoding": b"gzip, gzip, gzip"}, len(plain)))
+    await asyncio.sleep(0)
+    assert not decoding.done()
+    assert await decoding == plain
 
 
 def test_coded_json_is_checked_decoded(http: httpx.Client, name: str) -> None:

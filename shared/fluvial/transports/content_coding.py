@@ -47,7 +47,7 @@ async def decoded_body(body: bytes, headers: Headers, byte_count_max: int) -> by
     codings = codings_of(headers.get(b"content-encoding"))
     if not codings or not body:
         return body
-    if len(body) <= INLINE_CODED_BYTES_MAX:
+    if len(codings) == 1 and len(body) <= INLINE_CODED_BYTES_MAX:  # a kilobyte of several may be many megabytes
         return decoded(body, codings, byte_count_max)
     return await asyncio.to_thread(decoded, body, codings, byte_count_max)
 
