@@ -155,5 +155,7 @@ def test_a_fork_is_read_with_its_sources_offsets(http: httpx.Client, stream: str
     assert http.get(f"{fork}?offset={source[0]}").text == "first.FORK"
     assert http.get(f"{fork}?offset={source[6]}").text == "FORK"
     assert http.get(f"{fork}?offset={own_tail}").text == ""
-    assert http.get(f"{fork}?offset={source[12]}").status_code == 410
+    past = http.get(f"{fork}?offset={source[12]}")
+    assert (past.status_code, past.json()["error"]["code"]) == (410, "offset_gone")
+    assert "this fork has left its source" in past.json()["error"]["message"]
     assert http.get(f"{stream}?offset={own_tail}").status_code == 410

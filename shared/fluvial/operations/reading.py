@@ -51,6 +51,7 @@ def position_in(head: Head, read_from: ReadFrom) -> int:
         return head.tail
     position = position_of(head, read_from)
     if position is None:
-        message = "the offset is of another life of this path, which was deleted and made anew; read from -1 or now"
+        left = ", or is past the place at which this fork has left its source" if head.lineage else ""
+        message = f"the offset is of another life of this path that was deleted{left}; read from -1 or now"
         raise RefusedRequest(ErrorCode.OFFSET_GONE, message, 410)
     return min(position, head.tail)
