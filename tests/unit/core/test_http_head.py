@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from fluvial.core.errors import RefusedRequest
@@ -147,18 +145,18 @@ def test_repeated_fields_are_one_list_in_order() -> None:
         singular_headers([*fields, (b"stream-seq", b"1"), (b"stream-seq", b"1")])
 
 
+#: What takes the square of its length takes an hour at so many times the longest head: a test that hangs fails.
+MANY = 60
+
+
 def test_thousands_of_repeated_fields_take_no_time() -> None:
-    """As many as the limit of a head lets through: nobody stops the event loop with one request."""
-    count = HEADER_BYTES_MAX // 3
-    fields = [(b"%03x" % (number % (count // 2)), b"") for number in range(count)]
-    before = time.process_time()
+    """Nobody stops the event loop with one request: each field is looked at once."""
+    count = MANY * HEADER_BYTES_MAX // 3
+    fields = [(b"%06x" % (number % (count // 2)), b"") for number in range(count)]
     assert len(singular_headers(fields)) == count // 2
-    assert time.process_time() - before < 0.25
 
 
 def test_transfer_codings_in_thousands_of_lines_take_no_time() -> None:
     """They are one list, which is looked at once."""
-    fields = [HOST, *[(b"transfer-encoding", b",")] * (HEADER_BYTES_MAX // 18), (b"transfer-encoding", b"chunked")]
-    before = time.process_time()
-    check_fields("1.1", fields)
-    assert time.process_time() - before < 0.25
+    commas = [(b"transfer-encoding", b",")] * (MANY * HEADER_BYTES_MAX // 18)
+    check_fields("1.1", [HOST, *commas, (b"transfer-encoding", b"chunked")])

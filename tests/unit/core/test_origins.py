@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from fluvial.core.forwarded import client_host, client_scheme
@@ -140,8 +138,6 @@ def test_first_proxy_tells_the_clients_url(headers: dict[bytes, bytes], scheme: 
 
 @pytest.mark.parametrize("piece", [b"a", b" ", b";", b"a=", b'a="', b"a=b ", b"a=b; ", b'a="\\'])
 def test_odd_forwarded_field_takes_no_time(piece: bytes) -> None:
-    """It is read once from the left: nobody stops the event loop with one request."""
-    headers = {b"host": b"h", b"forwarded": piece * (HEADER_BYTES_MAX // len(piece))}
-    before = time.process_time()
+    """It is read once from the left: what took the square of its length would hang at sixty times the longest head."""
+    headers = {b"host": b"h", b"forwarded": piece * (60 * HEADER_BYTES_MAX // len(piece))}
     assert client_host(headers) == b"h"
-    assert time.process_time() - before < 0.25
