@@ -1,9 +1,9 @@
 """DynamoDB Local: fetched with Maven, run with Java."""
 
+import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -32,10 +32,13 @@ def install() -> None:
     missing = [tool for tool in ("java", "javac", "mvn") if shutil.which(tool) is None]
     if missing:
         raise NotInstallableError(f"DynamoDB Local needs {' and '.join(missing)}")
-    if not _is_newer(MARK, HERE / "pom.xml"):
-        _fetch()
-    if not _is_newer(LAUNCHER_CLASS, LAUNCHER):
-        _compile_launcher()
+    LIBRARIES.mkdir(exist_ok=True)
+    with Path(LIBRARIES, ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two that test side by side would copy into the same files
+        if not _is_newer(MARK, HERE / "pom.xml"):
+            _fetch()
+        if not _is_newer(LAUNCHER_CLASS, LAUNCHER):
+            _compile_launcher()
 
 
 def _is_newer(made: Path, source: Path) -> bool:
@@ -43,12 +46,10 @@ def _is_newer(made: Path, source: Path) -> bool:
 
 
 def _compile_launcher() -> None:
-    with tempfile.TemporaryDirectory(dir=LIBRARIES) as folder:  # others may be at it, too
-        command = ["javac", "-d", folder, "-cp", f"{LIBRARIES}/*", str(LAUNCHER)]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if ran.returncode != 0:
-            raise NotInstallableError(f"javac failed: {ran.stderr[-2_000:]}")
-        Path(folder, LAUNCHER_CLASS.name).replace(LAUNCHER_CLASS)
+    command = ["javac", "-d", str(LIBRARIES), "-cp", f"{LIBRARIES}/*", str(LAUNCHER)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if ran.returncode != 0:
+        raise NotInstallableError(f"javac failed: {ran.stderr[-2_000:]}")
 
 
 def _fetch() -> None:
