@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,6 @@ class Nginx:
     def log(self) -> str:
         """All that it has logged."""
         return "".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
-
-    def cache_statuses(self, path: str) -> Counter[str]:
-        """How often the cache had what was asked for at a path, and how often not."""
-        lines = (self.folder / "fluvial.log").read_text().splitlines()
-        return Counter(line.split()[-1] for line in lines if f" {path} " in line)
 
 
 def required() -> str:
