@@ -1,9 +1,12 @@
 from collections.abc import Iterator
+from itertools import count
 
 import httpx
 import pytest
 
 from tests.support.servers import RunningServer, running_server
+
+numbers = count()
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +25,11 @@ def http(server: RunningServer) -> Iterator[httpx.Client]:
     """A client of the server."""
     with httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def stream(http: httpx.Client) -> str:
+    """The path of a text stream that holds `hello`."""
+    path = f"/v1/stream/text-{next(numbers)}"
+    assert http.put(path, content=b"hello", headers={"Content-Type": "text/plain"}).status_code == 201
+    return path

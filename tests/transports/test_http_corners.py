@@ -6,7 +6,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 
 import httpx
 import pytest
@@ -19,15 +18,6 @@ HOST = b"Host: x\r\n"
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 UPGRADE = HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 CHUNKED = b"\r\n3\r\nabc\r\n0\r\n\r\n"
-numbers = count()
-
-
-@pytest.fixture
-def stream(http: httpx.Client) -> str:
-    """The path of a text stream."""
-    path = f"/v1/stream/wire-{next(numbers)}"
-    assert http.put(path, content=b"hello", headers=TEXT).status_code == 201
-    return path
 
 
 def rest_of(connection: socket.socket) -> bytes:

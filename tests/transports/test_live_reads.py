@@ -17,14 +17,6 @@ TEXT = {"Content-Type": "text/plain"}
 numbers = count()
 
 
-@pytest.fixture
-def stream(http: httpx.Client) -> str:
-    """A text stream that holds `hello`."""
-    name = f"/v1/stream/live-{next(numbers)}"
-    assert http.put(name, content=b"hello", headers=TEXT).status_code == 201
-    return name
-
-
 def live_reads(http: httpx.Client) -> int:
     """How many the server counts."""
     return int(http.get("/health").json()["liveReads"])

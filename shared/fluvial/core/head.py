@@ -139,6 +139,11 @@ def life_of(head: Head | None, now_ms: int) -> Life:
     return Life.LIVE
 
 
+def born_after(head: Head, born_us: int) -> Head:
+    """The head of a life that begins, born later than another one, whatever the clock of this process says."""
+    return head if head.born_us > born_us else msgspec.structs.replace(head, born_us=born_us + 1)
+
+
 def spans_of(head: Head) -> tuple[Span, ...]:
     """All of a stream's bytes in order: its ancestors' spans, then its own."""
     return (*head.lineage, Span(head.incarnation, head.own_start, head.tail, head.born_us))

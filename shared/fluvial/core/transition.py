@@ -25,7 +25,7 @@ from fluvial.core.effect import (
     SetReaderKey,
     SetStreamSeq,
 )
-from fluvial.core.head import Head, Incarnation, ProducerStamp, ProducerState
+from fluvial.core.head import Head, Incarnation, ProducerStamp, ProducerState, born_after
 from fluvial.core.lifetime import SlidingTtl
 from fluvial.core.names import StreamName
 
@@ -77,8 +77,8 @@ def transition(
 
 def _with_birth(effects: tuple[Effect, ...], newest_born_us: int) -> tuple[Effect, ...]:
     match effects:
-        case (Begin(head), *others) if head.born_us <= newest_born_us:
-            return (Begin(replace(head, born_us=newest_born_us + 1)), *others)
+        case (Begin(head), *others):
+            return (Begin(born_after(head, newest_born_us)), *others)
         case _:
             return effects
 

@@ -150,15 +150,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._refused_bytes = 0
         app, is_good = self.app, True
+        method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
         try:
-            self.scope = self._judged()
+            self.scope = self._new_scope(method, version, self._judged(method, version))
         except RefusedRequest as exc:
+            self.scope = self._new_scope(method, version, Target(b"/", b""))
             app, is_good = partial(send_refusal, refused_response(exc)), False
             self._is_refused = True  # where such a request ends, and what follows it, is not looked for
         if is_good and self.parser.should_upgrade() and self._should_upgrade():
             return
         before: RequestResponseCycle | None = self.cycle
-        version = self.scope["http_version"]
         self.cycle = HttpCycle(
             scope=self.scope,
             transport=self.transport,
@@ -178,10 +179,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, app))
 
-    def _judged(self) -> HTTPScope:
-        """The request as the application gets it. Raises RefusedRequest when it is not to get it."""
-        method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
-        self.scope = self._new_scope(method, version, Target(b"/", b""))
+    def _judged(self, method: str, version: str) -> Target:
+        """What the request is for. Raises RefusedRequest when the application is not to get it."""
         check_fields(version, self.headers)
         target = parse_target(method, self.url)
         if target.host is not None:
@@ -189,7 +188,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.url = target.path + (b"?" + target.query if target.query else b"")
         if self.parser.should_upgrade() and self._should_upgrade():
             check_handshake(self.url, self.headers)
-        return self._new_scope(method, version, target)
+        return target
 
     def _new_scope(self, method: str, version: str, target: Target) -> HTTPScope:
         path = target.path.decode("latin-1")

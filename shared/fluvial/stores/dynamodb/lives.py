@@ -19,7 +19,7 @@ from fluvial.core.commit import (
     first_unmet,
 )
 from fluvial.core.errors import StoreError, StoreUnavailable, StoreUncertain
-from fluvial.core.head import Head, Incarnation, Origin
+from fluvial.core.head import Head, Incarnation, Origin, born_after
 from fluvial.core.lifetime import ExpiresAt
 from fluvial.core.names import StreamName
 from fluvial.core.plan import plan_expiry
@@ -101,8 +101,8 @@ class Lives:
                 raise _as_it_is(in_doubt=in_doubt) from exc
             except Refused as exc:
                 stored = self._recent.note(name, exc.item)
-                first = _born_after(first, stored.born_us)
-                life = _begun(first)
+                life = born_after(life, stored.born_us)
+                first = replace(first, head=life)
                 outcome = _beginning_judged(commit, life, stored)
                 if isinstance(outcome, Applied):
                     return Changed(outcome, dropped)
@@ -324,14 +324,6 @@ def first_item(name: StreamName, first: HeadItem) -> Item:
     if isinstance(head.lifetime, ExpiresAt) and head.origin is None:
         item[a.TTL] = number(_collectable_at(head.lifetime))
     return item
-
-
-def _born_after(first: HeadItem, born_us: int) -> HeadItem:
-    """A beginning that is later than another life's, whatever the clock of this process says."""
-    life = _begun(first)
-    if life.born_us > born_us:
-        return first
-    return replace(first, head=msgspec.structs.replace(life, born_us=born_us + 1))
 
 
 def _begun(first: HeadItem) -> Head:
