@@ -14,14 +14,14 @@ from tests.aws_local.dynamodb_local import dynamodb_local
 
 from bench.meter import READ_UNIT_DOLLARS, S3_GET_DOLLARS, S3_PUT_DOLLARS, WRITE_UNIT_DOLLARS, Meter
 from bench.readers import measured, reader_table
-from fluvial.core.command import Append, Close, Create
-from fluvial.core.commit import Applied
-from fluvial.core.head import ProducerStamp
-from fluvial.core.names import StreamName
-from fluvial.core.plan import plan_append, plan_close, plan_create
-from fluvial.stores.dynamodb.aws import Endpoints
-from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
-from fluvial.world import World
+from fluvial.clock import Clock
+from fluvial.model.command import Append, Close, Create
+from fluvial.model.commit import Applied
+from fluvial.model.head import ProducerStamp
+from fluvial.model.names import StreamName
+from fluvial.model.plan import plan_append, plan_close, plan_create
+from fluvial.storage.dynamodb.store import DynamoDbConfig, DynamoDbStore
+from fluvial.storage.dynamodb.table.aws_client import Endpoints
 
 APPENDS: Final = 1_000
 SIZES: Final = {"100 B": 100, "1 KB": 1_000, "10 KB": 10_000}
@@ -35,20 +35,20 @@ def opened_store() -> Iterator[tuple[DynamoDbStore, Any, str]]:
     os.environ.update(CREDENTIALS)
     with dynamodb_local() as url, local_aws(url) as environment:
         table, s3 = environment["FLUVIAL_TABLE"], environment["FLUVIAL_S3_ENDPOINT_URL"]
-        store = DynamoDbStore(DynamoDbConfig(table, table, Endpoints(url, s3)), World())
+        store = DynamoDbStore(DynamoDbConfig(table, table, Endpoints(url, s3)), Clock())
         yield store, boto3.client("dynamodb", endpoint_url=url), table
 
 
 async def appended(store: DynamoDbStore, size: int, *, with_producer: bool) -> Meter:
     """The cost of appends one after the other, spills and all."""
-    world, name = World(), StreamName(f"cost/{size}-{'producer' if with_producer else 'plain'}")
-    await store.apply(name, plan_create(Create(name=name, content_type=CONTENT_TYPE), world.new_incarnation(), 0))
+    clock, name = Clock(), StreamName(f"cost/{size}-{'producer' if with_producer else 'plain'}")
+    await store.apply(name, plan_create(Create(name=name, content_type=CONTENT_TYPE), clock.new_incarnation(), 0))
     meter = Meter()
     meter.watch(store._aws.writes, store._aws.reads, store._aws.objects)
     for seq in range(APPENDS):
         producer = ProducerStamp("writer-000001", 0, seq) if with_producer else None
         append = Append(name=name, content_type=CONTENT_TYPE, data=b"x" * size, producer=producer)
-        assert isinstance(await store.apply(name, plan_append(append, world.now_ms())), Applied)
+        assert isinstance(await store.apply(name, plan_append(append, clock.now_ms())), Applied)
     return meter
 
 
@@ -117,7 +117,7 @@ async def main() -> None:
         small: Meter | None = None
         for label, size in SIZES.items():
             for with_producer in (False, True):
-                single = DynamoDbStore(store.config, World())
+                single = DynamoDbStore(store.config, Clock())
                 meter = await appended(single, size, with_producer=with_producer)
                 await single.close()
                 small = small or meter
@@ -126,33 +126,33 @@ async def main() -> None:
         out(f"\n{'reads':<34}{'units':>10}{'requests':>12}{'$ a million':>26}\n")
         tail_units = 0.0
         for label, size in SIZES.items():
-            fresh = DynamoDbStore(store.config, World())
+            fresh = DynamoDbStore(store.config, Clock())
             tail = await tail_read(fresh, size)
             await fresh.close()
             tail_units = tail_units or tail.reads
             dollars = tail.reads * READ_UNIT_DOLLARS * 1e6
             out(f"{'tail, ' + label:<34}{tail.reads:>10.2f}{tail.read_requests:>12}{dollars:>26.3f}\n")
         for label, size in SIZES.items():
-            fresh = DynamoDbStore(store.config, World())
+            fresh = DynamoDbStore(store.config, Clock())
             whole, byte_count = await caught_up(fresh, size)
             await fresh.close()
             per_mb, requests = whole.reads / byte_count * 1e6, ceil(whole.read_requests / byte_count * 1e6)
             dollars = per_mb * READ_UNIT_DOLLARS * 1e6
             out(f"{'catch-up of 1 MB, hot, ' + label:<34}{per_mb:>10.1f}{requests:>12}{dollars:>26.2f}\n")
         assert small is not None
-        cold = DynamoDbStore(store.config, World())
+        cold = DynamoDbStore(store.config, Clock())
         rotation = await rotated(cold, SIZES["100 B"])
         await cold.close()
         units = rotation.units / APPENDS
         dollars = (units * WRITE_UNIT_DOLLARS + rotation.s3_puts * S3_PUT_DOLLARS / APPENDS) * 1e6
         out(f"\nRotation, later, of 100 B: {units:.2f} write units an append, ${dollars:.2f} a million with S3.\n")
-        cold = DynamoDbStore(store.config, World())
+        cold = DynamoDbStore(store.config, Clock())
         whole, byte_count = await caught_up(cold, SIZES["100 B"])
         await cold.close()
         gets, reads = whole.s3_gets / byte_count * 1e6, whole.reads / byte_count * 1e6
         dollars = (reads * READ_UNIT_DOLLARS + gets * S3_GET_DOLLARS) * 1e6
         out(f"Catch-up of 1 MB from S3: {reads:.1f} read units, {gets:.1f} gets, ${dollars:.2f} a million.\n\n")
-        watcher = DynamoDbStore(store.config, World())
+        watcher = DynamoDbStore(store.config, Clock())
         out(reader_table(await measured(watcher, small.units / APPENDS)) + "\n")
         await watcher.close()
         per_append = f"write_units={small.units / APPENDS:.2f} write_requests={small.requests / APPENDS:.2f}"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.meter import READ_UNIT_DOLLARS, WRITE_UNIT_DOLLARS, Meter
-from fluvial.core.command import Append, Create
-from fluvial.core.names import StreamName
-from fluvial.core.plan import plan_append, plan_create
-from fluvial.stores.dynamodb.connections import Connection
-from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.triggers.broadcasting import Broadcaster
-from fluvial.world import World
+from fluvial.aws.connections import Connection, Connections
+from fluvial.aws.websocket_broadcast import Broadcaster
+from fluvial.clock import Clock
+from fluvial.model.command import Append, Create
+from fluvial.model.names import StreamName
+from fluvial.model.plan import plan_append, plan_create
+from fluvial.storage.dynamodb.store import DynamoDbStore
 
 MONTH_S: Final = 30 * 86_400
 GB: Final = 1e9
@@ -73,12 +73,12 @@ class _Connections:
 
 async def measured(store: DynamoDbStore, append_units: float, seconds: int = 8) -> Measured:
     """Watch one waiting process, and one broadcast, over AWS's own engine."""
-    world, writer = World(), DynamoDbStore(store.config, World())
-    await writer.apply(NAME, plan_create(Create(name=NAME, content_type=CONTENT_TYPE), world.new_incarnation(), 0))
+    clock, writer = Clock(), DynamoDbStore(store.config, Clock())
+    await writer.apply(NAME, plan_create(Create(name=NAME, content_type=CONTENT_TYPE), clock.new_incarnation(), 0))
 
     async def write() -> None:
         append = Append(name=NAME, content_type=CONTENT_TYPE, data=b"x" * 100)
-        await writer.apply(NAME, plan_append(append, world.now_ms()))
+        await writer.apply(NAME, plan_append(append, clock.now_ms()))
 
     polling = Meter()
     seen = await store.head(NAME)
@@ -95,7 +95,7 @@ async def measured(store: DynamoDbStore, append_units: float, seconds: int = 8) 
         await write()
         await asyncio.sleep(1)
     following.cancel()
-    broadcasting = await _broadcast(writer, world, write)
+    broadcasting = await _broadcast(writer, clock, write)
     await writer.close()
     return Measured(
         append_units,
@@ -106,12 +106,12 @@ async def measured(store: DynamoDbStore, append_units: float, seconds: int = 8) 
     )
 
 
-async def _broadcast(store: DynamoDbStore, world: World, write: Any) -> Meter:  # noqa: ANN401  a coroutine function
+async def _broadcast(store: DynamoDbStore, clock: Clock, write: Any) -> Meter:  # noqa: ANN401  a coroutine function
     head = await store.head(NAME)
     assert head is not None
     for number in range(10):
-        await store.connections.add(NAME, Connection(f"c{number}", head.incarnation, head.tail, 2**31), 2**31)
-    broadcaster, meter = Broadcaster(store, world, _Connections()), Meter()
+        await Connections(store.table).add(NAME, Connection(f"c{number}", head.incarnation, head.tail, 2**31), 2**31)
+    broadcaster, meter = Broadcaster(store, clock, _Connections()), Meter()
     await broadcaster.broadcast(NAME)
     await write()
     meter.watch(store._aws.writes, store._aws.reads)

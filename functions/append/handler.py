@@ -1,4 +1,4 @@
-"""The append function: wiring, once per environment; what it does is in fluvial.transports.direct."""
+"""The append function: wiring, once per environment; what it does is in fluvial.aws.append_event."""
 
 import asyncio
 import os
@@ -6,21 +6,21 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.function_logs import function_logger
-from fluvial.opening import directory_of, function_store
+from fluvial.app import build_project_cache, function_store
+from fluvial.aws.append_event import Answer, answer_append
+from fluvial.aws.function_logs import function_logger
+from fluvial.clock import Clock
 from fluvial.settings import settings_from_environment
-from fluvial.transports.direct import Answer, answer_append
-from fluvial.world import World
 
 logger = function_logger("append")
-world = World()
+clock = Clock()
 settings = settings_from_environment(os.environ)
-store = function_store(settings, world)
-directory = directory_of(settings, store.projects, world)
+store = function_store(settings, clock)
+project_cache = build_project_cache(settings, store.projects, clock)
 runner = asyncio.Runner()  # the store's clients stay with one loop
 
 
 @logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], _context: LambdaContext) -> Answer:
     """Append what the event asks for; a refusal is an answer, a fault raises."""
-    return runner.run(answer_append(store, world, directory, event))
+    return runner.run(answer_append(store, clock, project_cache, event))

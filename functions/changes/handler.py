@@ -1,4 +1,4 @@
-"""The changes function: wiring, once per environment; what it does is in fluvial.triggers.changes."""
+"""The changes function: wiring, once per environment; what it does is in fluvial.aws.change_feed."""
 
 import asyncio
 import os
@@ -9,25 +9,27 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.core.errors import StoreUnavailable
-from fluvial.fanout.feed import FeedBacklog
-from fluvial.fanout.publishing import Publisher
-from fluvial.function_logs import function_logger
-from fluvial.opening import directory_of, function_store
+from fluvial.app import build_project_cache, function_store
+from fluvial.aws.change_feed import ChangeFeed, changes_of
+from fluvial.aws.fanout_queue import FanOutQueue, sqs_client
+from fluvial.aws.function_logs import function_logger
+from fluvial.aws.websocket_broadcast import Broadcaster, connections_client
+from fluvial.clock import Clock
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.fanout.publisher import Publisher
+from fluvial.model.errors import StoreUnavailable
 from fluvial.settings import settings_from_environment
-from fluvial.triggers.broadcasting import Broadcaster, connections_client
-from fluvial.triggers.changes import ChangeFeed, changes_of
-from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
-from fluvial.world import World
 
 logger = function_logger("changes")
-world = World()
+clock = Clock()
 settings = settings_from_environment(os.environ)
-store = function_store(settings, world)
+store = function_store(settings, clock)
 queue = FanOutQueue(sqs_client(), os.environ["FLUVIAL_FANOUT_QUEUE_URL"])
-directory = directory_of(settings, store.projects, world)
-broadcaster = Broadcaster(store, world, connections_client(os.environ["FLUVIAL_CONNECTIONS_URL"]), directory=directory)
-feed = ChangeFeed(store, Publisher(store, world, FeedBacklog(store)), queue, broadcaster)
+project_cache = build_project_cache(settings, store.projects, clock)
+broadcaster = Broadcaster(
+    store, clock, connections_client(os.environ["FLUVIAL_CONNECTIONS_URL"]), project_cache=project_cache
+)
+feed = ChangeFeed(store, Publisher(store, clock, ChangeFeedBacklog(store)), queue, broadcaster)
 processor = BatchProcessor(event_type=EventType.DynamoDBStreams, raise_on_entire_batch_failure=False)
 runner = asyncio.Runner()  # the store's clients stay with one loop
 

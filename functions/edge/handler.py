@@ -8,19 +8,18 @@ from aws_lambda_powertools.logging import correlation_paths
 from mangum import Mangum
 from mangum.types import LambdaContext
 
-from fluvial.bootstrap import build_application
-from fluvial.fanout.feed import FeedBacklog
-from fluvial.function_logs import function_logger
-from fluvial.opening import function_store
+from fluvial.app import build_application, function_store
+from fluvial.aws.function_logs import function_logger
+from fluvial.aws.rest_proxy import RestProxyEvent
+from fluvial.clock import Clock
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.server.live_reads import SseDelivery
 from fluvial.settings import settings_from_environment
-from fluvial.transports.live import SseDelivery
-from fluvial.transports.rest_proxy import RestProxyEvent
-from fluvial.world import World
 
 logger, tracer, metrics = function_logger("edge"), Tracer(service="edge"), Metrics(service="edge")
-settings, world = settings_from_environment(os.environ), World()
-store = function_store(settings, world)
-application = build_application(settings, store, world, FeedBacklog(store), SseDelivery.BUFFERED)
+settings, clock = settings_from_environment(os.environ), Clock()
+store = function_store(settings, clock)
+application = build_application(settings, store, clock, ChangeFeedBacklog(store), SseDelivery.BUFFERED)
 gateway = Mangum(application, lifespan="off", custom_handlers=[RestProxyEvent])
 
 

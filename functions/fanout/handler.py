@@ -1,4 +1,4 @@
-"""The fan-out function: wiring, once per environment; what it does is in fluvial.triggers.fanout_queue."""
+"""The fan-out function: wiring, once per environment; what it does is in fluvial.aws.fanout_queue."""
 
 import asyncio
 import os
@@ -6,18 +6,18 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.fanout.feed import FeedBacklog
-from fluvial.fanout.publishing import Publisher
-from fluvial.function_logs import function_logger
-from fluvial.opening import function_store
+from fluvial.app import function_store
+from fluvial.aws.fanout_queue import QueuedDeliveries
+from fluvial.aws.function_logs import function_logger
+from fluvial.clock import Clock
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.fanout.publisher import Publisher
 from fluvial.settings import settings_from_environment
-from fluvial.triggers.fanout_queue import QueuedDeliveries
-from fluvial.world import World
 
 logger = function_logger("fanout")
-world = World()
-store = function_store(settings_from_environment(os.environ), world)
-deliveries = QueuedDeliveries(store, Publisher(store, world, FeedBacklog(store)))
+clock = Clock()
+store = function_store(settings_from_environment(os.environ), clock)
+deliveries = QueuedDeliveries(store, Publisher(store, clock, ChangeFeedBacklog(store)))
 runner = asyncio.Runner()  # the store's clients stay with one loop
 
 

@@ -1,4 +1,4 @@
-"""The sockets function: wiring, once per environment; what it does is in fluvial.triggers.sockets."""
+"""The sockets function: wiring, once per environment; what it does is in fluvial.aws.websocket_api."""
 
 import asyncio
 import os
@@ -6,18 +6,17 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.function_logs import function_logger
-from fluvial.guarding import gate_of
-from fluvial.opening import function_store
+from fluvial.app import build_authorizer, function_store
+from fluvial.aws.function_logs import function_logger
+from fluvial.aws.websocket_api import Answer, WebSocketApi
+from fluvial.clock import Clock
 from fluvial.settings import settings_from_environment
-from fluvial.triggers.sockets import Answer, Sockets
-from fluvial.world import World
 
 logger = function_logger("sockets")
-world = World()
+clock = Clock()
 settings = settings_from_environment(os.environ)
-store = function_store(settings, world)
-sockets = Sockets(store, world, gate_of(settings, store.projects, world))
+store = function_store(settings, clock)
+sockets = WebSocketApi(store, clock, build_authorizer(settings, store.projects, clock))
 runner = asyncio.Runner()  # the store's clients stay with one loop
 
 

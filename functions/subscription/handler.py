@@ -1,4 +1,4 @@
-"""The subscription function: wiring, once per environment; what it does is in fluvial.triggers.subscription."""
+"""The subscription function: wiring, once per environment; what it does is in fluvial.aws.subscription."""
 
 import asyncio
 import os
@@ -6,21 +6,21 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.append_client import AppendClient, lambda_client
-from fluvial.fanout.feed import FeedBacklog
-from fluvial.fanout.publishing import Publisher
-from fluvial.function_logs import function_logger
-from fluvial.opening import function_store
+from fluvial.app import function_store
+from fluvial.aws.append_client import AppendClient, lambda_client
+from fluvial.aws.function_logs import function_logger
+from fluvial.aws.subscription import Answer, SubscriptionFunction
+from fluvial.clock import Clock
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.fanout.publisher import Publisher
 from fluvial.settings import settings_from_environment
-from fluvial.triggers.subscription import Answer, Subscriptions
-from fluvial.world import World
 
 logger = function_logger("subscription")
-world = World()
-store = function_store(settings_from_environment(os.environ), world)
-publisher = Publisher(store, world, FeedBacklog(store))
+clock = Clock()
+store = function_store(settings_from_environment(os.environ), clock)
+publisher = Publisher(store, clock, ChangeFeedBacklog(store))
 appender = AppendClient(lambda_client(), os.environ["FLUVIAL_APPEND_FUNCTION"])
-subscriptions = Subscriptions(store, publisher, appender)
+subscriptions = SubscriptionFunction(store, publisher, appender)
 runner = asyncio.Runner()  # the store's clients stay with one loop
 
 

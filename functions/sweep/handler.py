@@ -1,4 +1,4 @@
-"""The sweep function: wiring, once per environment; what it does is in fluvial.triggers.sweeping."""
+"""The sweep function: wiring, once per environment; what it does is in fluvial.aws.sweep_job."""
 
 import asyncio
 import os
@@ -6,14 +6,14 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.function_logs import function_logger
-from fluvial.opening import function_store
+from fluvial.app import function_store
+from fluvial.aws.function_logs import function_logger
+from fluvial.aws.sweep_job import Report, sweep
+from fluvial.clock import Clock
 from fluvial.settings import settings_from_environment
-from fluvial.triggers.sweeping import Report, sweep
-from fluvial.world import World
 
 logger = function_logger("sweep")
-store = function_store(settings_from_environment(os.environ), World())
+store = function_store(settings_from_environment(os.environ), Clock())
 runner = asyncio.Runner()  # the store's clients stay with one loop
 
 

@@ -1,5 +1,5 @@
 """`python -m fluvial`."""
 
-from fluvial.cli import main
+from fluvial.cli.main import main
 
 main(prog_name="fluvial")

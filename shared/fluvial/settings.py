@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from fluvial.core.errors import SettingsRefused
-from fluvial.core.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, LIVE_READS_MAX, LIVE_READS_MAX_DEFAULT
+from fluvial.model.errors import SettingsError
+from fluvial.model.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, LIVE_READS_MAX, LIVE_READS_MAX_DEFAULT
 
 ENVIRONMENT_PREFIX: Final = "FLUVIAL_"
 
@@ -119,7 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
-    """Settings from text values by field name. Raises SettingsRefused, naming the field, for one that cannot be."""
+    """Settings from text values by field name. Raises SettingsError, naming the field, for one that cannot be."""
     try:
         settings = msgspec.convert(dict(values), Settings, strict=False)
     except msgspec.ValidationError as exc:
@@ -128,9 +128,9 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         if field in values:
             reason = _reason(field, values[field])
         option = field.replace("_", "-")
-        raise SettingsRefused(f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {reason}") from exc
+        raise SettingsError(f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {reason}") from exc
     if settings.read_only and settings.store is not StoreKind.DYNAMODB:
-        raise SettingsRefused("--read-only needs --store dynamodb: nobody else can write to any other store")
+        raise SettingsError("--read-only needs --store dynamodb: nobody else can write to any other store")
     return settings
 
 
@@ -160,7 +160,7 @@ def service_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """Settings from variables alone, as a Lambda function has them. Raises SettingsRefused."""
+    """Settings from variables alone, as a Lambda function has them. Raises SettingsError."""
     names = (field.name for field in msgspec.structs.fields(Settings))
     variables = {name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in names}
     ignored = service_variables(environment)

@@ -15,9 +15,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from fluvial.access.tokens import Claims, mint
-from fluvial.core.grant import OPERATOR, Scope
-from fluvial.core.project import Secret
-from fluvial.world import World
+from fluvial.clock import Clock
+from fluvial.model.permissions import OPERATOR, Scope
+from fluvial.model.project import Secret
 from tests.aws_local.environments import Context
 from tests.functions.samples import event
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET, SECRET
@@ -108,7 +108,7 @@ def bearer(token: str) -> dict[str, str]:
 
 def minted(scope: Scope = Scope.READ, secret: Secret = SECRET, sub: str = "demo", **claims: object) -> str:
     """A token that is good for an hour from now, unless its claims say something else."""
-    defaults: dict[str, object] = {"sub": sub, "scope": scope, "exp": World().now_ms() / 1_000 + 3_600}
+    defaults: dict[str, object] = {"sub": sub, "scope": scope, "exp": Clock().now_ms() / 1_000 + 3_600}
     return mint(secret, Claims(**{**defaults, **claims}))  # type: ignore[arg-type]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fluvial.core.grant import Scope
-from fluvial.core.limits import TOKEN_BYTES_MAX
-from fluvial.core.project import Secret
-from fluvial.transports.asgi import METHODS
+from fluvial.model.limits import TOKEN_BYTES_MAX
+from fluvial.model.permissions import Scope
+from fluvial.model.project import Secret
+from fluvial.server.streams import METHODS
 from tests.access.doors import JSON, Answer, ServerDoor, bearer, minted, operator, server_door
 from tests.support.access import FOREIGN_SECRET
 from tests.support.raw_http import connect

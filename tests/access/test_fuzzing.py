@@ -15,9 +15,9 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 
-from fluvial.core.grant import Scope
-from fluvial.core.request import SINGULAR_FIELDS
-from fluvial.transports.admin import NEEDS
+from fluvial.model.permissions import Scope
+from fluvial.server.control.app import NEEDS
+from fluvial.wire.request import SINGULAR_FIELDS
 from tests.access.doors import ServerDoor, bearer, minted, operator, server_door
 from tests.aws_local.__main__ import local_aws
 from tests.support.budget import examples, luck

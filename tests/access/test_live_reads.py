@@ -9,9 +9,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from fluvial.core.grant import Scope
-from fluvial.transports.websocket import POLICY_VIOLATION
-from fluvial.world import World
+from fluvial.clock import Clock
+from fluvial.model.permissions import Scope
+from fluvial.server.websocket import POLICY_VIOLATION
 from tests.access.doors import JSON, ServerDoor, bearer, minted, operator, server_door
 from tests.support.access import FOREIGN_SECRET
 from tests.support.servers import running_server
@@ -33,7 +33,7 @@ def door(tmp_path: Path) -> Iterator[ServerDoor]:
 
 def ending() -> str:
     """A token that is soon no good any more."""
-    return minted(exp=World().now_ms() / 1_000 + REST_S)
+    return minted(exp=Clock().now_ms() / 1_000 + REST_S)
 
 
 def socket_url(door: ServerDoor, token: str | None, path: str = PATH) -> str:

@@ -12,19 +12,19 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from fluvial.access.directory import Directory
-from fluvial.access.gate import Gate, no_operator
+from fluvial.access.authorizer import Authorizer, no_operator
+from fluvial.access.project_cache import ProjectCache
 from fluvial.access.throttle import Throttle
-from fluvial.core.grant import OPERATOR, Scope
-from fluvial.core.request import LiveMode
+from fluvial.clock import Clock
+from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.fanout.estuaries import Estuaries
-from fluvial.fanout.publishing import Publisher
-from fluvial.fanout.working import DeliveryWorker
-from fluvial.stores.memory import MemoryStore
-from fluvial.transports.admin import NEEDS, admin_app
-from fluvial.transports.asgi import STREAM_NEEDS
-from fluvial.transports.live import LiveLimits, LiveReads
-from fluvial.world import World
+from fluvial.fanout.publisher import Publisher
+from fluvial.model.permissions import OPERATOR, Scope
+from fluvial.server.control.app import NEEDS, admin_app
+from fluvial.server.live_reads import LiveLimits, LiveReads
+from fluvial.server.streams import STREAM_PERMISSIONS
+from fluvial.storage.memory import MemoryStore
+from fluvial.wire.request import LiveMode
 from tests.access.doors import JSON, Door, EdgeDoor, ServerDoor, bearer, edge_door, minted, operator, server_door
 from tests.functions.conftest import ImportHandler
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET
@@ -73,7 +73,7 @@ WRITE: Answers = READ | {
 }
 NOBODY: Answers = dict.fromkeys(READ, UNAUTHENTICATED)
 MANAGE: Answers = WRITE | {"write": FORBIDDEN, "operator": OK, "this stream": FORBIDDEN, "prefix": FORBIDDEN}
-OPERATE: Answers = NOBODY | {"operator": OK, "in the query": BAD, "twice": BAD}
+ADMINISTER: Answers = NOBODY | {"operator": OK, "in the query": BAD, "twice": BAD}
 NOTHING: Answers = dict.fromkeys(READ, OK)
 
 #: An estuary is never public, and its name is one segment, so no prefix is for it.
@@ -108,7 +108,7 @@ ROWS = {
     ("GET", "/health"): Row(NOTHING),
     ("GET", "/metrics"): Row(NOTHING),
     ("GET", "/openapi.json"): Row(NOTHING),
-    ("GET", "/v1/streams"): Row(OPERATE),
+    ("GET", "/v1/streams"): Row(ADMINISTER),
     ("POST", "/v1/estuary/subscribe/{project}/{stream:path}"): Row(
         # A token for the source alone is not for the estuary that would follow it.
         WRITE | {"this stream": FORBIDDEN, "prefix": FORBIDDEN},
@@ -121,15 +121,15 @@ ROWS = {
     ("GET", "/v1/estuary/{project}/{estuary}"): Row(READ | OF_ESTUARIES),
     ("POST", "/v1/estuary/{project}/{estuary}/touch"): Row(READ | OF_ESTUARIES | {"in the query": BAD}),
     ("DELETE", "/v1/estuary/{project}/{estuary}"): Row(WRITE | OF_ESTUARIES),
-    ("POST", "/v1/projects"): Row(OPERATE, {"name": "p{number}", "secret": "n" * 32}),
-    ("GET", "/v1/projects"): Row(OPERATE),
+    ("POST", "/v1/projects"): Row(ADMINISTER, {"name": "p{number}", "secret": "n" * 32}),
+    ("GET", "/v1/projects"): Row(ADMINISTER),
     ("GET", "/v1/projects/{project}"): Row(MANAGE),
-    ("DELETE", "/v1/projects/{project}"): Row(OPERATE),
+    ("DELETE", "/v1/projects/{project}"): Row(ADMINISTER),
     ("POST", "/v1/projects/{project}/secrets"): Row(MANAGE, {"secret": "{number:032d}"}),
     ("DELETE", "/v1/projects/{project}/secrets/{secret_id}"): Row(MANAGE),
     ("PUT", "/v1/projects/{project}/origins"): Row(MANAGE, {"origins": ["https://app.example"]}),
     ("PUT", "/v1/projects/{project}/privacy"): Row(MANAGE, {"public": False}),
-    ("PUT", "/v1/projects/{project}/limits"): Row(OPERATE, {}),
+    ("PUT", "/v1/projects/{project}/limits"): Row(ADMINISTER, {}),
     ("GET", "/v1/projects/{project}/streams"): Row(MANAGE),
     ("POST", "/v1/reader-key/{project}/{stream:path}"): Row(MANAGE | {"this stream": OK, "prefix": OK}),
 }
@@ -141,7 +141,7 @@ EXCUSED = {(404, "/v1/projects/{project}/secrets/{secret_id}"), (426, STREAM + "
 
 def claims_of(kind: str, name: str) -> dict[str, object]:
     """What the token of a kind of credentials for a stream of `demo` says, and what signs it."""
-    now_s = World().now_ms() / 1_000
+    now_s = Clock().now_ms() / 1_000
     special: dict[str, dict[str, object]] = {
         "expired": {"exp": now_s - 1},
         "expired, public": {"exp": now_s - 1},
@@ -256,12 +256,12 @@ def test_the_edge_function_answers_as_the_matrix_says(
 
 def application() -> FastAPI:
     """The control routes."""
-    store, world = MemoryStore(), World()
-    throttle = Throttle(store.projects, world)
-    gate = Gate(Directory(store.projects, world, closed=False), throttle, world, no_operator, "*")
-    live = LiveReads(store, world, LiveLimits(1, 1, 1), throttle)
-    publisher = Publisher(store, world, DeliveryWorker(store, None))
-    return admin_app(live, store, Estuaries(store, world, publisher), gate, world).app
+    store, clock = MemoryStore(), Clock()
+    throttle = Throttle(store.projects, clock)
+    authorizer = Authorizer(ProjectCache(store.projects, clock, closed=False), throttle, clock, no_operator, "*")
+    live = LiveReads(store, clock, LiveLimits(1, 1, 1), throttle)
+    publisher = Publisher(store, clock, DeliveryWorker(store, None))
+    return admin_app(live, store, Estuaries(store, clock, publisher), authorizer, clock).app
 
 
 def test_every_route_has_a_row() -> None:
@@ -278,7 +278,7 @@ def test_every_route_has_a_row() -> None:
     assert routes == set(NEEDS)
     reads = {f"{STREAM} {live.value}" for live in LiveMode if live is not LiveMode.NONE}
     streams = {(method, path) for method, path in ROWS if path.startswith(STREAM)}
-    assert streams == {(method, STREAM) for method in STREAM_NEEDS} | {("GET", path) for path in reads}
+    assert streams == {(method, STREAM) for method in STREAM_PERMISSIONS} | {("GET", path) for path in reads}
 
 
 def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path: Path) -> None:

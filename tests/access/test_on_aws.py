@@ -8,14 +8,15 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.parameters import clear_caches
 
-from fluvial.access.directory import OPEN_CACHE_S, Directory
-from fluvial.access.gate import Gate, no_operator
+from fluvial.access.authorizer import Authorizer, no_operator
+from fluvial.access.project_cache import OPEN_CACHE_S, ProjectCache
 from fluvial.access.throttle import Throttle
-from fluvial.core.grant import Scope
-from fluvial.core.names import StreamName
-from fluvial.transports.direct import answer_append
-from fluvial.triggers.broadcasting import Broadcaster
-from fluvial.triggers.sockets import CONNECTION_S_MAX, Sockets
+from fluvial.aws.append_event import answer_append
+from fluvial.aws.connections import Connections
+from fluvial.aws.websocket_api import CONNECTION_S_MAX, WebSocketApi
+from fluvial.aws.websocket_broadcast import Broadcaster
+from fluvial.model.names import StreamName
+from fluvial.model.permissions import Scope
 from tests.access.doors import EdgeDoor, bearer, edge_door, minted, operator
 from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
@@ -51,12 +52,12 @@ async def opened() -> AsyncIterator[DynamoDbRig]:
 @pytest.mark.parametrize("name", ["other/a", "demo", "a", "Demo/a", "demo-/a"])
 async def test_a_direct_append_names_a_project(closed: DynamoDbRig, name: str) -> None:
     """IAM has let its invoker in, to every project; one that is not there is a mistake all the same."""
-    world = closed.still.world()
-    directory = Directory(closed.store.projects, world, closed=True)
+    clock = closed.still.clock()
+    project_cache = ProjectCache(closed.store.projects, clock, closed=True)
     event = {"stream": name, "payload": "y", "contentType": TEXT}
-    answer = await answer_append(closed.store, world, directory, event)
+    answer = await answer_append(closed.store, clock, project_cache, event)
     assert answer["error"]["code"] == "PROJECT_NOT_FOUND"
-    appended = await answer_append(closed.store, world, directory, {**event, "stream": STREAM})
+    appended = await answer_append(closed.store, clock, project_cache, {**event, "stream": STREAM})
     assert "tailOffset" in appended
 
 
@@ -118,11 +119,13 @@ def handshake(
     }
 
 
-def sockets_of(rig: DynamoDbRig) -> Sockets:
+def sockets_of(rig: DynamoDbRig) -> WebSocketApi:
     """The sockets function."""
-    world, projects = rig.still.world(), rig.store.projects
-    gate = Gate(Directory(projects, world, closed=True), Throttle(projects, world), world, no_operator, "*")
-    return Sockets(rig.store, world, gate)
+    clock, projects = rig.still.clock(), rig.store.projects
+    authorizer = Authorizer(
+        ProjectCache(projects, clock, closed=True), Throttle(projects, clock), clock, no_operator, "*"
+    )
+    return WebSocketApi(rig.store, clock, authorizer)
 
 
 READER = token()
@@ -155,7 +158,7 @@ async def test_a_connection_needs_a_token(
     asked: dict[str, list[str]] = {"stream": [STREAM], "offset": ["-1"], **query}
     answer = await sockets_of(closed).handle(handshake("c", asked, headers))
     assert answer["statusCode"] == status, answer
-    noted = await closed.store.connections.of(STREAM)
+    noted = await Connections(closed.store.table).of(STREAM)
     assert len(noted) == (status == 200)
 
 
@@ -165,8 +168,8 @@ async def test_a_public_streams_connection_needs_none(closed: DynamoDbRig) -> No
     await closed.store.apply(name, create_commit(2, is_public=True))
     answer = await sockets_of(closed).handle(handshake("c", {"stream": [name], "offset": ["-1"]}))
     assert answer["statusCode"] == 200
-    [noted] = await closed.store.connections.of(name)
-    assert noted.until_s == closed.still.clock.now_ms // 1_000 + CONNECTION_S_MAX
+    [noted] = await Connections(closed.store.table).of(name)
+    assert noted.until_s == closed.still.time.now_ms // 1_000 + CONNECTION_S_MAX
 
 
 @pytest.mark.parametrize("query", [{}, {"offset": ["nonsense"]}, {"offset": ["-1"]}], ids=["none", "bad", "good"])
@@ -182,42 +185,42 @@ async def test_strangers_learn_nothing_at_a_handshake(closed: DynamoDbRig, query
 async def test_a_connection_is_sent_nothing_once_its_token_has_expired(closed: DynamoDbRig) -> None:
     """It is closed when there is something to send; others get it."""
     sockets, api, clients = sockets_of(closed), ConnectionApi(), {}
-    now_s = closed.still.clock.now_ms / 1_000
+    now_s = closed.still.time.now_ms / 1_000
     for connection_id, exp in (("soon", now_s + 60), ("later", now_s + 600)):
         query: dict[str, list[str]] = {"stream": [STREAM], "offset": ["-1"], "token": [token(exp=exp)]}
         assert (await sockets.handle(handshake(connection_id, query)))["statusCode"] == 200
         clients[connection_id] = api.clients[connection_id] = Client(is_connected=True)
-    broadcaster = Broadcaster(closed.store, closed.still.world(), api)
+    broadcaster = Broadcaster(closed.store, closed.still.clock(), api)
     await broadcaster.broadcast(STREAM)
     assert {client.data for client in clients.values()} == {b"x"}
-    closed.still.clock.advance(60_000)
+    closed.still.time.advance(60_000)
     await closed.store.apply(STREAM, append_commit(b"y"))
     await broadcaster.broadcast(STREAM)
     assert (clients["soon"].data, clients["later"].data) == (b"x", b"xy")
-    assert [one.connection_id for one in await closed.store.connections.of(STREAM)] == ["later"]
+    assert [one.connection_id for one in await Connections(closed.store.table).of(STREAM)] == ["later"]
 
 
 async def test_a_connection_of_the_open_time_is_sent_nothing_once_there_is_a_project(opened: DynamoDbRig) -> None:
     """It showed no token: it is closed when there is something to send. Others get it."""
-    world, projects, api = opened.still.world(), opened.store.projects, ConnectionApi()
-    sockets = Sockets(opened.store, world, open_gate(projects, world))
+    clock, projects, api = opened.still.clock(), opened.store.projects, ConnectionApi()
+    sockets = WebSocketApi(opened.store, clock, open_gate(projects, clock))
     await opened.store.apply(STREAM, create_commit(body=b"x"))
     without_token = handshake("anonymous", {"stream": [STREAM], "offset": ["-1"]})
     assert (await sockets.handle(without_token))["statusCode"] == 200
     clients = {name: Client(is_connected=True) for name in ("anonymous", "reader")}
     api.clients.update(clients)
-    broadcaster = Broadcaster(opened.store, world, api, directory=Directory(projects, world, closed=False))
+    broadcaster = Broadcaster(opened.store, clock, api, project_cache=ProjectCache(projects, clock, closed=False))
     await broadcaster.broadcast(STREAM)
     assert clients["anonymous"].data == b"x"
     await projects.put(project())
-    opened.still.clock.advance(OPEN_CACHE_S * 1_000)
+    opened.still.time.advance(OPEN_CACHE_S * 1_000)
     with_token = handshake("reader", {"stream": [STREAM], "offset": ["-1"], "token": [READER]})
     assert (await sockets.handle(with_token))["statusCode"] == 200
     await opened.store.apply(STREAM, append_commit(b"y"))
     await broadcaster.broadcast(STREAM)
     assert (clients["anonymous"].data, clients["reader"].data) == (b"x", b"xy")
     assert not clients["anonymous"].is_connected
-    assert [one.connection_id for one in await opened.store.connections.of(STREAM)] == ["reader"]
+    assert [one.connection_id for one in await Connections(opened.store.table).of(STREAM)] == ["reader"]
 
 
 def test_the_sockets_function_logs_no_token(

@@ -25,8 +25,8 @@ PRELOADED = [
     "aws_lambda_powertools",
     "boto3",
     "fastapi",
-    "fluvial.bootstrap",
-    "fluvial.stores.dynamodb.store",
+    "fluvial.app",
+    "fluvial.storage.dynamodb.store",
     "mangum",
 ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from bench.cost import APPENDS, appended, rotated, tail_read
 
-from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.store import DynamoDbStore
 from tests.support.estuaries import own_process
 from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
 

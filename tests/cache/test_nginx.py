@@ -14,7 +14,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from fluvial.core.grant import Scope
+from fluvial.model.permissions import Scope
 from tests.access.doors import JSON, bearer, minted, operator, server_door
 from tests.cache.nginx import Nginx, running_nginx
 from tests.support.access import SECRET

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fluvial.core.grant import Scope
-from fluvial.world import World
+from fluvial.clock import Clock
+from fluvial.model.permissions import Scope
 from tests.access.doors import JSON, Door, minted, operator
 from tests.cache.nginx import running_configuration
 from tests.support.ports import free_port
@@ -40,7 +40,7 @@ server {
 def token_front(folder: Path, origin: str) -> Iterator[str]:
     """The front of a server at a URL, which may have a path; its own URL."""
     split, port = urlsplit(origin.rstrip("/")), free_port()
-    token = minted(Scope.WRITE, exp=World().now_ms() / 1_000 + 3_600)
+    token = minted(Scope.WRITE, exp=Clock().now_ms() / 1_000 + 3_600)
     configuration = (
         CONFIGURATION.replace("PORT", str(port))
         .replace("ORIGIN", f"{split.scheme}://{split.netloc}{split.path}")

@@ -11,20 +11,19 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from fluvial.core.command import Append
-from fluvial.core.commit import Commit, CommitId, Requirement, SeqAfter
-from fluvial.core.effect import Renew
-from fluvial.core.entity_tag import Preconditions, TagList, stream_etag
-from fluvial.core.head import Head, Incarnation, ProducerStamp
-from fluvial.core.lifetime import SlidingTtl
-from fluvial.core.limits import POSITION_MAX, PRODUCER_ID_BYTES_MAX, STREAM_SEQ_BYTES_MAX, STREAM_STATES_MAX
-from fluvial.core.names import StreamName
-from fluvial.core.plan import plan_append
-from fluvial.core.transition import renewed_deadline_ms
-from fluvial.stores.dynamodb import attributes as a
-from fluvial.stores.dynamodb.clauses import CLAUSES, condition_of
-from fluvial.stores.dynamodb.expression import Expression
-from fluvial.stores.dynamodb.items import (
+from fluvial.model.command import Append
+from fluvial.model.commit import Commit, CommitId, Requirement, SeqAfter
+from fluvial.model.effect import RenewTtl
+from fluvial.model.entity_tag import Preconditions, TagList, stream_etag
+from fluvial.model.head import Head, Incarnation, ProducerStamp
+from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.limits import POSITION_MAX, PRODUCER_ID_BYTES_MAX, STREAM_SEQ_BYTES_MAX, STREAM_STATES_MAX
+from fluvial.model.names import StreamName
+from fluvial.model.plan import plan_append
+from fluvial.model.transition import renewed_deadline_ms
+from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.expression import Expression
+from fluvial.storage.dynamodb.table.items import (
     HeadItem,
     HotSegment,
     Placement,
@@ -35,14 +34,15 @@ from fluvial.stores.dynamodb.items import (
     item_bytes,
     segment_of_item,
 )
-from fluvial.stores.dynamodb.keys import head_key
-from fluvial.stores.dynamodb.lives import first_item
-from fluvial.stores.dynamodb.updates import Guesses, commit_update
+from fluvial.storage.dynamodb.table.keys import head_key
+from fluvial.storage.dynamodb.writes.conditions import CLAUSES, condition_of
+from fluvial.storage.dynamodb.writes.lifecycle import first_item
+from fluvial.storage.dynamodb.writes.updates import Guesses, commit_update
 from tests.aws_local.template import create_table
 from tests.support.budget import examples
+from tests.support.clocks import START_MS
 from tests.support.heads import NOW_MS, heads, requirements
 from tests.support.rigs import REGION, dynamodb_local_url
-from tests.support.worlds import START_MS
 
 pytestmark = pytest.mark.medium
 
@@ -162,7 +162,7 @@ def test_a_renewal_means_what_the_core_says(
         earlier_ms = None if head.live_until_ms is None else head.live_until_ms - moved_ms
         seen = msgspec.structs.replace(head, live_until_ms=earlier_ms)
     client.put_item(TableName=TABLE, Item=head_item(NAME, HeadItem(head, 0)))
-    commit = Commit((), (Renew(now_ms),))
+    commit = Commit((), (RenewTtl(now_ms),))
     for guessed in (seen, head):
         request = commit_update(NAME, commit, None, Guesses(0, guessed))
         try:

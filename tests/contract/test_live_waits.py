@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from fluvial.access.gate import OPEN
+from fluvial.access.authorizer import OPEN
 from fluvial.access.throttle import Throttle
-from fluvial.core.command import ForkPoint
-from fluvial.core.commit import Applied, Commit
-from fluvial.core.head import Head, Incarnation
-from fluvial.core.lifetime import Lifetime, SlidingTtl
-from fluvial.core.names import StreamName
-from fluvial.core.plan import Divergence, plan_fork
-from fluvial.transports.live import LiveLimits, LiveReads, Subscription
+from fluvial.model.command import ForkPoint
+from fluvial.model.commit import Applied, Commit
+from fluvial.model.head import Head, Incarnation
+from fluvial.model.lifetime import Lifetime, SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.model.plan import ForkPosition, plan_fork
+from fluvial.server.live_reads import LiveLimits, LiveReadRequest, LiveReads
+from tests.support.clocks import START_MS
 from tests.support.commands import (
     NAME,
     OTHER,
@@ -25,7 +26,6 @@ from tests.support.commands import (
     delete_commit,
 )
 from tests.support.rigs import Rig
-from tests.support.worlds import START_MS
 
 #: How long a read waits that hears of nothing, and what is at once on a busy machine.
 LONG_S = 60
@@ -37,7 +37,7 @@ Changes = list[tuple[StreamName, Commit]]
 def forked(head: Head) -> tuple[StreamName, Commit]:
     """A fork of the whole stream."""
     command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
-    return OTHER, plan_fork(command, Divergence(head, head.tail, head.tail), Incarnation(2), START_MS)
+    return OTHER, plan_fork(command, ForkPosition(head, head.tail, head.tail), Incarnation(2), START_MS)
 
 
 CHANGES: dict[str, Callable[[Head], Changes]] = {
@@ -61,9 +61,9 @@ async def test_a_long_poll_is_told_at_once_of_a_stream_that_is(rig: Rig, change:
     made = await rig.store.apply(NAME, create_commit(body=b"twelve bytes", lifetime=ttl))
     assert isinstance(made, Applied)
     assert made.head is not None
-    world = rig.still.world()
-    reads = LiveReads(rig.store, world, LiveLimits(LONG_S, LONG_S, 10), Throttle(rig.store.projects, world))
-    subscription = Subscription(NAME, made.head, made.head.tail, None, OPEN)
+    clock = rig.still.clock()
+    reads = LiveReads(rig.store, clock, LiveLimits(LONG_S, LONG_S, 10), Throttle(rig.store.projects, clock))
+    subscription = LiveReadRequest(NAME, made.head, made.head.tail, None, OPEN)
     reading = asyncio.create_task(reads.long_poll(stay, subscription))
     while reads.count == 0:  # noqa: ASYNC110  a turn of the loop at a time
         await asyncio.sleep(0)

@@ -5,16 +5,16 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from fluvial.core.command import Append, Close
-from fluvial.core.commit import Applied, Commit, NotDuplicate, Open, Outcome, PreconditionsHold, Unmet
-from fluvial.core.entity_tag import AnyTag, Preconditions, TagList, stream_etag
-from fluvial.core.head import Head
-from fluvial.core.plan import plan_close, plan_delete
-from fluvial.core.response import append_response
-from fluvial.operations.creating import create
+from fluvial.model.command import Append, Close
+from fluvial.model.commit import Applied, Commit, NotDuplicate, Open, Outcome, PreconditionsHold, Unmet
+from fluvial.model.entity_tag import AnyTag, Preconditions, TagList, stream_etag
+from fluvial.model.head import Head
+from fluvial.model.plan import plan_close, plan_delete
+from fluvial.operations.create_stream import create
+from fluvial.wire.response import append_response
+from tests.support.clocks import START_MS
 from tests.support.commands import NAME, TEXT, append_commit, close_commit, create_command, create_commit, stamp
 from tests.support.rigs import Rig
-from tests.support.worlds import START_MS
 
 WRITERS = 20
 
@@ -149,9 +149,9 @@ async def test_of_deletes_and_appends_with_the_same_if_match_one_wins(rig: Rig) 
 
 async def test_of_creators_that_want_no_other_one_wins(rig: Rig) -> None:
     """`If-None-Match: *` is a lock that the store keeps."""
-    world = rig.still.world()
+    clock = rig.still.clock()
     commands = [create_command(body=b"%02d," % number, preconditions=NEVER) for number in range(WRITERS)]
-    outcomes = await asyncio.gather(*(create(rig.store, world, command) for command in commands))
+    outcomes = await asyncio.gather(*(create(rig.store, clock, command) for command in commands))
     [winner] = [outcome.head for outcome in outcomes if isinstance(outcome, Applied)]
     assert winner is not None
     assert await rig.store.head(NAME) == winner
@@ -160,7 +160,7 @@ async def test_of_creators_that_want_no_other_one_wins(rig: Rig) -> None:
 async def test_a_put_that_wants_to_match_begins_nothing(rig: Rig) -> None:
     """Where nothing is, nothing matches."""
     outcome = await create(
-        rig.store, rig.still.world(), create_command(preconditions=Preconditions(if_match=AnyTag.ANY))
+        rig.store, rig.still.clock(), create_command(preconditions=Preconditions(if_match=AnyTag.ANY))
     )
     assert isinstance(outcome, Unmet)
     assert isinstance(outcome.requirement, PreconditionsHold)

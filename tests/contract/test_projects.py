@@ -4,9 +4,9 @@ import asyncio
 
 from msgspec.structs import replace
 
-from fluvial.core.names import StreamName
-from fluvial.core.project import ProjectLimits, changed
-from fluvial.stores.projects import Projects
+from fluvial.model.names import StreamName
+from fluvial.model.project import ProjectLimits, changed
+from fluvial.storage.projects import Projects
 from tests.support.access import OLD_SECRET, SECRET, project
 from tests.support.commands import create_commit
 from tests.support.rigs import MemoryRig, Rig, also_on_moto

@@ -1,16 +1,17 @@
-"""What stores/contract.py promises, asked of every store."""
+"""What storage/contract.py promises, asked of every store."""
 
 import asyncio
 
 import pytest
 
-from fluvial.core.command import ForkPoint
-from fluvial.core.commit import Absent, Applied, Commit, Live, NoGap, NotDuplicate, Open, SeqAfter, Unmet
-from fluvial.core.errors import StoreUnavailable, StreamVanished
-from fluvial.core.head import Head, Incarnation, ProducerStamp, ReaderKey
-from fluvial.core.lifetime import SlidingTtl
-from fluvial.core.names import StreamName
-from fluvial.core.plan import Divergence, plan_expiry, plan_fork, plan_reader_key, plan_renewal
+from fluvial.model.command import ForkPoint
+from fluvial.model.commit import Absent, Applied, Commit, Exists, NoGap, NotDuplicate, Open, SeqAfter, Unmet
+from fluvial.model.errors import StoreUnavailable, StreamVanished
+from fluvial.model.head import Head, Incarnation, ProducerStamp, ReaderKey
+from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.model.plan import ForkPosition, plan_expiry, plan_fork, plan_reader_key, plan_renewal
+from tests.support.clocks import START_MS
 from tests.support.commands import (
     NAME,
     OTHER,
@@ -22,7 +23,6 @@ from tests.support.commands import (
     stamp,
 )
 from tests.support.rigs import Rig, also_on_moto, eventually
-from tests.support.worlds import START_MS
 
 LIFE = Incarnation(1)
 
@@ -56,7 +56,7 @@ async def read_all(rig: Rig, head: Head, byte_count_max: int = 1_000_000, *, nam
 def fork_of(source: Head, position: int, incarnation: int = 2, *, body: bytes = b"") -> Commit:
     """A fork of NAME at a position."""
     command = create_command(name=OTHER, content_type=None, body=body, fork=ForkPoint(NAME, None, 0))
-    return plan_fork(command, Divergence(source, source.tail, position), Incarnation(incarnation), START_MS)
+    return plan_fork(command, ForkPosition(source, source.tail, position), Incarnation(incarnation), START_MS)
 
 
 @also_on_moto
@@ -71,7 +71,7 @@ async def test_a_created_stream_is_there_after_a_restart(rig: Rig) -> None:
 async def test_nothing_is_where_nothing_was_created(rig: Rig) -> None:
     """An unknown name has no head, and takes no append."""
     assert await rig.store.head(NAME) is None
-    assert (await unmet(rig, append_commit())).requirement == Live(START_MS)
+    assert (await unmet(rig, append_commit())).requirement == Exists(START_MS)
     assert await rig.store.head(NAME) is None
 
 
@@ -267,7 +267,7 @@ async def test_an_expired_stream_makes_way(rig: Rig) -> None:
     """A create takes the place of a life that has run out."""
     await applied(rig, create_commit(lifetime=SlidingTtl(1), body=b"old"))
     later = START_MS + 2_000
-    assert isinstance((await unmet(rig, append_commit(now_ms=later))).requirement, Live)
+    assert isinstance((await unmet(rig, append_commit(now_ms=later))).requirement, Exists)
     new = await applied(rig, create_commit(incarnation=2, now_ms=later))
     assert (new.incarnation, new.tail) == (2, 0)
 

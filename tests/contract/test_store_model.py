@@ -18,24 +18,24 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fluvial.core.command import Append, Close, Create, Delete, ForkPoint
-from fluvial.core.commit import Commit, Outcome
-from fluvial.core.effect import Renew
-from fluvial.core.entity_tag import UNCONDITIONAL, Preconditions, parse_entity_tags
-from fluvial.core.errors import RefusedRequest, StoreUnavailable, StoreUncertain
-from fluvial.core.head import Head, Incarnation, Life, ProducerStamp, life_of
-from fluvial.core.lifetime import SlidingTtl
-from fluvial.core.names import StreamName
-from fluvial.core.offset import Offset, born_at
-from fluvial.core.plan import plan_append, plan_close, plan_delete, plan_expiry
-from fluvial.core.response import append_response, create_response, delete_response, head_response
-from fluvial.operations.creating import create
-from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.stores.limits import STORE_LIMITS
+from fluvial.model.command import Append, Close, Create, Delete, ForkPoint
+from fluvial.model.commit import Commit, Outcome
+from fluvial.model.effect import RenewTtl
+from fluvial.model.entity_tag import UNCONDITIONAL, Preconditions, parse_entity_tags
+from fluvial.model.errors import RequestError, StoreUnavailable, StoreUncertain
+from fluvial.model.head import Head, Incarnation, ProducerStamp, StreamStatus, stream_status
+from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.model.offset import Offset, born_at
+from fluvial.model.plan import plan_append, plan_close, plan_delete, plan_expiry
+from fluvial.operations.create_stream import create
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.limits import STORE_LIMITS
+from fluvial.wire.response import append_response, create_response, delete_response, head_response
 from tests.support.budget import examples, luck
+from tests.support.clocks import START_MS
 from tests.support.network import Network
 from tests.support.rigs import IMPATIENT, RIGS, Rig
-from tests.support.worlds import START_MS
 
 
 class Guard(Enum):
@@ -303,11 +303,11 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
 
     def put(self, command: Create) -> int:
         """The status of a PUT."""
-        world = self.rig.still.world()
-        fresh = replace(world, new_incarnation=self.fresh_incarnation)
+        clock = self.rig.still.clock()
+        fresh = replace(clock, new_incarnation=self.fresh_incarnation)
         try:
             outcome = self.runner.run(create(self.rig.store, fresh, command))
-        except RefusedRequest as exc:
+        except RequestError as exc:
             return exc.status
         return create_response(command, outcome, b"").status
 
@@ -348,7 +348,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
             producer=ProducerStamp(*producer) if producer else None,
             preconditions=self.preconditions(name, guard),
         )
-        outcome = self.runner.run(self.rig.store.apply(name, plan_append(command, self.rig.still.clock.now_ms)))
+        outcome = self.runner.run(self.rig.store.apply(name, plan_append(command, self.rig.still.time.now_ms)))
         expected = self.model.append(name, body, seq, producer, closes=closes, guard=guard)
         assert append_response(command, outcome).status == expected
 
@@ -361,7 +361,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
             producer=ProducerStamp(*producer) if producer else None,
             preconditions=self.preconditions(name, guard),
         )
-        outcome = self.runner.run(self.rig.store.apply(name, plan_close(command, self.rig.still.clock.now_ms)))
+        outcome = self.runner.run(self.rig.store.apply(name, plan_close(command, self.rig.still.time.now_ms)))
         expected = self.model.append(name, b"", None, producer, closes=True, guard=guard)
         assert append_response(command, outcome).status == expected
 
@@ -383,7 +383,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         """DELETE."""
         name = self.picked(pick)
         command = Delete(name, self.preconditions(name, guard))
-        commit = plan_delete(self.rig.still.clock.now_ms, command.preconditions)
+        commit = plan_delete(self.rig.still.time.now_ms, command.preconditions)
         status = delete_response(command, self.runner.run(self.rig.store.apply(name, commit))).status
         found = self.model.find(name)
         if isinstance(found, Stream):
@@ -397,7 +397,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
     @rule(milliseconds=st.sampled_from([1, 1, 50_000, 200_000]))
     def pass_time(self, milliseconds: int) -> None:
         """Some streams may run out; a store that sweeps by itself may do so at any time from then on."""
-        self.rig.still.clock.advance(milliseconds)
+        self.rig.still.time.advance(milliseconds)
         self.model.now_ms += milliseconds
         if self.kind != "memory":
             for name in NAMES:
@@ -492,11 +492,11 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
             return
         for name in NAMES:
             head, found = self.head(name), self.model.find(name)
-            life = life_of(head, self.model.now_ms)
+            life = stream_status(head, self.model.now_ms)
             if isinstance(found, int):
-                assert life is (Life.GONE if found == 410 else Life.ABSENT)
+                assert life is (StreamStatus.GONE if found == 410 else StreamStatus.ABSENT)
             else:
-                assert life is Life.LIVE
+                assert life is StreamStatus.LIVE
                 assert head is not None
                 assert (head.tail, head.closed) == (len(found.data), found.closed)
                 if len(self.looks) < LOOKS_MAX:
@@ -530,7 +530,7 @@ class PersistentStore:
             except StoreUnavailable:
                 self.network.deliver_late(1)
             except StoreUncertain:  # a renewal in doubt may be sent again as it is
-                assert all(isinstance(effect, Renew) for effect in commit.effects)
+                assert all(isinstance(effect, RenewTtl) for effect in commit.effects)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  all else is the store's
         return getattr(self.inner, name)

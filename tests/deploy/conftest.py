@@ -1,6 +1,6 @@
 import pytest
 
-from fluvial.stores.limits import StoreLimits
+from fluvial.storage.limits import StoreLimits
 from tests.functions.conftest import import_handler, rig
 
 __all__ = ["import_handler", "limits", "rig"]

@@ -16,19 +16,19 @@ from aws_lambda_powertools.utilities.parameters.secrets import SecretsProvider
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
-from fluvial.bootstrap import build_application
-from fluvial.core.followers import Follower
-from fluvial.core.grant import OPERATOR, Scope
-from fluvial.core.head import Head
-from fluvial.core.lifetime import SlidingTtl
-from fluvial.core.names import StreamName
-from fluvial.core.offset import offset_token
-from fluvial.fanout.feed import FeedBacklog
+from fluvial.app import build_application
+from fluvial.aws.websocket_broadcast import BroadcastLimits
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.fanout.limits import FanOutLimits
+from fluvial.model.followers import Follower
+from fluvial.model.head import Head
+from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.model.offset import offset_token
+from fluvial.model.permissions import OPERATOR, Scope
 from fluvial.settings import Settings
-from fluvial.stores.dynamodb.keys import head_key
-from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.triggers.broadcasting import BroadcastLimits
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.table.keys import head_key
 from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.medium
 
 RICH = StreamName("news/rich")
 
-Grant = tuple[str, str]
+VerifiedToken = tuple[str, str]
 
 #: What Lambda itself does in a function's name, so that no call of the function's tells of it.
 OF_LAMBDA = {"TakePublications", "TakeDeliveries", "ReadTheFeed", "PutAsideWhatFails"}
@@ -59,7 +59,7 @@ S3_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
 TRANSACTED = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 
 
-def granted(function: str) -> set[Grant]:
+def granted(function: str) -> set[VerifiedToken]:
     """The pairs of action and resource in a function's policy."""
     properties = load_template()["Resources"][function]["Properties"]
     found = set()
@@ -97,12 +97,12 @@ def spelt(resource: dict[str, Any]) -> str:
     return text.replace("${SegmentBucket.Arn}", "bucket")
 
 
-class Calls:
+class OpenCalls:
     """What a function asks of AWS."""
 
     def __init__(self, module: ModuleType | SimpleNamespace) -> None:
         """Record every call of the module's store."""
-        self.made: set[Grant] = set()
+        self.made: set[VerifiedToken] = set()
         aws = module.store._aws
         others = [module.queue._client, module.broadcaster._client] if hasattr(module, "queue") else []
         for client in (aws.writes, aws.reads, aws.objects, *others):
@@ -133,7 +133,7 @@ class Calls:
 
         monkeypatch.setattr(SecretsProvider, "_get", recorded)
 
-    def assert_are(self, grants: set[Grant]) -> None:
+    def assert_are(self, grants: set[VerifiedToken]) -> None:
         """All that was done is allowed, and all that is allowed was done."""
         for call in self.made:
             assert any(matches(grant, call) for grant in grants), f"{call} is missing"
@@ -141,7 +141,7 @@ class Calls:
             assert any(matches(grant, call) for call in self.made), f"{grant} is not used"
 
 
-def matches(grant: Grant, call: Grant) -> bool:
+def matches(grant: VerifiedToken, call: VerifiedToken) -> bool:
     """Whether a grant allows a call."""
     return grant[0] == call[0] and fnmatchcase(call[1], grant[1])
 
@@ -163,7 +163,7 @@ def test_the_edge_function_may_do_what_it_does(
 ) -> None:
     """Create, append small and large, spill, read from every place, fork, delete."""
     module = import_handler("edge")
-    calls, octets = Calls(module), "application/octet-stream"
+    calls, octets = OpenCalls(module), "application/octet-stream"
     http(module, "PUT", "new", content_type=octets)
     for _ in range(12):
         http(module, "POST", "new", b"x" * 100, content_type=octets)
@@ -215,7 +215,7 @@ def test_the_subscription_function_may_do_what_it_does(
     """Append by the append function, and deliver what is anywhere, however large."""
     rich_source(rig)
     module = import_handler("subscription")
-    calls, service = Calls(module), LambdaService(import_handler("append"))
+    calls, service = OpenCalls(module), LambdaService(import_handler("append"))
 
     class Appender:
         def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803  boto3's own names
@@ -236,7 +236,7 @@ def test_the_fan_out_function_may_do_what_it_does(
     """Deliver what is anywhere, however large, to whoever is still there."""
     head = rich_source(rig)
     module = import_handler("fanout")
-    calls = Calls(module)
+    calls = OpenCalls(module)
     with asyncio.Runner() as runner:
         followers = runner.run(_followers(rig, head))
     for _ in range(2):
@@ -263,7 +263,7 @@ def test_the_changes_function_may_do_what_it_does(
     module = import_handler("changes")
     module.broadcaster.limits = BroadcastLimits(busy_pause_s=0.001)
     module.broadcaster._client.meta.events.register("before-send.*", gone)
-    calls, append = Calls(module), import_handler("append").handler
+    calls, append = OpenCalls(module), import_handler("append").handler
     connect = {**event("sockets_connect"), "multiValueQueryStringParameters": {"stream": [RICH], "offset": ["-1"]}}
     assert import_handler("sockets").handler(connect, Context("sockets", "request"))["statusCode"] == 200
 
@@ -305,8 +305,8 @@ def test_the_sockets_function_may_do_what_it_does(
     with asyncio.Runner() as runner:
         runner.run(_renewed_later(rig))
     module = import_handler("sockets")
-    calls = Calls(module)
-    monkeypatch.setattr(module.sockets, "_world", replace(module.world, now_ms=lambda: rig.still.clock.now_ms))
+    calls = OpenCalls(module)
+    monkeypatch.setattr(module.sockets, "_world", replace(module.clock, now_ms=lambda: rig.still.time.now_ms))
     tokens = [offset_token(head, position) for position in (100, head.tail - 401_000, head.tail - 400_000)]
     for stream, offset in (*((RICH, one) for one in tokens), ("renewed", "-1")):
         query = {"stream": [stream], "offset": [offset]}
@@ -320,12 +320,12 @@ def test_the_live_function_may_do_what_it_does(rig: DynamoDbRig, monkeypatch: py
     """Read what is anywhere, and renew what is read; nothing else is let through."""
     rich_source(rig)
 
-    async def read() -> Calls:
+    async def read() -> OpenCalls:
         await _renewed_later(rig)
         async with own_process(rig) as process:
-            calls = Calls(SimpleNamespace(store=process.store))
+            calls = OpenCalls(SimpleNamespace(store=process.store))
             settings = Settings(read_only=True)
-            application = build_application(settings, process.store, process.world, FeedBacklog(process.store))
+            application = build_application(settings, process.store, process.clock, ChangeFeedBacklog(process.store))
             transport = httpx.ASGITransport(application)
             async with httpx.AsyncClient(transport=transport, base_url="http://live/v1/stream/") as client:
                 assert (await client.get(RICH)).status_code == 200
@@ -341,9 +341,9 @@ def test_the_live_function_may_do_what_it_does(rig: DynamoDbRig, monkeypatch: py
 async def _renewed_later(rig: DynamoDbRig) -> None:
     """A stream whose next read renews it."""
     async with own_process(rig) as process:
-        commit = create_commit(process.world.new_incarnation(), lifetime=SlidingTtl(100))
+        commit = create_commit(process.clock.new_incarnation(), lifetime=SlidingTtl(100))
         await process.store.apply(StreamName("renewed"), commit)
-    rig.still.clock.advance(50_000)
+    rig.still.time.advance(50_000)
 
 
 async def _followers(rig: DynamoDbRig, head: Head) -> list[Follower]:
@@ -363,7 +363,7 @@ def test_the_append_function_may_do_what_it_does(
 ) -> None:
     """Append small and large, with more producers than the head holds, and look for what was lost."""
     module = import_handler("append")
-    calls = Calls(module)
+    calls = OpenCalls(module)
 
     def append(**asked: object) -> None:
         answer = module.handler({"stream": "demo", **asked}, Context("append", "request"))
@@ -379,7 +379,7 @@ def test_the_append_function_may_do_what_it_does(
     module.runner.run(_rotated(rig, "demo"))
     network = Network(random.Random(1), request_lost=1.0)
     network.attach(module.store)
-    module.store._recent._items.clear()
+    module.store._heads._items.clear()
     lost = iter([1.0])
     monkeypatch.setattr(network.rng, "random", lambda: 0.0 if next(lost, None) else 1.0)
     append(payload=["found out"])
@@ -403,9 +403,9 @@ def test_the_sweep_function_may_do_what_it_does(
     with asyncio.Runner() as runner:
         runner.run(leave_behind())
     module = import_handler("sweep")
-    rig.still.clock.advance(2 * 86_400_000)
-    monkeypatch.setattr(module.store, "_world", rig.still.own_world())
-    calls = Calls(module)
+    rig.still.time.advance(2 * 86_400_000)
+    monkeypatch.setattr(module.store, "_world", rig.still.own_clock())
+    calls = OpenCalls(module)
     report = module.handler({}, Context("sweep", "request"))
     assert report["isComplete"] is True
     assert module.handler({}, BusyContext("sweep", "request"))["isComplete"] is False

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fluvial.core.names import StreamName
-from fluvial.stores.dynamodb.aws import Endpoints
-from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
-from fluvial.world import World
+from fluvial.clock import Clock
+from fluvial.model.names import StreamName
+from fluvial.storage.dynamodb.store import DynamoDbConfig, DynamoDbStore
+from fluvial.storage.dynamodb.table.aws_client import Endpoints
 from tests.access.doors import bearer, minted
 from tests.aws_local.__main__ import local_aws
 from tests.support.access import project
@@ -39,7 +39,7 @@ async def test_the_relay_feeds_many_readers_of_what_others_write(tmp_path: Path)
     with local_aws(dynamodb_local_url()) as environment:
         endpoints = Endpoints(environment["FLUVIAL_ENDPOINT_URL"], environment["FLUVIAL_S3_ENDPOINT_URL"])
         store = DynamoDbStore(
-            DynamoDbConfig(environment["FLUVIAL_TABLE"], environment["FLUVIAL_BUCKET"], endpoints), World()
+            DynamoDbConfig(environment["FLUVIAL_TABLE"], environment["FLUVIAL_BUCKET"], endpoints), Clock()
         )
         await store.projects.put(project())
         await store.apply(name, create_commit(body=b"first,"))

@@ -7,24 +7,24 @@ from itertools import count
 
 import pytest
 
-from fluvial.core.command import Close
-from fluvial.core.errors import ErrorCode, StoreUnavailable
-from fluvial.core.followers import Follower, SubscriptionId
-from fluvial.core.head import EstuaryMode, Head
-from fluvial.core.limits import SOURCES_PER_ESTUARY_MAX
-from fluvial.core.names import StreamName
-from fluvial.core.offset import offset_token
-from fluvial.core.plan import plan_close
-from fluvial.fanout.delivering import Delivery, Source, deliver
-from fluvial.fanout.estuaries import Opened, WantedEstuary
+from fluvial.fanout.delivery_worker import DeliveryWorker
+from fluvial.fanout.estuaries import EnsuredEstuary, WantedEstuary
 from fluvial.fanout.limits import FanOutLimits
-from fluvial.fanout.publishing import FanOutMode, FanOutReport
-from fluvial.fanout.working import DeliveryWorker
-from fluvial.stores.contract import KeepsUndelivered
+from fluvial.fanout.publisher import FanOutMode, FanOutReport
+from fluvial.fanout.replication import Delivery, Source, deliver
+from fluvial.model.command import Close
+from fluvial.model.errors import ErrorCode, StoreUnavailable
+from fluvial.model.followers import Follower, SubscriptionId
+from fluvial.model.head import EstuaryMode, Head
+from fluvial.model.limits import SOURCES_PER_ESTUARY_MAX
+from fluvial.model.names import StreamName
+from fluvial.model.offset import offset_token
+from fluvial.model.plan import plan_close
+from fluvial.storage.contract import UndeliveredIndex
+from tests.support.clocks import START_MS
 from tests.support.commands import delete_commit
 from tests.support.estuaries import SOURCE, FanOutRig, code_of
 from tests.support.rigs import also_on_moto, eventually
-from tests.support.worlds import START_MS
 
 JSON = "application/json"
 
@@ -132,7 +132,7 @@ async def test_however_many_deliver_at_once_each_byte_arrives_once(rig: FanOutRi
         for _ in range(6):
             source = Source(SOURCE, await source_head(rig))
             guess = source.at(min(source.head.tail, dice.choice(ends)))
-            await deliver(rig.store, rig.world, source, follower, dice.choice([None, guess]))
+            await deliver(rig.store, rig.clock, source, follower, dice.choice([None, guess]))
 
     await asyncio.gather(*(write() for _ in range(4)), *(redeliver() for _ in range(3)))
     source, estuary = await rig.read(SOURCE), await rig.read("p/a")
@@ -177,8 +177,8 @@ async def test_a_follower_that_is_gone_is_taken_off_the_list(rig: FanOutRig) -> 
     await rig.store.apply(StreamName("p/deleted"), delete_commit())
     await rig.store.apply(StreamName("p/closed"), plan_close(Close(name=StreamName("p/closed")), START_MS))
     await rig.store.apply(StreamName("p/anew"), delete_commit())
-    assert isinstance(await rig.estuaries.open(WantedEstuary(StreamName("p/anew"))), Opened)
-    rig.rig.still.clock.advance(60_000)
+    assert isinstance(await rig.estuaries.open(WantedEstuary(StreamName("p/anew"))), EnsuredEstuary)
+    rig.rig.still.time.advance(60_000)
     await rig.publish(b"x")
     assert [one.estuary for one in await rig.store.followers(life, "", 9)] == ["p/kept"]
     assert [await rig.read(name) for name in ("p/kept", "p/anew")] == [b"x", b""]
@@ -189,10 +189,10 @@ async def test_deliveries_do_not_keep_an_unused_estuary_alive(rig: FanOutRig) ->
     await rig.make_source()
     for name in ("p/touched", "p/unused"):
         await rig.follow(name, ttl_seconds=100)
-    rig.rig.still.clock.advance(80_000)
+    rig.rig.still.time.advance(80_000)
     await rig.publish(b"x")
     assert isinstance(await rig.estuaries.touch(StreamName("p/touched")), Head)
-    rig.rig.still.clock.advance(80_000)
+    rig.rig.still.time.advance(80_000)
     assert (await rig.publish(b"y")).count == 2
     assert await rig.read("p/touched") == b"xy"
     assert code_of(await rig.estuaries.head(StreamName("p/unused"))) is ErrorCode.NOT_FOUND
@@ -275,7 +275,7 @@ async def test_one_follower_that_fails_does_not_fail_the_publish(
     assert [await rig.read(name) for name in ("p/a", "p/bad", "p/c")] == [b"x", b"", b"x"]
     head = await source_head(rig)
     assert head.delivered == 0
-    assert await rig.publisher.deliver_all(Source(SOURCE, head)) == []
+    assert await rig.publisher.deliver_to_all(Source(SOURCE, head)) == []
     assert await rig.read("p/bad") == b"x"
     assert (await source_head(rig)).delivered == 1
 
@@ -287,14 +287,14 @@ async def test_a_retry_after_a_failed_round_delivers(rig: FanOutRig, monkeypatch
     head, publisher = await rig.append(b"x"), rig.publisher
 
     async def failing(
-        _store: object, _world: object, _source: object, follower: Follower, *_: object, **__: object
+        _store: object, _clock: object, _source: object, follower: Follower, *_: object, **__: object
     ) -> Delivery:
         if follower.estuary == "p/bad":
             raise StoreUnavailable
         return Delivery.COMPLETE
 
     with monkeypatch.context() as patched:
-        patched.setattr("fluvial.fanout.publishing.deliver", failing)
+        patched.setattr("fluvial.fanout.publisher.deliver", failing)
         assert await publisher.publish(Source(SOURCE, head), 0) == FanOutReport(2, 1, 1, FanOutMode.INLINE)
     assert await publisher.publish(Source(SOURCE, head)) == FanOutReport(2, 2, 0, FanOutMode.INLINE)
     assert await rig.read("p/bad") == b"x"
@@ -316,7 +316,7 @@ async def test_one_round_serves_all_that_waited_for_it(rig: FanOutRig, monkeypat
         await asyncio.sleep(0)
         raise StoreUnavailable
 
-    monkeypatch.setattr("fluvial.fanout.publishing.deliver", failing)
+    monkeypatch.setattr("fluvial.fanout.publisher.deliver", failing)
     reports = await asyncio.gather(*(publisher.publish(Source(SOURCE, head)) for head in heads))
     assert reports == [FanOutReport(1, 0, 1, FanOutMode.INLINE)] * 10
     assert rounds == 2, "the first has begun when the others come, and the second serves them all"
@@ -331,13 +331,13 @@ async def test_an_unforeseen_error_of_one_follower_does_not_fail_the_publish(
     await rig.follow_with("p/a", "p/bad")
 
     async def failing(
-        store: object, world: object, source: object, follower: Follower, *guess: object, **limits: object
+        store: object, clock: object, source: object, follower: Follower, *guess: object, **limits: object
     ) -> Delivery:
         if follower.estuary == "p/bad":
             raise KeyError
-        return await deliver(store, world, source, follower, *guess, **limits)  # type: ignore[arg-type]
+        return await deliver(store, clock, source, follower, *guess, **limits)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("fluvial.fanout.publishing.deliver", failing)
+    monkeypatch.setattr("fluvial.fanout.publisher.deliver", failing)
     assert await rig.publish(b"x") == FanOutReport(2, 1, 1, FanOutMode.INLINE)
     assert await rig.read("p/a") == b"x"
     assert "delivery_failed" in caplog.text
@@ -357,7 +357,7 @@ async def test_an_unforeseen_error_of_a_round_does_not_fail_the_publish(
         patched.setattr(type(rig.store), "followers", failing)
         assert await rig.publish(b"x") == FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
     assert "fan_out_deferred" in caplog.text
-    assert await rig.publisher.deliver_all(Source(SOURCE, await source_head(rig))) == []
+    assert await rig.publisher.deliver_to_all(Source(SOURCE, await source_head(rig))) == []
     assert await rig.read("p/a") == b"x"
 
 
@@ -425,7 +425,7 @@ async def test_a_follower_far_behind_goes_on_at_the_next_occasion(rig: FanOutRig
         await rig.append(b"%d" % number)
     source = Source(SOURCE, await source_head(rig))
     [follower] = await rig.store.followers(source.head.incarnation, "", 9)
-    results = [await deliver(rig.store, rig.world, source, follower, limits=limits) for _ in range(3)]
+    results = [await deliver(rig.store, rig.clock, source, follower, limits=limits) for _ in range(3)]
     assert results == [Delivery.BEHIND, Delivery.COMPLETE, Delivery.COMPLETE]
     assert [one["payload"] for one in json.loads(b"[%s]" % (await rig.read("p/a"))[:-1])] == list("0123456789")
 
@@ -439,7 +439,7 @@ async def test_more_followers_than_a_publisher_waits_for_are_served_soon(rig: Fa
     await rig.follow_with(*names)
     assert await rig.publish(b"unfinished") == FanOutReport(6, 0, 0, FanOutMode.QUEUED), "they are not counted"
     await rig.rig.reopen()
-    assert isinstance(rig.store, KeepsUndelivered)
+    assert isinstance(rig.store, UndeliveredIndex)
     assert await rig.store.undelivered("", 9) == [SOURCE]
     worker = DeliveryWorker(rig.store, rig.store.undelivered)
     rig.backlog = worker
@@ -484,10 +484,10 @@ async def test_a_late_delivery_in_another_mode_is_refused(rig: FanOutRig) -> Non
     await rig.store.apply(StreamName("p/a"), delete_commit())
     await rig.follow("p/a", mode=EstuaryMode.ENVELOPE)
     head = await rig.append(b"x")
-    assert await deliver(rig.store, rig.world, Source(SOURCE, head), late) is Delivery.GONE
-    assert await rig.publisher.lacking(Source(SOURCE, head), [late]) == []
+    assert await deliver(rig.store, rig.clock, Source(SOURCE, head), late) is Delivery.GONE
+    assert await rig.publisher.deliver_to(Source(SOURCE, head), [late]) == []
     assert await rig.read("p/a") == b""
-    assert await rig.publisher.deliver_all(Source(SOURCE, head)) == [], "the later subscription stands"
+    assert await rig.publisher.deliver_to_all(Source(SOURCE, head)) == [], "the later subscription stands"
     assert json.loads((await rig.read("p/a"))[:-1])["payload"] == "x"
 
 
@@ -508,7 +508,7 @@ async def test_to_follow_is_not_done_before_what_passed_by_is_there(
 
     with monkeypatch.context() as patched:
         patched.setattr(type(rig.store), "add_follower", overtaken)
-        patched.setattr("fluvial.fanout.publishing.deliver", failing)
+        patched.setattr("fluvial.fanout.publisher.deliver", failing)
         with pytest.raises(StoreUnavailable):
             await estuaries.follow(SOURCE, WantedEstuary(StreamName("p/a")))
     await rig.follow("p/a")
@@ -522,12 +522,12 @@ async def test_followers_that_hang_hold_up_a_publisher_once(rig: FanOutRig, monk
     async def hanging(*_: object, **__: object) -> object:
         return await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr("fluvial.fanout.publishing.deliver", hanging)
+    monkeypatch.setattr("fluvial.fanout.publisher.deliver", hanging)
     await rig.make_source()
     head = await rig.append(b"x")
     followers = [Follower(StreamName(f"p/{number}"), EstuaryMode.RAW, SubscriptionId(b"x")) for number in range(200)]
     async with asyncio.timeout(10):  # a tenth of a second each would be twenty
-        assert await rig.publisher.lacking(Source(SOURCE, head), followers) == followers
+        assert await rig.publisher.deliver_to(Source(SOURCE, head), followers) == followers
 
 
 async def test_a_publisher_keeps_nothing_in_mind_that_is_done(rig: FanOutRig) -> None:

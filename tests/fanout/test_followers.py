@@ -1,8 +1,8 @@
-"""The list of a life's followers, as stores/contract.py promises it."""
+"""The list of a life's followers, as storage/contract.py promises it."""
 
-from fluvial.core.followers import Follower, SubscriptionId
-from fluvial.core.head import EstuaryMode, Incarnation
-from fluvial.core.names import StreamName
+from fluvial.model.followers import Follower, SubscriptionId
+from fluvial.model.head import EstuaryMode, Incarnation
+from fluvial.model.names import StreamName
 from tests.support.commands import delete_commit
 from tests.support.estuaries import SOURCE, FanOutRig
 from tests.support.rigs import DynamoDbRig, SqliteRig, eventually

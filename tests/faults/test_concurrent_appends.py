@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fluvial.core.commit import Applied
-from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.stores.limits import StoreLimits
+from fluvial.model.commit import Applied
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.limits import StoreLimits
 from tests.support.commands import NAME, append_commit, create_commit
 from tests.support.network import Network
 from tests.support.rigs import DynamoDbRig, dynamodb_local_rig
@@ -41,7 +41,7 @@ async def read_all(store: DynamoDbStore) -> bytes:
 async def test_writers_do_not_conflict_and_readers_see_one_order(rig: DynamoDbRig) -> None:
     """32 writers in four processes, one that rotates, and readers all the while."""
     network = Network(random.Random(1))
-    stores = [DynamoDbStore(rig.config, rig.still.own_world()) for _ in range(PROCESSES)]
+    stores = [DynamoDbStore(rig.config, rig.still.own_clock()) for _ in range(PROCESSES)]
     for store in stores:
         network.attach(store)
     await rig.store.apply(NAME, create_commit())
@@ -57,7 +57,7 @@ async def test_writers_do_not_conflict_and_readers_see_one_order(rig: DynamoDbRi
             landed[outcome.head.tail] = data
 
     async def read() -> int:
-        reader, seen, count = DynamoDbStore(rig.config, rig.still.own_world()), b"", 0
+        reader, seen, count = DynamoDbStore(rig.config, rig.still.own_clock()), b"", 0
         while writing:
             now = await read_all(reader)
             assert now.startswith(seen)

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fluvial.core.command import ForkPoint
-from fluvial.core.commit import Applied, Commit, Live, Unmet
-from fluvial.core.entity_tag import Preconditions, TagList, stream_etag
-from fluvial.core.errors import StoreUncertain
-from fluvial.core.head import Incarnation
-from fluvial.core.plan import Divergence, plan_delete, plan_fork, plan_renewal
-from fluvial.stores.dynamodb.aws import Unknown
-from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.model.command import ForkPoint
+from fluvial.model.commit import Applied, Commit, Exists, Unmet
+from fluvial.model.entity_tag import Preconditions, TagList, stream_etag
+from fluvial.model.errors import StoreUncertain
+from fluvial.model.head import Incarnation
+from fluvial.model.plan import ForkPosition, plan_delete, plan_fork, plan_renewal
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.table.aws_client import OutcomeUnknown
 from tests.faults.test_concurrent_appends import read_all
+from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_command, create_commit
 from tests.support.estuaries import own_process
 from tests.support.rigs import IMPATIENT, DynamoDbRig, dynamodb_local_rig
-from tests.support.worlds import START_MS
 
 pytestmark = pytest.mark.medium
 
@@ -43,16 +43,16 @@ async def writer(rig: DynamoDbRig) -> AsyncIterator[DynamoDbStore]:
 
 def lose_one_answer(store: DynamoDbStore, operation: str, meanwhile: Meanwhile) -> None:
     """Carry out the next such request of a store, let others act, and lose the answer."""
-    send, lost = getattr(store._table, operation), iter([True])
+    send, lost = getattr(store.table, operation), iter([True])
 
     async def losing(*arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401  whatever the operation takes
         answer = await send(*arguments, **parameters)
         if next(lost, False):
             await meanwhile()
-            raise Unknown
+            raise OutcomeUnknown
         return answer
 
-    setattr(store._table, operation, losing)
+    setattr(store.table, operation, losing)
 
 
 async def test_a_deletion_in_doubt_leaves_the_next_life_alone(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
@@ -121,7 +121,7 @@ async def test_a_fork_in_doubt_is_found_though_its_source_is_gone(rig: DynamoDbR
     source = await rig.store.head(NAME)
     assert source is not None
     command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
-    fork = plan_fork(command, Divergence(source, source.tail, source.tail), Incarnation(2), START_MS)
+    fork = plan_fork(command, ForkPosition(source, source.tail, source.tail), Incarnation(2), START_MS)
     lose_one_answer(writer, "transact", lambda: rig.store.apply(NAME, plan_delete(START_MS)))
     assert isinstance(await writer.apply(OTHER, fork), Applied)
     head = await rig.store.head(OTHER)
@@ -150,7 +150,7 @@ async def test_a_refused_batch_leaves_no_payload(rig: DynamoDbRig, writer: Dynam
     await rig.store.apply(NAME, create_commit(incarnation=1))
     again = await writer.apply(NAME, create_commit(incarnation=2, body=b"x" * size))
     assert isinstance(again, Unmet)
-    assert not isinstance(again.requirement, Live)
+    assert not isinstance(again.requirement, Exists)
     assert rig.items(f"PAYLOAD#{NAME}") == []
     assert writer._aws.objects.list_objects_v2(Bucket=rig.config.bucket)["KeyCount"] == 0
 
@@ -158,12 +158,12 @@ async def test_a_refused_batch_leaves_no_payload(rig: DynamoDbRig, writer: Dynam
 async def test_a_keyed_append_stays_in_the_life_that_it_was_meant_for(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
     """A queue that brings it again to another life is told that nobody knows."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
-    assert isinstance((await writer.apply_once(NAME, append_commit(b"once"), "key")).outcome, Applied)
+    assert isinstance((await writer.apply_idempotently(NAME, append_commit(b"once"), "key")).outcome, Applied)
     await rig.store.apply(NAME, plan_delete(START_MS))
     await rig.store.apply(NAME, create_commit(incarnation=2))
     for _ in range(2):
         with pytest.raises(StoreUncertain):
-            await writer.apply_once(NAME, append_commit(b"once"), "key")
+            await writer.apply_idempotently(NAME, append_commit(b"once"), "key")
     head = await rig.store.head(NAME)
     assert head is not None
     assert head.tail == 0
@@ -175,10 +175,10 @@ async def test_a_keyed_append_that_was_refused_may_be_sent_to_a_stream_that_is_t
     """Also where an earlier life has left its tombstone."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
     await rig.store.apply(NAME, plan_delete(START_MS))
-    assert isinstance((await writer.apply_once(NAME, append_commit(b"once"), "key")).outcome, Unmet)
+    assert isinstance((await writer.apply_idempotently(NAME, append_commit(b"once"), "key")).outcome, Unmet)
     await rig.store.apply(NAME, create_commit(incarnation=2))
     for is_repeat in (False, True):
-        once = await writer.apply_once(NAME, append_commit(b"once"), "key")
+        once = await writer.apply_idempotently(NAME, append_commit(b"once"), "key")
         assert (type(once.outcome), once.is_repeat) == (Applied, is_repeat)
     assert await read_all(rig.store) == b"once"
 
@@ -196,16 +196,16 @@ async def test_a_guarded_deletion_in_doubt_is_refused_only_if_it_can_never_land(
     assert seen is not None
     passed, next_one = (TagList(frozenset([stream_etag(state)])) for state in (seen, replace(seen, tail=1)))
     guard = Preconditions(if_match=passed) if is_match else Preconditions(if_none_match=next_one)
-    send, lost = writer._table.update, iter([True])
+    send, lost = writer.table.update, iter([True])
 
     async def lose(request: Any) -> Any:  # noqa: ANN401  boto3's own parameters
         """Let the first request wait somewhere on its way, while somebody else appends."""
         if next(lost, False):
             await rig.store.apply(NAME, append_commit(b"x"))
-            raise Unknown
+            raise OutcomeUnknown
         return await send(request)
 
-    writer._table.update = lose  # type: ignore[method-assign]
+    writer.table.update = lose  # type: ignore[method-assign]
     try:
         outcome: object = await writer.apply(NAME, plan_delete(START_MS, guard))
     except StoreUncertain as exc:

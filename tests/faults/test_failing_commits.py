@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fluvial.core.commit import Applied
-from fluvial.core.errors import StoreUnavailable, StoreUncertain
-from fluvial.core.response import store_error_response
-from fluvial.stores.limits import StoreLimits
-from fluvial.stores.sqlite.group_commit import INLINE_BYTES_MAX
+from fluvial.model.commit import Applied
+from fluvial.model.errors import StoreUnavailable, StoreUncertain
+from fluvial.storage.limits import StoreLimits
+from fluvial.storage.sqlite.group_commit import INLINE_BYTES_MAX
+from fluvial.wire.response import store_error_response
 from tests.support.commands import NAME, append_commit, create_commit
 from tests.support.rigs import SqliteRig, sqlite_rig
 

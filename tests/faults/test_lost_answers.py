@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from fluvial.core.command import ForkPoint
-from fluvial.core.commit import Applied, NotDuplicate
-from fluvial.core.errors import StoreError, StoreUnavailable
-from fluvial.core.head import Incarnation, ProducerStamp
-from fluvial.core.plan import Divergence, plan_delete, plan_fork
-from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.model.command import ForkPoint
+from fluvial.model.commit import Applied, NotDuplicate
+from fluvial.model.errors import StoreError, StoreUnavailable
+from fluvial.model.head import Incarnation, ProducerStamp
+from fluvial.model.plan import ForkPosition, plan_delete, plan_fork
+from fluvial.storage.dynamodb.store import DynamoDbStore
 from tests.faults.test_concurrent_appends import read_all
 from tests.support.budget import luck, seeds
+from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
 from tests.support.network import Network, crashing
 from tests.support.rigs import IMPATIENT, DynamoDbRig, dynamodb_local_rig
-from tests.support.worlds import START_MS
 
 pytestmark = pytest.mark.medium
 
@@ -86,7 +86,7 @@ async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> No
     """Nothing acknowledged is lost, nothing is there twice, nothing refused comes in later."""
     rng = random.Random(seed)
     network = Network(rng, request_lost=0.05, request_late=0.08, response_lost=0.08, throttled=0.04)
-    stores = [DynamoDbStore(rig.config, rig.still.own_world()) for _ in range(3)]
+    stores = [DynamoDbStore(rig.config, rig.still.own_clock()) for _ in range(3)]
     await rig.store.apply(NAME, create_commit())
     for store in stores:
         network.attach(store)
@@ -119,7 +119,7 @@ async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbR
     """Three processes get each message at the same time and once more, and all retry until they are told."""
     rng = random.Random(seed)
     network = Network(rng, request_lost=0.05, request_late=0.1, response_lost=0.1, throttled=0.03)
-    stores = [DynamoDbStore(rig.config, rig.still.own_world()) for _ in range(3)]
+    stores = [DynamoDbStore(rig.config, rig.still.own_clock()) for _ in range(3)]
     await rig.store.apply(NAME, create_commit())
     for store in stores:
         network.attach(store)
@@ -130,7 +130,7 @@ async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbR
         for message in rng.sample(messages * 2, len(messages) * 2):
             while True:
                 try:
-                    once = await store.apply_once(NAME, append_commit(message), message[:4].decode())
+                    once = await store.apply_idempotently(NAME, append_commit(message), message[:4].decode())
                 except StoreError:
                     continue
                 assert isinstance(once.outcome, Applied)
@@ -197,7 +197,7 @@ async def test_a_crash_between_any_two_calls_of_a_fork_or_delete_leaves_whole_st
             source = await store.head(NAME)
             assert source is not None
             command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
-            divergence = Divergence(source, source.tail, source.tail)
+            divergence = ForkPosition(source, source.tail, source.tail)
             fork = plan_fork(command, divergence, Incarnation(2 * at + 2), START_MS)
             await store.apply(OTHER, fork)
             await store.apply(NAME, plan_delete(START_MS))

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from fluvial.core.commit import Applied, Commit, Outcome
-from fluvial.core.errors import StorageDamaged, StoreUnavailable
-from fluvial.core.head import Head
-from fluvial.core.lifetime import SlidingTtl
-from fluvial.core.names import StreamName
-from fluvial.core.response import store_error_response
-from fluvial.operations.reading import used_head
-from fluvial.stores.renewals import Renewals
+from fluvial.model.commit import Applied, Commit, Outcome
+from fluvial.model.errors import StorageDamaged, StoreUnavailable
+from fluvial.model.head import Head
+from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.operations.open_read import load_head_and_renew
+from fluvial.storage.renewals import Renewals
+from fluvial.wire.response import store_error_response
 from tests.faults.test_failing_commits import FailingConnection
+from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
 from tests.support.rigs import SqliteRig, eventually
-from tests.support.worlds import START_MS
 
 LARGE = b"x" * 3_000_000
 
@@ -52,10 +52,10 @@ async def test_a_stream_is_read_though_its_deadline_cannot_be_moved(
 ) -> None:
     """A full disk is a matter of writers; the next read moves it."""
     await rig.store.apply(NAME, create_commit(body=b"kept", lifetime=SlidingTtl(100)))
-    rig.still.clock.advance(50_000)
+    rig.still.time.advance(50_000)
     connection = rig.store._group_commit._connection
     rig.store._group_commit._connection = FailingConnection(connection, ["UPDATE"])  # type: ignore[assignment]
-    head = await used_head(rig.store, rig.still.world(), NAME)
+    head = await load_head_and_renew(rig.store, rig.still.clock(), NAME)
     assert isinstance(head, Head)
     assert (await rig.store.read(NAME, head, 0, 100)).data == b"kept"
     assert "not_renewed" in caplog.text
@@ -66,18 +66,18 @@ async def test_a_read_does_not_wait_for_somebody_elses_lock(rig: SqliteRig) -> N
     await rig.store.apply(NAME, create_commit(body=b"kept", lifetime=SlidingTtl(100)))
     other = sqlite3.connect(rig.folder / "fluvial.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    world = rig.still.world()
+    clock = rig.still.clock()
     async with asyncio.timeout(5):  # the lock is waited for ten seconds
         for _ in range(20):
-            rig.still.clock.advance(5_000)
-            assert isinstance(await used_head(rig.store, world, NAME), Head)
+            rig.still.time.advance(5_000)
+            assert isinstance(await load_head_and_renew(rig.store, clock, NAME), Head)
             assert rig.store._renewals.count <= 1
     other.execute("ROLLBACK")
     other.close()
     await eventually(lambda: rig.store._renewals.count == 0, rig.let_pass)
     head = await rig.store.head(NAME)
     assert head is not None
-    assert head.live_until_ms == SlidingTtl(100).deadline_ms(rig.still.clock.now_ms)
+    assert head.live_until_ms == SlidingTtl(100).deadline_ms(rig.still.time.now_ms)
 
 
 async def test_a_renewal_that_fails_is_tried_again(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,25 +9,25 @@ from typing import Any
 import boto3
 import pytest
 
-from fluvial.core.command import ForkPoint
-from fluvial.core.head import Incarnation, ProducerStamp
-from fluvial.core.lifetime import SlidingTtl
-from fluvial.core.names import StreamName
-from fluvial.core.plan import Divergence, plan_delete, plan_fork
-from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.stores.limits import StoreLimits
-from fluvial.triggers.broadcasting import Broadcaster
-from fluvial.triggers.changes import ChangeFeed, changes_of
-from fluvial.triggers.fanout_queue import FanOutQueue
-from fluvial.triggers.sweeping import PAGE_MS_MAX, Report, sweep, sweep_all
+from fluvial.aws.change_feed import ChangeFeed, changes_of
+from fluvial.aws.fanout_queue import FanOutQueue
+from fluvial.aws.sweep_job import PAGE_MS_MAX, Report, sweep, sweep_all
+from fluvial.aws.websocket_broadcast import Broadcaster
+from fluvial.model.command import ForkPoint
+from fluvial.model.head import Incarnation, ProducerStamp
+from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.model.plan import ForkPosition, plan_delete, plan_fork
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.limits import StoreLimits
 from tests.aws_local.change_feed import ChangeFeedReader
 from tests.faults.test_concurrent_appends import read_all
+from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
 from tests.support.connections import ConnectionApi
 from tests.support.estuaries import SOURCE, FanOutRig, own_process
 from tests.support.network import crashing
 from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
-from tests.support.worlds import START_MS
 
 pytestmark = pytest.mark.medium
 
@@ -91,7 +91,7 @@ async def fork_and_end(store: DynamoDbStore, incarnation: int) -> None:
     source = await store.head(NAME)
     assert source is not None
     command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
-    divergence = Divergence(source, source.tail, source.tail)
+    divergence = ForkPosition(source, source.tail, source.tail)
     await store.apply(OTHER, plan_fork(command, divergence, Incarnation(incarnation), START_MS))
     await store.apply(OTHER, append_commit(b"own" * 300, name=OTHER))
     await store.apply(NAME, plan_delete(START_MS))
@@ -111,7 +111,7 @@ async def test_what_a_crash_leaves_is_found_and_what_is_acknowledged_stays(rig: 
             await fork_and_end(store, 2 * at + 2)
 
         crashed = await crashing(rig, step, at)
-        rig.still.clock.advance(TWO_DAYS_MS)
+        rig.still.time.advance(TWO_DAYS_MS)
         await swept(rig)
         assert await swept(rig) == NOTHING
         async with own_process(rig) as process:
@@ -122,7 +122,7 @@ async def test_what_a_crash_leaves_is_found_and_what_is_acknowledged_stays(rig: 
             for name in (OTHER, NAME):
                 await process.store.apply(name, plan_delete(START_MS))
             assert await process.store.head(NAME) is None
-        rig.still.clock.advance(TWO_DAYS_MS)
+        rig.still.time.advance(TWO_DAYS_MS)
         await swept(rig)
         assert items_but_tombstones(rig) == []
         assert objects(rig) == []
@@ -139,7 +139,7 @@ async def test_a_dry_run_reports_what_a_sweep_then_removes(rig: DynamoDbRig) -> 
         await process.store.apply(NAME, create_commit())
         await fill(process.store, [])
         await process.store.apply(NAME, plan_delete(START_MS))
-    rig.still.clock.advance(TWO_DAYS_MS)
+    rig.still.time.advance(TWO_DAYS_MS)
     before = items_but_tombstones(rig), objects(rig)
     planned = await swept(rig, dry_run=True)
     assert (items_but_tombstones(rig), objects(rig)) == before
@@ -155,7 +155,7 @@ async def test_a_dry_run_reports_what_a_sweep_then_removes(rig: DynamoDbRig) -> 
 
 async def test_what_is_young_is_left_alone(rig: DynamoDbRig) -> None:
     """A request that points to it may still be under way."""
-    rig.still.clock.now_ms = time.time_ns() // 1_000_000
+    rig.still.time.now_ms = time.time_ns() // 1_000_000
     async with own_process(rig) as process:
         await process.store.apply(NAME, create_commit())
 
@@ -168,7 +168,7 @@ async def test_what_is_young_is_left_alone(rig: DynamoDbRig) -> None:
     for one in (step, large_step):
         assert await crashing(rig, one, 1)
     assert await swept(rig) == NOTHING
-    rig.still.clock.advance(TWO_DAYS_MS)
+    rig.still.time.advance(TWO_DAYS_MS)
     assert await swept(rig) == {**NOTHING, "payloads": 1, "stagedObjects": 1}
 
 
@@ -178,9 +178,9 @@ async def test_expired_streams_and_lapsed_estuaries_end(rig: DynamoDbRig) -> Non
     await fan_out.make_source()
     await fan_out.follow("p/lapses", ttl_seconds=60)
     await fan_out.follow("p/stays", ttl_seconds=86_400 * 30)
-    commit = create_commit(fan_out.world.new_incarnation(), lifetime=SlidingTtl(60))
+    commit = create_commit(fan_out.clock.new_incarnation(), lifetime=SlidingTtl(60))
     await rig.store.apply(StreamName("short"), commit)
-    rig.still.clock.advance(TWO_DAYS_MS)
+    rig.still.time.advance(TWO_DAYS_MS)
     reports = [await swept(rig) for _ in range(2)]  # the follower's item may be looked at before its estuary ends
     assert sum(report["expiredStreams"] for report in reports) == 2
     assert sum(report["followers"] for report in reports) == 1
@@ -206,7 +206,7 @@ async def test_a_stream_that_the_feed_has_given_up_on_is_shown_to_it_again(rig: 
     assert reader.records()
     assert await swept(rig) == {**NOTHING, "undeliveredStreams": 1}
     publisher, queue = fan_out.publisher, FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
-    feed = ChangeFeed(rig.store, publisher, queue, Broadcaster(rig.store, fan_out.world, ConnectionApi()))
+    feed = ChangeFeed(rig.store, publisher, queue, Broadcaster(rig.store, fan_out.clock, ConnectionApi()))
     assert await feed.failed(changes_of({"Records": reader.records()})) == set()
     assert await fan_out.read("p/a") == b"forgotten"
     assert await swept(rig) == NOTHING
@@ -251,8 +251,8 @@ async def test_a_sweep_that_has_no_time_left_is_gone_on_with(rig: DynamoDbRig) -
 @pytest.mark.slow
 async def test_readers_see_every_byte_while_a_stream_spills_rotates_and_is_swept(rig: DynamoDbRig) -> None:
     """The whole stream in a loop, by processes of their own."""
-    rig.still.clock.now_ms = time.time_ns() // 1_000_000
-    await rig.store.apply(NAME, create_commit(now_ms=rig.still.clock.now_ms))
+    rig.still.time.now_ms = time.time_ns() // 1_000_000
+    await rig.store.apply(NAME, create_commit(now_ms=rig.still.time.now_ms))
     landed, is_writing, rounds = bytearray(), True, {"read": 0, "swept": 0}
 
     async def write() -> None:
@@ -260,7 +260,7 @@ async def test_readers_see_every_byte_while_a_stream_spills_rotates_and_is_swept
         for number in range(240):
             payload = b"<%d:%s>" % (number, b"z" * {0: 700, 9: 301_000}.get(number % 40, number % 90))
             landed.extend(payload)
-            await rig.store.apply(NAME, append_commit(payload, now_ms=rig.still.clock.now_ms))
+            await rig.store.apply(NAME, append_commit(payload, now_ms=rig.still.time.now_ms))
         is_writing = False
 
     async def read() -> None:

@@ -10,10 +10,10 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.parameters import clear_caches
 
-from fluvial import opening
-from fluvial.core.names import StreamName
-from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.stores.limits import STORE_LIMITS, StoreLimits
+from fluvial import app
+from fluvial.model.names import StreamName
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from tests.support.access import OPERATOR_SECRET
 from tests.support.commands import create_commit
 from tests.support.estuaries import FanOutRig
@@ -55,7 +55,7 @@ async def _followed(rig: FanOutRig) -> None:
 @pytest.fixture
 def import_handler(rig: DynamoDbRig, limits: StoreLimits, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportHandler]:
     """Import a function's handler as a new environment does."""
-    monkeypatch.setattr(opening, "function_store", partial(opening.function_store, limits=limits))
+    monkeypatch.setattr(app, "function_store", partial(app.function_store, limits=limits))
     settings = {
         "AWS_DEFAULT_REGION": REGION,
         "FLUVIAL_TABLE": rig.config.table,

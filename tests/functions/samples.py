@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fluvial.triggers.subscription import PublicationRefusedError
-from tests.support.worlds import START_MS
+from fluvial.aws.subscription import PublishRejectedError
+from tests.support.clocks import START_MS
 
 _NEWS = {"count": 1, "successes": 1, "failures": 0, "mode": "inline"}
 
@@ -39,7 +39,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any] | type[Exception], list[Any]]] = {
         [],
     ),
     "eventbridge": ({}, [{"order": 7}]),
-    "eventbridge_refused": (PublicationRefusedError, []),
+    "eventbridge_refused": (PublishRejectedError, []),
     "sqs": (_failed(), [1, 2]),
     "sqs_of_sns": (_failed(), ["from SNS"]),
     "sqs_partial": (_failed(4), [5]),

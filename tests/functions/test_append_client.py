@@ -2,8 +2,8 @@
 
 import pytest
 
-from fluvial.append_client import AppendClient, AppendFailedError, DirectlyAppended, DirectlyRefused
-from fluvial.core.head import ProducerStamp
+from fluvial.aws.append_client import AppendAccepted, AppendClient, AppendFailedError, AppendRejected
+from fluvial.model.head import ProducerStamp
 from tests.functions.conftest import ImportHandler
 from tests.support.lambda_service import LambdaService
 
@@ -19,9 +19,9 @@ def client(import_handler: ImportHandler) -> AppendClient:
 def test_text_and_bytes_are_appended(client: AppendClient) -> None:
     """Each tells where the stream ends."""
     added = client.append("demo", '"x"', content_type="application/json")
-    assert added == DirectlyAppended("1800000000000000_0000000000000008")
+    assert added == AppendAccepted("1800000000000000_0000000000000008")
     added = client.append("bytes", b"\xff\x00", content_type="application/octet-stream")
-    assert added == DirectlyAppended("1800000000000000_0000000000000004")
+    assert added == AppendAccepted("1800000000000000_0000000000000004")
 
 
 def test_a_retry_is_a_duplicate(client: AppendClient) -> None:
@@ -29,15 +29,15 @@ def test_a_retry_is_a_duplicate(client: AppendClient) -> None:
     stamp = ProducerStamp("writer", 0, 0)
     first = client.append("demo", "7", content_type="application/json", producer=stamp)
     again = client.append("demo", "7", content_type="application/json", producer=stamp)
-    assert isinstance(first, DirectlyAppended)
-    assert again == DirectlyAppended(first.tail_offset, is_duplicate=True)
+    assert isinstance(first, AppendAccepted)
+    assert again == AppendAccepted(first.tail_offset, is_duplicate=True)
 
 
 def test_a_refusal_is_a_value(client: AppendClient) -> None:
     """With its code, and what else there is to know."""
-    assert client.append("demo", close=True) == DirectlyAppended("1800000000000000_0000000000000004", closed=True)
+    assert client.append("demo", close=True) == AppendAccepted("1800000000000000_0000000000000004", closed=True)
     refused = client.append("demo", "7", content_type="application/json")
-    assert isinstance(refused, DirectlyRefused)
+    assert isinstance(refused, AppendRejected)
     assert refused.code == "STREAM_CLOSED"
     assert refused.details == {"streamNextOffset": "1800000000000000_0000000000000004", "streamClosed": "true"}
 

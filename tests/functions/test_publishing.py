@@ -8,14 +8,14 @@ from typing import Any
 import boto3
 import pytest
 
-from fluvial.core.errors import StoreUnavailable
-from fluvial.core.names import StreamName
-from fluvial.fanout.delivering import Source
+from fluvial.aws.append_event import NoAppendError
+from fluvial.aws.fanout_queue import FanOutQueue, sqs_client
+from fluvial.aws.publications import NoPublicationError
+from fluvial.aws.subscription import PublishRejectedError
 from fluvial.fanout.limits import FanOutLimits
-from fluvial.transports.direct import NoAppendError
-from fluvial.triggers.fanout_queue import FanOutQueue, sqs_client
-from fluvial.triggers.publications import NoPublicationError
-from fluvial.triggers.subscription import PublicationRefusedError
+from fluvial.fanout.replication import Source
+from fluvial.model.errors import StoreUnavailable
+from fluvial.model.names import StreamName
 from tests.aws_local.environments import Context
 from tests.functions.conftest import FOLLOWED, ImportHandler
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event
@@ -71,8 +71,8 @@ def test_a_fault_of_the_append_function_is_a_fault(subscription: ModuleType, mon
     async def unavailable(*_: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.apply", unavailable)
-    monkeypatch.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.apply_once", unavailable)
+    monkeypatch.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.apply", unavailable)
+    monkeypatch.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.apply_idempotently", unavailable)
     with pytest.raises(Exception, match="append failed"):
         handled(subscription, event("subscription_direct"))
     failed = handled(subscription, event("subscription_sqs"))["batchItemFailures"]
@@ -88,7 +88,7 @@ def test_a_delivery_that_fails_does_not_fail_the_publication(
         raise StoreUnavailable
 
     with monkeypatch.context() as patched:
-        patched.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.followers", unavailable)
+        patched.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.followers", unavailable)
         assert handled(subscription, event("subscription_direct"))["fanout"]["mode"] == "deferred"
     assert contents(rig) == []
     assert handled(import_handler("changes"), event("changes_appended")) == {"batchItemFailures": []}
@@ -142,9 +142,9 @@ def test_a_list_of_envelopes_is_published_once(rig: DynamoDbRig, subscription: M
     """EventBridge Pipes sends one, and again when the function fails."""
     first = [enveloped(1, idempotencyKey="one"), enveloped(2, producer={"id": "p", "epoch": 0, "seq": 0})]
     assert handled(subscription, first) == {}
-    with pytest.raises(PublicationRefusedError, match="idempotencyKey"):
+    with pytest.raises(PublishRejectedError, match="idempotencyKey"):
         handled(subscription, [*first, enveloped(3)])
-    with pytest.raises(PublicationRefusedError):
+    with pytest.raises(PublishRejectedError):
         handled(subscription, [{"eventSource": "aws:kinesis", "data": "e30="}])
     assert contents(rig) == [1, 2]
 
@@ -160,7 +160,7 @@ def test_a_list_of_queued_messages_is_published_like_a_queues(rig: DynamoDbRig, 
 def test_an_eventbridge_event_without_an_id_is_refused(rig: DynamoDbRig, subscription: ModuleType) -> None:
     """All of them would have the same key, and be one; with a key or a producer of its own it is published."""
     for lacking in (routed(enveloped(1)), routed(enveloped(2), id=""), routed(enveloped(3), id=None)):
-        with pytest.raises(PublicationRefusedError, match="idempotencyKey"):
+        with pytest.raises(PublishRejectedError, match="idempotencyKey"):
             handled(subscription, lacking)
     for number in (4, 5):
         handled(subscription, routed(enveloped(number, idempotencyKey=str(number))))
@@ -252,7 +252,7 @@ def test_a_change_that_cannot_be_followed_up_comes_again(
         raise StoreUnavailable
 
     handled(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
-    monkeypatch.setattr("fluvial.stores.dynamodb.store.DynamoDbStore.followers", unavailable)
+    monkeypatch.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.followers", unavailable)
     failed = handled(module, records)["batchItemFailures"]
     assert failed == [{"itemIdentifier": records["Records"][0]["dynamodb"]["SequenceNumber"]}]
 

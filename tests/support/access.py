@@ -1,14 +1,14 @@
 """Projects and tokens for tests."""
 
-from fluvial.access.directory import Directory
-from fluvial.access.gate import Gate, no_operator
+from fluvial.access.authorizer import Authorizer, no_operator
+from fluvial.access.project_cache import ProjectCache
 from fluvial.access.throttle import Throttle
 from fluvial.access.tokens import Claims, mint
-from fluvial.core.grant import Scope
-from fluvial.core.project import Project, ProjectName, Secret
-from fluvial.stores.projects import Projects
-from fluvial.world import World
-from tests.support.worlds import START_MS
+from fluvial.clock import Clock
+from fluvial.model.permissions import Scope
+from fluvial.model.project import Project, ProjectName, Secret
+from fluvial.storage.projects import Projects
+from tests.support.clocks import START_MS
 
 SECRET = Secret("s" * 32, START_MS)
 OLD_SECRET = Secret("o" * 32, START_MS)
@@ -16,9 +16,9 @@ FOREIGN_SECRET = Secret("f" * 32, START_MS)
 OPERATOR_SECRET = Secret("p" * 32, START_MS)
 
 
-def open_gate(projects: Projects, world: World) -> Gate:
+def open_gate(projects: Projects, clock: Clock) -> Authorizer:
     """The gate of a server that is open until there is a project."""
-    return Gate(Directory(projects, world, closed=False), Throttle(projects, world), world, no_operator, "*")
+    return Authorizer(ProjectCache(projects, clock, closed=False), Throttle(projects, clock), clock, no_operator, "*")
 
 
 def project(name: str = "demo", **fields: object) -> Project:

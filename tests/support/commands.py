@@ -1,11 +1,11 @@
 """Commands and commits with sensible defaults."""
 
-from fluvial.core.command import Append, Close, Create
-from fluvial.core.commit import Commit
-from fluvial.core.head import Head, Incarnation, ProducerStamp
-from fluvial.core.names import StreamName
-from fluvial.core.plan import plan_append, plan_close, plan_create, plan_delete
-from tests.support.worlds import START_MS
+from fluvial.model.command import Append, Close, Create
+from fluvial.model.commit import Commit
+from fluvial.model.head import Head, Incarnation, ProducerStamp
+from fluvial.model.names import StreamName
+from fluvial.model.plan import plan_append, plan_close, plan_create, plan_delete
+from tests.support.clocks import START_MS
 
 NAME = StreamName("chat/1")
 OTHER = StreamName("chat/2")

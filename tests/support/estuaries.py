@@ -4,19 +4,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from fluvial.core.answer import Refusal
-from fluvial.core.commit import Applied
-from fluvial.core.errors import ErrorCode
-from fluvial.core.head import EstuaryMode, Head
-from fluvial.core.names import StreamName
-from fluvial.fanout.delivering import Source
-from fluvial.fanout.estuaries import Estuaries, Followed, WantedEstuary
-from fluvial.fanout.feed import FeedBacklog
+from fluvial.clock import Clock
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.fanout.estuaries import Estuaries, FollowedSource, WantedEstuary
 from fluvial.fanout.limits import FAN_OUT_LIMITS, FanOutLimits
-from fluvial.fanout.publishing import Backlog, FanOutReport, Publisher
-from fluvial.stores.contract import Store
-from fluvial.stores.dynamodb.store import DynamoDbStore
-from fluvial.world import World
+from fluvial.fanout.publisher import Backlog, FanOutReport, Publisher
+from fluvial.fanout.replication import Source
+from fluvial.model.append_result import Rejection
+from fluvial.model.commit import Applied
+from fluvial.model.errors import ErrorCode
+from fluvial.model.head import EstuaryMode, Head
+from fluvial.model.names import StreamName
+from fluvial.storage.contract import Store
+from fluvial.storage.dynamodb.store import DynamoDbStore
 from tests.support.commands import append_commit, create_commit
 from tests.support.rigs import DynamoDbRig, Rig
 
@@ -37,23 +37,23 @@ class FanOutRig:
         return self.rig.store
 
     @property
-    def world(self) -> World:
+    def clock(self) -> Clock:
         """A world with the test's clock, and ids that nobody else makes."""
-        return self.rig.still.own_world()
+        return self.rig.still.own_clock()
 
     @property
     def publisher(self) -> Publisher:
         """A process's own publisher: nothing is shared between two calls but the store."""
-        return Publisher(self.store, self.world, self.backlog or FeedBacklog(self.store), self.limits)
+        return Publisher(self.store, self.clock, self.backlog or ChangeFeedBacklog(self.store), self.limits)
 
     @property
     def estuaries(self) -> Estuaries:
         """A process's own."""
-        return Estuaries(self.store, self.world, self.publisher)
+        return Estuaries(self.store, self.clock, self.publisher)
 
     async def make_source(self, name: StreamName = SOURCE, content_type: str = "text/plain") -> Head:
         """An empty stream."""
-        commit = create_commit(self.world.new_incarnation(), content_type=content_type, name=name)
+        commit = create_commit(self.clock.new_incarnation(), content_type=content_type, name=name)
         outcome = await self.store.apply(name, commit)
         assert isinstance(outcome, Applied)
         assert outcome.head is not None
@@ -61,20 +61,20 @@ class FanOutRig:
 
     async def follow(
         self, estuary: str, name: StreamName = SOURCE, mode: EstuaryMode | None = None, **wanted: int
-    ) -> Followed:
+    ) -> FollowedSource:
         """Follow a stream, which must be possible."""
         followed = await self.estuaries.follow(name, WantedEstuary(StreamName(estuary), mode, None, **wanted))
-        assert isinstance(followed, Followed), followed
+        assert isinstance(followed, FollowedSource), followed
         return followed
 
-    async def follow_with(self, *estuaries: str) -> list[Followed]:
+    async def follow_with(self, *estuaries: str) -> list[FollowedSource]:
         """Let several estuaries follow the source."""
         return [await self.follow(name) for name in estuaries]
 
     async def append(self, data: bytes, name: StreamName = SOURCE, content_type: str = "text/plain") -> Head:
         """Append without delivering."""
         outcome = await self.store.apply(
-            name, append_commit(data, now_ms=self.rig.still.clock.now_ms, name=name, content_type=content_type)
+            name, append_commit(data, now_ms=self.rig.still.time.now_ms, name=name, content_type=content_type)
         )
         assert isinstance(outcome, Applied), outcome
         assert outcome.head is not None
@@ -99,14 +99,14 @@ class FanOutRig:
 
 def code_of(refusal: object) -> ErrorCode:
     """What was refused."""
-    assert isinstance(refusal, Refusal), refusal
+    assert isinstance(refusal, Rejection), refusal
     return refusal.code
 
 
 @asynccontextmanager
 async def own_process(rig: DynamoDbRig) -> AsyncIterator[FanOutRig]:
     """What another process does with the rig's table and bucket, on a loop of its own and without chores."""
-    store = DynamoDbStore(replace(rig.config, does_chores=False), rig.still.own_world())
+    store = DynamoDbStore(replace(rig.config, runs_background_tasks=False), rig.still.own_clock())
     try:
         yield FanOutRig(replace(rig, store=store))
     finally:

@@ -2,43 +2,43 @@
 
 from hypothesis import strategies as st
 
-from fluvial.core.commit import (
+from fluvial.model.commit import (
     Absent,
     CursorAt,
     DeliveredBefore,
     EpochBeginsAtZero,
+    Exists,
     Expired,
-    FollowsNot,
     HasMediaType,
     IsEstuary,
-    Live,
     NoGap,
     NotDuplicate,
     NotFenced,
+    NotFollowing,
     Open,
     PreconditionsHold,
     Requirement,
     RoomAtTail,
     RoomForProducer,
     RoomForSource,
-    SameLife,
+    SameIncarnation,
     SeqAfter,
 )
-from fluvial.core.entity_tag import AnyTag, Preconditions, TagList
-from fluvial.core.head import (
+from fluvial.model.entity_tag import AnyTag, Preconditions, TagList
+from fluvial.model.head import (
     EstuaryMode,
+    ForkOrigin,
     Head,
     Incarnation,
-    Origin,
     ProducerStamp,
     ProducerState,
     ReaderKey,
     SourcePosition,
     Span,
 )
-from fluvial.core.lifetime import ExpiresAt, Lifetime, SlidingTtl
-from fluvial.core.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
-from fluvial.core.names import StreamName
+from fluvial.model.lifetime import ExpiresAt, Lifetime, SlidingTtl
+from fluvial.model.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
+from fluvial.model.names import StreamName
 
 NOW_MS = 1_800_000_000_000
 PRODUCER_IDS = ("p", "a.b[0]", "#x:", "é")
@@ -57,7 +57,7 @@ _cursors = st.builds(SourcePosition, _incarnations, _small)
 _full_estuary = {
     StreamName(f"s/{number}"): SourcePosition(Incarnation(1), 0) for number in range(SOURCES_PER_ESTUARY_MAX)
 }
-_origins = st.builds(Origin, st.just(StreamName("a/b")), _incarnations, _small, _small, _small, st.booleans())
+_origins = st.builds(ForkOrigin, st.just(StreamName("a/b")), _incarnations, _small, _small, _small, st.booleans())
 _stream_tags = st.builds(
     lambda life, tail, final: b'"%x:0:%d%s"' % (life, tail, final),
     _incarnations,
@@ -98,7 +98,7 @@ def heads(draw: st.DrawFn) -> Head:
         producer_count=draw(st.just(len(producers)) | full),
         references=draw(st.integers(0, 2)),
         soft_deleted=draw(st.booleans()),
-        origin=origin,
+        forked_from=origin,
         lineage=draw(_spans) if origin else (),
         estuary=estuary,
         cursors=draw(cursors) if estuary else {},
@@ -109,10 +109,10 @@ def heads(draw: st.DrawFn) -> Head:
 
 
 requirements: st.SearchStrategy[Requirement] = st.one_of(
-    st.builds(Live, st.just(NOW_MS)),
+    st.builds(Exists, st.just(NOW_MS)),
     st.builds(Absent, st.just(NOW_MS)),
     st.builds(Expired, st.just(NOW_MS)),
-    st.builds(SameLife, _incarnations),
+    st.builds(SameIncarnation, _incarnations),
     st.builds(Open),
     st.builds(HasMediaType, st.sampled_from(["text/plain", "application/json", "text/html"])),
     st.builds(NotFenced, _stamps),
@@ -124,7 +124,7 @@ requirements: st.SearchStrategy[Requirement] = st.one_of(
     st.builds(RoomAtTail, st.integers(1, 2)),
     st.builds(PreconditionsHold, st.builds(Preconditions, _entity_tags, _entity_tags)),
     st.builds(IsEstuary, st.none() | st.sampled_from(EstuaryMode)),
-    st.builds(FollowsNot, _sources, _incarnations),
+    st.builds(NotFollowing, _sources, _incarnations),
     st.builds(RoomForSource, _sources),
     st.builds(CursorAt, _sources, _cursors),
     st.builds(DeliveredBefore, _small),

@@ -12,7 +12,7 @@ from botocore.compat import HTTPHeaders
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
-from fluvial.stores.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.store import DynamoDbStore
 from tests.support.rigs import DynamoDbRig
 
 
@@ -89,7 +89,7 @@ class Network:
 
 async def crashing(rig: DynamoDbRig, step: Callable[[DynamoDbStore], Awaitable[object]], at: int) -> bool:
     """Let a process die at its `at`-th call while it takes a step; False when the step needs no more calls."""
-    store = DynamoDbStore(replace(rig.config, does_chores=False), rig.still.own_world())
+    store = DynamoDbStore(replace(rig.config, runs_background_tasks=False), rig.still.own_clock())
     network = Network(random.Random(at), crash_at=at)
     network.attach(store)
     try:

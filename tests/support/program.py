@@ -6,7 +6,7 @@ import sys
 
 from click.testing import CliRunner
 
-from fluvial.cli import main
+from fluvial.cli.main import main
 
 TIMEOUT_S = 30
 

@@ -14,24 +14,24 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from fluvial.core.head import Incarnation
-from fluvial.core.names import StreamName
-from fluvial.stores.contract import Store
-from fluvial.stores.dynamodb.aws import Endpoints
-from fluvial.stores.dynamodb.store import DynamoDbConfig, DynamoDbStore
-from fluvial.stores.limits import STORE_LIMITS, StoreLimits
-from fluvial.stores.memory import MemoryStore
-from fluvial.stores.sqlite.store import SqliteStore, open_sqlite_store
+from fluvial.model.head import Incarnation
+from fluvial.model.names import StreamName
+from fluvial.storage.contract import Store
+from fluvial.storage.dynamodb.store import DynamoDbConfig, DynamoDbStore
+from fluvial.storage.dynamodb.table.aws_client import Endpoints
+from fluvial.storage.limits import STORE_LIMITS, StoreLimits
+from fluvial.storage.memory import MemoryStore
+from fluvial.storage.sqlite.store import SqliteStore, open_sqlite_store
 from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local, is_required
 from tests.aws_local.template import create_table
+from tests.support.clocks import FixedClock
 from tests.support.commands import delete_commit
-from tests.support.worlds import StillWorld
 
 
 class Rig(Protocol):
     """A store under test."""
 
-    still: StillWorld
+    still: FixedClock
 
     @property
     def store(self) -> Store:
@@ -56,7 +56,7 @@ class MemoryRig:
     """The memory store; reopening it does nothing."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
-    still: StillWorld = field(default_factory=StillWorld)
+    still: FixedClock = field(default_factory=FixedClock)
 
     async def reopen(self) -> None:
         """Memory has no other side."""
@@ -77,13 +77,13 @@ class SqliteRig:
 
     folder: Path
     store: SqliteStore
-    still: StillWorld
+    still: FixedClock
     limits: StoreLimits = STORE_LIMITS
 
     async def reopen(self) -> None:
         """What a restart does."""
         await self.store.close()
-        self.store = await open_sqlite_store(self.folder, self.still.world(), self.limits)
+        self.store = await open_sqlite_store(self.folder, self.still.clock(), self.limits)
 
     async def let_pass(self) -> None:
         """Wait for a commit that changes nothing."""
@@ -117,8 +117,8 @@ async def memory_rig(_folder: Path, _limits: StoreLimits = STORE_LIMITS) -> Asyn
 @asynccontextmanager
 async def sqlite_rig(folder: Path, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[SqliteRig]:
     """A SQLite store that is closed at the end."""
-    still = StillWorld()
-    rig = SqliteRig(folder, await open_sqlite_store(folder, still.world(), limits), still, limits)
+    still = FixedClock()
+    rig = SqliteRig(folder, await open_sqlite_store(folder, still.clock(), limits), still, limits)
     try:
         yield rig
     finally:
@@ -131,13 +131,13 @@ class DynamoDbRig:
 
     config: DynamoDbConfig
     store: DynamoDbStore
-    still: StillWorld
+    still: FixedClock
     client: Any
 
     async def reopen(self) -> None:
         """What a new process sees."""
         await self.store.close()
-        self.store = DynamoDbStore(self.config, self.still.world())
+        self.store = DynamoDbStore(self.config, self.still.clock())
 
     async def let_pass(self) -> None:
         """Let the chores go on."""
@@ -173,12 +173,12 @@ _NUMBERS = count(1)
 async def dynamodb_rig(endpoint: str | None, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[DynamoDbRig]:
     """A table on an engine at the endpoint, or in moto when there is none; the bucket is always moto's."""
     with mock_aws():
-        number, still = next(_NUMBERS), StillWorld()
+        number, still = next(_NUMBERS), FixedClock()
         config = DynamoDbConfig(
             table=f"streams-{number}",
             bucket=f"segments-{number}",
             endpoints=Endpoints(dynamodb=endpoint, region=REGION),
-            does_chores=True,
+            runs_background_tasks=True,
             threads_max=1 if endpoint is None else 16,  # moto loses updates of threads
             limits=limits,
         )
@@ -187,7 +187,7 @@ async def dynamodb_rig(endpoint: str | None, limits: StoreLimits = STORE_LIMITS)
         boto3.client("s3", region_name=REGION).create_bucket(
             Bucket=config.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        rig = DynamoDbRig(config, DynamoDbStore(config, still.world()), still, client)
+        rig = DynamoDbRig(config, DynamoDbStore(config, still.clock()), still, client)
         try:
             yield rig
         finally:

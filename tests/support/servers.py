@@ -17,7 +17,7 @@ from typing import Protocol
 
 import uvloop
 
-from fluvial.server import serve
+from fluvial.serve import serve
 from fluvial.settings import ENVIRONMENT_PREFIX, Settings, settings_from
 
 BANNER = re.compile(r"serves (http://\S+)/v1/stream/")

@@ -8,7 +8,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from fluvial.core.project import is_origin
+from fluvial.model.project import is_origin
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ LINES_PER_MINUTE_MAX: Final = 10
 _MINUTE_MS: Final = 60_000
 
 
-class RefusedOrigins:
+class RejectedOrigins:
     """What was told lately."""
 
     def __init__(self) -> None:

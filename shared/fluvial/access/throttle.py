@@ -11,11 +11,11 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from fluvial.core.commit import Applied, Outcome
-from fluvial.core.errors import ErrorCode, RefusedRequest, StoreError, StoreUnavailable
-from fluvial.core.project import Project, ProjectName
-from fluvial.stores.projects import Projects
-from fluvial.world import World
+from fluvial.clock import Clock
+from fluvial.model.commit import Applied, Outcome
+from fluvial.model.errors import ErrorCode, RequestError, StoreError, StoreUnavailable
+from fluvial.model.project import Project, ProjectName
+from fluvial.storage.projects import Projects
 
 log = logging.getLogger(__name__)
 
@@ -55,27 +55,27 @@ class _Usage:
     is_told: asyncio.Event = field(default_factory=asyncio.Event)  # whether the others' count was asked for once
 
 
-def _limited(code: ErrorCode, message: str, retry_after_s: int) -> RefusedRequest:
-    return RefusedRequest(code, message, 429, (("retry-after", str(max(1, retry_after_s))),))
+def _limited(code: ErrorCode, message: str, retry_after_s: int) -> RequestError:
+    return RequestError(code, message, 429, (("retry-after", str(max(1, retry_after_s))),))
 
 
 class Throttle:
     """Counts what projects take that have limits; of others it knows nothing."""
 
-    def __init__(self, projects: Projects, world: World) -> None:
+    def __init__(self, projects: Projects, clock: Clock) -> None:
         """Nothing was taken yet."""
-        self._projects, self._world = projects, world
+        self._projects, self._clock = projects, clock
         self._buckets: LRUCache[_Taker, _Bucket] = LRUCache(PROJECTS_MAX)
         self._usage: LRUCache[ProjectName, _Usage] = LRUCache(PROJECTS_MAX)
         self._live_reads: Counter[_Taker] = Counter()
 
-    def take_request(self, project: Project, *, is_stranger: bool) -> None:
-        """Count a request. Raises RefusedRequest past the rate; strangers have one of their own."""
+    def check_rate(self, project: Project, *, is_anonymous: bool) -> None:
+        """Count a request. Raises RequestError past the rate; strangers have one of their own."""
         rate = project.limits.requests_per_second
         if rate is None:
             return
-        now_ms = self._world.now_ms()
-        key = (project.name, is_stranger)
+        now_ms = self._clock.now_ms()
+        key = (project.name, is_anonymous)
         bucket = self._buckets.get(key) or _Bucket(rate, now_ms)
         bucket.level = min(rate, bucket.level + max(0, now_ms - bucket.at_ms) * rate / 1_000)
         bucket.at_ms = now_ms
@@ -85,10 +85,10 @@ class Throttle:
             raise _limited(ErrorCode.RATE_LIMITED, f"the project has {rate} requests a second", wait_s)
         bucket.level -= 1
 
-    async def metered(
+    async def write_within_quota(
         self, project: Project | None, byte_count: int, write: Callable[[], Awaitable[Outcome]]
     ) -> Outcome:
-        """Carry out a write, whose bytes count to the day's quota if it is applied. Raises RefusedRequest past it.
+        """Carry out a write, whose bytes count to the day's quota if it is applied. Raises RequestError past it.
 
         What is under way takes up room, so that writes that meet do not pass the quota together. A refusal and a
         duplicate take none; what may have landed does, for nobody counts it later.
@@ -101,7 +101,7 @@ class Throttle:
         try:
             outcome = await write()
             is_counted = isinstance(outcome, Applied)
-        except (RefusedRequest, StoreUnavailable):
+        except (RequestError, StoreUnavailable):
             is_counted = False
             raise
         finally:
@@ -110,7 +110,7 @@ class Throttle:
         return outcome
 
     async def _usage_with_room(self, name: ProjectName, quota: int, byte_count: int) -> _Usage:
-        now_ms = self._world.now_ms()
+        now_ms = self._clock.now_ms()
         day = now_ms // _DAY_MS
         usage = self._usage.get(name)
         if usage is None or usage.day != day:
@@ -120,8 +120,8 @@ class Throttle:
             await self._report(name, usage)
         await usage.is_told.wait()
         if usage.counted + usage.uncounted + usage.under_way + byte_count > quota:
-            rest_s = ((day + 1) * _DAY_MS - now_ms) // 1_000
-            raise _limited(ErrorCode.QUOTA_EXCEEDED, f"the project may append {quota} bytes a day (UTC)", rest_s)
+            remaining_s = ((day + 1) * _DAY_MS - now_ms) // 1_000
+            raise _limited(ErrorCode.QUOTA_EXCEEDED, f"the project may append {quota} bytes a day (UTC)", remaining_s)
         return usage
 
     async def _report(self, name: ProjectName, usage: _Usage) -> None:
@@ -140,12 +140,12 @@ class Throttle:
             usage.is_told.set()
 
     @contextlib.contextmanager
-    def live_read(self, project: Project | None, *, is_stranger: bool) -> Iterator[None]:
-        """Count a live read as long as it is open; strangers have a number of their own. Raises RefusedRequest."""
+    def live_read(self, project: Project | None, *, is_anonymous: bool) -> Iterator[None]:
+        """Count a live read as long as it is open; strangers have a number of their own. Raises RequestError."""
         if project is None or project.limits.live_reads is None:
             yield
             return
-        key, count_max = (project.name, is_stranger), project.limits.live_reads
+        key, count_max = (project.name, is_anonymous), project.limits.live_reads
         if self._live_reads[key] >= count_max:
             message = f"the project may have {count_max} live reads open"
             raise _limited(ErrorCode.TOO_MANY_LIVE_READS, message, _LIVE_RETRY_S)

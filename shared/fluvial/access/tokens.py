@@ -13,17 +13,17 @@ import msgspec
 from jwt.api_jws import PyJWS
 from msgspec import Meta
 
-from fluvial.core.errors import FluvialError, RefusedRequest
-from fluvial.core.grant import OPERATOR, Grant, Scope
-from fluvial.core.limits import (
+from fluvial.model.errors import FluvialError, RequestError
+from fluvial.model.limits import (
     SAFE_INTEGER_MAX,
     STREAM_NAME_BYTES_MAX,
     TOKEN_BYTES_MAX,
     TOKEN_LEEWAY_S,
     TOKEN_S_AHEAD_MAX,
 )
-from fluvial.core.names import parse_name
-from fluvial.core.project import Secret
+from fluvial.model.names import parse_name
+from fluvial.model.permissions import OPERATOR, Scope, VerifiedToken
+from fluvial.model.project import Secret
 
 ALGORITHM: Final = "HS256"
 
@@ -32,7 +32,7 @@ _Moment = Annotated[float, Meta(ge=0, le=SAFE_INTEGER_MAX / 1_000)]
 _Text = Annotated[str, Meta(min_length=1, max_length=STREAM_NAME_BYTES_MAX)]
 
 
-class TokenRefused(FluvialError):
+class InvalidToken(FluvialError):
     """The token says nothing that anybody can rely on; the message says why, and never what was in it."""
 
 
@@ -56,30 +56,30 @@ def mint(secret: Secret, claims: Claims) -> str:
 def parse_stream_claim(stream: str) -> str:
     """The stream or, with a slash at the end, the streams that a token is for, in canonical spelling.
 
-    Raises TokenRefused.
+    Raises InvalidToken.
     """
     try:
         return parse_name(stream.removesuffix("/")) + "/" * stream.endswith("/")
-    except RefusedRequest as exc:
-        raise TokenRefused("its stream claim names no stream") from exc
+    except RequestError as exc:
+        raise InvalidToken("its stream claim names no stream") from exc
 
 
-def verify(token: str, project: str, secrets: tuple[Secret, ...], now_ms: int) -> Grant:
-    """The grant of a token that is a project's, and valid now. Raises TokenRefused."""
+def verify(token: str, project: str, secrets: tuple[Secret, ...], now_ms: int) -> VerifiedToken:
+    """The grant of a token that is a project's, and valid now. Raises InvalidToken."""
     claims = _claims(_signed_payload(token, secrets))
     now_s = now_ms / 1_000
-    for name, moment in (("exp", claims.exp), ("nbf", claims.nbf), ("iat", claims.iat)):
-        if moment is not None and moment > now_s + TOKEN_S_AHEAD_MAX:
-            raise TokenRefused(f"its {name} is over a hundred years ahead: it must be in seconds, not in milliseconds")
+    for name, format_rfc3339 in (("exp", claims.exp), ("nbf", claims.nbf), ("iat", claims.iat)):
+        if format_rfc3339 is not None and format_rfc3339 > now_s + TOKEN_S_AHEAD_MAX:
+            raise InvalidToken(f"its {name} is over a hundred years ahead: it must be in seconds, not in milliseconds")
     if claims.exp <= now_s:
-        raise TokenRefused("it has expired")
+        raise InvalidToken("it has expired")
     if any(begin is not None and begin > now_s + TOKEN_LEEWAY_S for begin in (claims.nbf, claims.iat)):
-        raise TokenRefused("it is not valid yet")
+        raise InvalidToken("it is not valid yet")
     if claims.sub != project:
-        raise TokenRefused("it is not for this project")
+        raise InvalidToken("it is not for this project")
     if claims.sub == OPERATOR and (claims.scope is not Scope.MANAGE or claims.stream is not None):
-        raise TokenRefused("an operator's token has the scope manage and no stream")
-    return Grant(
+        raise InvalidToken("an operator's token has the scope manage and no stream")
+    return VerifiedToken(
         project=claims.sub,
         scope=claims.scope,
         expires_at_ms=int(claims.exp * 1_000),
@@ -90,7 +90,7 @@ def verify(token: str, project: str, secrets: tuple[Secret, ...], now_ms: int) -
 def _signed_payload(token: str, secrets: tuple[Secret, ...]) -> bytes:
     """What one of the secrets has signed. All of them are tried, so that the time tells nobody which one it was."""
     if len(token) > TOKEN_BYTES_MAX:
-        raise TokenRefused(f"it has more than {TOKEN_BYTES_MAX} bytes")
+        raise InvalidToken(f"it has more than {TOKEN_BYTES_MAX} bytes")
     payload: bytes | None = None
     for secret in secrets:
         try:
@@ -98,7 +98,7 @@ def _signed_payload(token: str, secrets: tuple[Secret, ...]) -> bytes:
         except (jwt.PyJWTError, ValueError, RecursionError):
             continue  # what PyJWT says may quote the token
     if payload is None:
-        raise TokenRefused("no secret of the project has signed it")
+        raise InvalidToken("no secret of the project has signed it")
     return payload
 
 
@@ -106,7 +106,7 @@ def _claims(payload: bytes) -> Claims:
     try:
         return msgspec.convert(json.loads(payload, object_pairs_hook=_unique), Claims)
     except (ValueError, RecursionError, msgspec.ValidationError) as exc:
-        raise TokenRefused("its claims are not those of a token: sub, scope and exp must be there, each once") from exc
+        raise InvalidToken("its claims are not those of a token: sub, scope and exp must be there, each once") from exc
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,9 +118,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A token's header and claims as they are, for people to look at. Raises TokenRefused when it is none."""
+    """A token's header and claims as they are, for people to look at. Raises InvalidToken when it is none."""
     try:
         found = jwt.decode_complete(token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError) as exc:
-        raise TokenRefused("it is not a JSON Web Token") from exc
+        raise InvalidToken("it is not a JSON Web Token") from exc
     return found["header"], found["payload"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from fluvial.core.limits import INLINE_SUBSCRIBERS_MAX
+from fluvial.model.limits import INLINE_SUBSCRIBERS_MAX
 
 
 @dataclass(frozen=True, slots=True)

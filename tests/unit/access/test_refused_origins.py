@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from fluvial.access.refused_origins import LINES_PER_MINUTE_MAX, SILENCE_MS, RefusedOrigins
+from fluvial.access.refused_origins import LINES_PER_MINUTE_MAX, SILENCE_MS, RejectedOrigins
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -12,7 +12,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_refused_origin_is_told_with_its_remedy(caplog: pytest.LogCaptureFixture) -> None:
     """The option, or the command, with all that is allowed afterwards; once in ten minutes."""
-    origins = RefusedOrigins()
+    origins = RejectedOrigins()
     with caplog.at_level(logging.WARNING):
         for now_ms in (0, 1, SILENCE_MS - 1, SILENCE_MS):
             origins.note(None, ("localhost",), b"https://a.example", now_ms)
@@ -26,7 +26,7 @@ def test_refused_origin_is_told_with_its_remedy(caplog: pytest.LogCaptureFixture
 
 def test_made_up_origins_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever sends requests may name any; what no browser sends is not told at all, for it may be pasted."""
-    origins = RefusedOrigins()
+    origins = RejectedOrigins()
     with caplog.at_level(logging.WARNING):
         for number in range(1_000):
             origins.note(None, (), b"https://a%d.example" % number, 0)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluvial.access.tokens import TokenRefused, unverified, verify
-from fluvial.core.grant import OPERATOR, Grant, Need, Scope
-from fluvial.core.limits import TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
-from fluvial.core.names import StreamName
-from fluvial.core.project import Secret
+from fluvial.access.tokens import InvalidToken, unverified, verify
+from fluvial.model.limits import TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
+from fluvial.model.names import StreamName
+from fluvial.model.permissions import OPERATOR, Permission, Scope, VerifiedToken
+from fluvial.model.project import Secret
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, SECRET, token
-from tests.support.worlds import START_MS
+from tests.support.clocks import START_MS
 
 NOW_S = START_MS // 1_000
 SECRETS = (SECRET, OLD_SECRET)
@@ -47,7 +47,7 @@ def with_claims(**claims: Any) -> str:  # noqa: ANN401  likewise
     return signed(b'{"alg":"HS256"}', json.dumps(left).encode())
 
 
-def granted(text: str, project: str = "demo") -> Grant:
+def granted(text: str, project: str = "demo") -> VerifiedToken:
     """What the token is good for now."""
     return verify(text, project, SECRETS, START_MS)
 
@@ -57,7 +57,7 @@ def granted(text: str, project: str = "demo") -> Grant:
 def test_what_any_of_the_projects_secrets_has_signed_is_good(secret: Secret, scope: Scope) -> None:
     """With each scope, and all that it says is in the grant."""
     text = token(scope, secret, stream="a/", jti="t1", iat=NOW_S, nbf=NOW_S)
-    assert granted(text) == Grant("demo", scope, (NOW_S + 3_600) * 1_000, "a/")
+    assert granted(text) == VerifiedToken("demo", scope, (NOW_S + 3_600) * 1_000, "a/")
 
 
 REFUSED: dict[str, Callable[[], str]] = {
@@ -125,7 +125,7 @@ REFUSED: dict[str, Callable[[], str]] = {
 def test_what_is_no_good_token_is_refused(name: str) -> None:
     """And the message never quotes it."""
     text = REFUSED[name]()
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(InvalidToken) as refused:
         granted(text)
     assert all(part not in str(refused.value) for part in text.split(".") if len(part) > 8)
 
@@ -133,7 +133,7 @@ def test_what_is_no_good_token_is_refused(name: str) -> None:
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
 def test_a_time_in_milliseconds_is_told_as_one(claim: str) -> None:
     """Such an end would be 57,000 years away, and whoever has made the token would never hear of it."""
-    with pytest.raises(TokenRefused, match=f"{claim} .* in seconds, not in milliseconds"):
+    with pytest.raises(InvalidToken, match=f"{claim} .* in seconds, not in milliseconds"):
         granted(with_claims(**{claim: (NOW_S + 60) * 1_000}))
     assert granted(with_claims(exp=NOW_S + 99 * 365 * 86_400)).scope is Scope.READ
 
@@ -149,7 +149,7 @@ def test_a_tokens_hints_at_its_key_are_not_looked_at(fields: dict[str, Any], mon
     monkeypatch.setattr("builtins.open", None)
     assert granted(with_header(**fields)).scope is Scope.READ
     forged = signed(json.dumps({"alg": "HS256", **fields}).encode(), json.dumps(GOOD).encode(), FOREIGN_SECRET)
-    with pytest.raises(TokenRefused):
+    with pytest.raises(InvalidToken):
         granted(forged)
 
 
@@ -157,7 +157,7 @@ def test_clocks_may_differ_by_the_leeway_but_not_at_the_end() -> None:
     """What begins may begin a little early; what ends, ends."""
     granted(with_claims(nbf=NOW_S + TOKEN_LEEWAY_S, iat=NOW_S + TOKEN_LEEWAY_S))
     granted(with_claims(exp=NOW_S + 0.001))
-    with pytest.raises(TokenRefused, match="expired"):
+    with pytest.raises(InvalidToken, match="expired"):
         granted(with_claims(exp=NOW_S - 0.001))
 
 
@@ -175,7 +175,7 @@ def test_every_secret_is_tried_whichever_has_signed(monkeypatch: pytest.MonkeyPa
     counts = set()
     for text in (token(secret=secrets[0]), token(secret=secrets[2]), token(secret=FOREIGN_SECRET)):
         compared.clear()
-        with contextlib.suppress(TokenRefused):
+        with contextlib.suppress(InvalidToken):
             verify(text, "demo", secrets, START_MS)
         counts.add(len(compared))
     assert counts == {len(secrets)}
@@ -183,9 +183,9 @@ def test_every_secret_is_tried_whichever_has_signed(monkeypatch: pytest.MonkeyPa
 
 def test_an_operators_token_manages_and_does_nothing_else() -> None:
     """It is for no stream."""
-    assert granted(with_claims(sub=OPERATOR, scope="manage"), OPERATOR).allows(Need.MANAGE)
+    assert granted(with_claims(sub=OPERATOR, scope="manage"), OPERATOR).allows(Permission.MANAGE)
     for claims in ({"scope": "read"}, {"scope": "write"}, {"scope": "manage", "stream": "a"}):
-        with pytest.raises(TokenRefused):
+        with pytest.raises(InvalidToken):
             granted(with_claims(sub=OPERATOR, **claims), OPERATOR)
 
 
@@ -193,7 +193,7 @@ def test_an_operators_token_manages_and_does_nothing_else() -> None:
 def test_no_bytes_make_it_fail_in_any_other_way(noise: bytes) -> None:
     """As a whole token, as its header, and as its claims."""
     for text in (noise.decode("latin-1"), signed(noise, json.dumps(GOOD).encode()), signed(b'{"alg":"HS256"}', noise)):
-        with pytest.raises(TokenRefused):
+        with pytest.raises(InvalidToken):
             granted(text)
 
 
@@ -226,5 +226,5 @@ def test_a_token_can_be_looked_at_without_its_secret() -> None:
     """And what is none is told."""
     header, claims = unverified(token(secret=FOREIGN_SECRET, exp=1))
     assert (header["alg"], claims["exp"]) == ("HS256", 1)
-    with pytest.raises(TokenRefused):
+    with pytest.raises(InvalidToken):
         unverified("x.y.z")

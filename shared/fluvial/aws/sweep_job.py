@@ -1,0 +1,53 @@
+"""Sweeps: on a schedule, as many pages as there is time for, and the next one goes on from there; or all at once."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.upkeep.sweep import Sweeper, SweepPlace
+
+#: What a page may take, and the note of its place.
+PAGE_MS_MAX: Final = 60_000
+
+Report = dict[str, Any]
+
+
+class SweepEvent(msgspec.Struct, frozen=True, rename="camel"):
+    """What is asked for; a schedule's own fields say nothing."""
+
+    dry_run: bool = False
+
+
+async def sweep(store: DynamoDbStore, event: object, remaining_ms: Callable[[], int]) -> Report:
+    """Sweep until the end or until the time is nearly over; what was found, and whether that was all.
+
+    A dry run begins at the beginning and leaves everything as it is. Raises msgspec.ValidationError for another kind of
+    event, StoreUnavailable when there is no use in going on.
+    """
+    dry_run = msgspec.convert(event, SweepEvent).dry_run
+    sweeper = store.sweeper(dry_run=dry_run)
+    place: SweepPlace | None = SweepPlace() if dry_run else await sweeper.last_place()
+    while place is not None and remaining_ms() > PAGE_MS_MAX:
+        place = await sweeper.page(place)
+        if not dry_run:
+            await sweeper.keep_place(place)
+    return _reported(sweeper, dry_run=dry_run, is_complete=place is None)
+
+
+async def sweep_all(store: DynamoDbStore, told: Callable[[int, int], None], *, dry_run: bool) -> Report:
+    """Sweep from the beginning to the end; `told` hears how many items and objects have been looked at.
+
+    Raises StoreUnavailable when there is no use in going on.
+    """
+    sweeper = store.sweeper(dry_run=dry_run)
+    place: SweepPlace | None = SweepPlace()
+    while place is not None:
+        place = await sweeper.page(place)
+        told(sweeper.report.items, sweeper.report.objects)
+    return _reported(sweeper, dry_run=dry_run, is_complete=True)
+
+
+def _reported(sweeper: Sweeper, *, dry_run: bool, is_complete: bool) -> Report:
+    return {"dryRun": dry_run, "isComplete": is_complete, **msgspec.to_builtins(sweeper.report)}

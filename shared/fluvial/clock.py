@@ -1,0 +1,49 @@
+"""The world's clock and chance behind one door, so that tests can hold them still."""
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fluvial.model.commit import COMMIT_ID_BYTES, CommitId
+from fluvial.model.followers import SUBSCRIPTION_ID_BYTES, SubscriptionId
+from fluvial.model.head import INCARNATION_BITS, READER_KEY_BYTES, Incarnation, ReaderKey
+from fluvial.model.limits import SECRET_BYTES_MIN
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _random_incarnation() -> Incarnation:
+    return Incarnation(secrets.randbits(INCARNATION_BITS))
+
+
+def _random_commit_id() -> CommitId:
+    return CommitId(secrets.token_bytes(COMMIT_ID_BYTES))
+
+
+def _random_subscription_id() -> SubscriptionId:
+    return SubscriptionId(secrets.token_bytes(SUBSCRIPTION_ID_BYTES))
+
+
+def _random_reader_key() -> ReaderKey:
+    return ReaderKey(secrets.token_urlsafe(READER_KEY_BYTES))
+
+
+def _random_secret() -> str:
+    return secrets.token_urlsafe(SECRET_BYTES_MIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What is asked of the world outside: nothing else in the package reads a clock or rolls a die."""
+
+    now_ms: Callable[[], int] = _wall_clock_ms
+    new_incarnation: Callable[[], Incarnation] = _random_incarnation
+    new_commit_id: Callable[[], CommitId] = _random_commit_id
+    new_subscription_id: Callable[[], SubscriptionId] = _random_subscription_id
+    new_reader_key: Callable[[], ReaderKey] = _random_reader_key
+    new_secret: Callable[[], str] = _random_secret  # what a project signs tokens with
+    jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads out reconnects and cursors

@@ -1,1 +1,0 @@
-"""The subcommands of `fluvial`, each in a module of its own."""

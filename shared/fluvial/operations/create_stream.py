@@ -1,0 +1,58 @@
+"""Creating streams; a fork first looks at what it inherits."""
+
+from dataclasses import replace
+
+from fluvial.clock import Clock
+from fluvial.model.command import Create, ForkPoint
+from fluvial.model.commit import Absent, Exists, HasMediaType, Outcome, PreconditionsHold, Unmet
+from fluvial.model.content_type import media_type
+from fluvial.model.errors import ErrorCode, RequestError, StreamVanished
+from fluvial.model.head import Head
+from fluvial.model.plan import ForkPosition, fork_anchor, fork_position, plan_create, plan_fork
+from fluvial.storage.contract import Store
+
+
+async def create(store: Store, clock: Clock, command: Create) -> Outcome:
+    """Begin the stream, or tell what is in its place. Raises RequestError for a fork that cannot be."""
+    now_ms = clock.now_ms()
+    if command.preconditions.if_match is not None:
+        return await _confirm(store, command, Absent(now_ms))
+    command = replace(command, reader_key=clock.new_reader_key())
+    if command.fork is None:
+        return await store.apply(command.name, plan_create(command, clock.new_incarnation(), now_ms))
+    absent, existing = Absent(now_ms), await store.head(command.name)
+    if not absent.holds(existing):
+        return Unmet(absent, existing)
+    live, source = Exists(now_ms), await store.head(command.fork.source)
+    if source is None or not live.holds(source):
+        return Unmet(live, source)
+    if command.content_type is not None:
+        same_type = HasMediaType(media_type(command.content_type))
+        if not same_type.holds(source):
+            return Unmet(same_type, source)
+    anchor = fork_anchor(command, source)
+    try:
+        position = await _position(store, source, anchor, command.fork)
+    except StreamVanished:
+        return Unmet(live, None)
+    return await store.apply(
+        command.name, plan_fork(command, ForkPosition(source, anchor, position), clock.new_incarnation(), now_ms)
+    )
+
+
+async def _confirm(store: Store, command: Create, absent: Absent) -> Unmet:
+    """The answer to a PUT with If-Match, which begins nothing: where a stream may begin, nothing has a tag to match."""
+    head = await store.head(command.name)
+    return Unmet(PreconditionsHold(command.preconditions), None) if absent.holds(head) else Unmet(absent, head)
+
+
+async def _position(store: Store, source: Head, anchor: int, fork: ForkPoint) -> int:
+    """Where the fork diverges, within the batch that begins at the anchor."""
+    if anchor == source.tail:
+        return fork_position(anchor, fork.sub_offset, source.content_type, b"")
+    batch = await store.read(fork.source, source, anchor, 1)
+    if batch.start != anchor:
+        raise RequestError(
+            ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is not between two of the source's batches"
+        )
+    return fork_position(anchor, fork.sub_offset, source.content_type, batch.data)

@@ -1,0 +1,1 @@
+"""Control routes: projects, estuaries, health and metrics, on FastAPI."""

@@ -1,0 +1,1 @@
+"""The store on AWS: one DynamoDB table and one S3 bucket."""

@@ -1,0 +1,1 @@
+"""What reads a stream: heads, pages, cold segments and names."""

@@ -1,0 +1,55 @@
+"""Listing: the names of streams, from a sparse index that only a beginning or an end of a stream touches."""
+
+import asyncio
+import heapq
+from binascii import crc32
+from typing import Final
+
+from fluvial.model.limits import STREAM_NAME_BYTES_MAX
+from fluvial.model.names import HIGHEST, StreamName
+from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.keys import Item, head_key, name_of
+from fluvial.storage.dynamodb.table.table import Table
+
+#: Partitions of the index: each takes 1,000 beginnings and ends a second, and each is asked for every page.
+LISTING_SHARDS: Final = 8
+
+
+def listing_shard(name: StreamName) -> int:
+    """The index's partition of a stream."""
+    return crc32(name.encode()) % LISTING_SHARDS
+
+
+async def listed_names(table: Table, prefix: str, after: str, count_max: int) -> list[StreamName]:
+    """See Store.names; the index is a moment behind. Raises StoreUnavailable."""
+    if not prefix.isascii() or len(prefix) > STREAM_NAME_BYTES_MAX:  # what no name begins with may be no key, either
+        return []
+    after = after[:STREAM_NAME_BYTES_MAX] if after.isascii() else _as_key(after)
+    low, high = _partition(max(prefix, after)), _partition(prefix + HIGHEST)
+
+    async def shard_names(shard: int) -> list[StreamName]:
+        found, start = list[StreamName](), low
+        while len(found) < count_max:
+            wanted = count_max - len(found) + 1  # one of them may be `after` itself
+            items: list[Item] = await table.list_heads(shard, start, high, wanted)
+            names = [name_of(item) for item in items]
+            found += [name for name in names if name > (found[-1] if found else after)]
+            if len(items) < wanted:
+                break
+            start = items[-1][a.PK]["S"]
+        return found
+
+    if low > high:
+        return []
+    shards = await asyncio.gather(*(shard_names(shard) for shard in range(LISTING_SHARDS)))
+    return list(heapq.merge(*shards))[:count_max]
+
+
+def _as_key(text: str) -> str:
+    """Where a text that no name can be is among the names, which are ASCII."""
+    ascii_part = next((text[:at] for at, letter in enumerate(text) if not letter.isascii()), text)
+    return (ascii_part + HIGHEST)[:STREAM_NAME_BYTES_MAX]
+
+
+def _partition(name: str) -> str:
+    return str(head_key(StreamName(name))[a.PK]["S"])

@@ -1,0 +1,138 @@
+"""Reading: a page's bytes from the head's buffer, hot segments, payloads and S3 ranges.
+
+A request that nobody waits for any more may still put back a hot segment that rotation has deleted; so a reader
+takes the first segment that ends after its position *and starts at or before it*, and slices.
+"""
+
+import logging
+from typing import Final
+
+from fluvial.model.errors import StorageDamaged, StreamVanished
+from fluvial.model.head import Head, Incarnation, Span
+from fluvial.model.names import StreamName
+from fluvial.model.page import Page
+from fluvial.storage.batch_range import BatchRange, concatenate, fitting_batches, read_ranges
+from fluvial.storage.dynamodb.storage_parts import Backend
+from fluvial.storage.dynamodb.table.head_cache import HeadCache
+from fluvial.storage.dynamodb.table.items import (
+    ColdSegment,
+    HeadItem,
+    HotSegment,
+    Segment,
+    StoredBatch,
+    segment_of_item,
+)
+from fluvial.storage.dynamodb.table.keys import head_key, life_partition, segment_sort
+
+log = logging.getLogger(__name__)
+
+#: What a page of hot segments is asked for at once: each holds about a kilobyte of small batches.
+SEGMENT_BYTES_GUESS: Final = 1_024
+SEGMENTS_PER_QUERY_MIN: Final = 2
+SEGMENTS_PER_QUERY_MAX: Final = 256
+
+#: How often a page is begun again because something was moved while it was read.
+TRIES_MAX: Final = 3
+
+
+class PageReader:
+    """Reads what is committed, wherever it is by now."""
+
+    def __init__(self, backend: Backend, heads: HeadCache) -> None:
+        """Nothing is read yet."""
+        self._table, self._payloads, self._cold = backend.table, backend.payloads, backend.cold
+        self._heads = heads
+
+    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:
+        """See Store.read."""
+
+        async def run_at(span: Span, position: int, room: int) -> BatchRange:
+            if span.incarnation != head.incarnation:
+                return await self._spilled(span.incarnation, position, min(room, span.end - position))
+            stored = self._heads.get(name)
+            if not _covers(stored, head, position):
+                stored = self._heads.note(name, await self._table.get(head_key(name)))
+            if stored is None or stored.head is None or stored.head.incarnation != head.incarnation:
+                raise StreamVanished
+            if position < stored.base:
+                return await self._spilled(span.incarnation, position, min(room, stored.base - position))
+            return await self._buffered(name, stored, position, room)
+
+        for tried in range(1, TRIES_MAX + 1):
+            try:
+                run = concatenate(await read_ranges(head, start, byte_count_max, run_at))
+            except StorageDamaged as exc:
+                stored = self._heads.note(name, await self._table.get(head_key(name)))
+                if stored.head is None or stored.head.incarnation != head.incarnation:
+                    raise StreamVanished from exc
+                if tried < TRIES_MAX:  # rotation may have moved the bytes between two requests
+                    continue
+                log.exception("bytes_missing", extra={"stream": name, "position": start, "tail": head.tail})
+                raise
+            return Page(run.start, run.end, run.data, run.ends)
+        raise AssertionError("the last try returns or raises")
+
+    async def _buffered(self, name: StreamName, stored: HeadItem, position: int, room: int) -> BatchRange:
+        """The buffer's batches from `position`; the payloads of those that fit are fetched."""
+        start, batches = _from(stored.base, stored.buffer, position, room)
+        return await self._run(name, start, batches)
+
+    async def _spilled(self, incarnation: Incarnation, position: int, room: int) -> BatchRange:
+        """A run of segments that has `position`, and as much after it as fits and is at hand."""
+        limit = max(SEGMENTS_PER_QUERY_MIN, min(SEGMENTS_PER_QUERY_MAX, room // SEGMENT_BYTES_GUESS))
+        partition, after, runs = life_partition(incarnation), segment_sort(position), list[BatchRange]()
+        while not runs:
+            items = await self._table.query(partition, after=after, limit=limit)
+            if not items:
+                raise StorageDamaged("no segment has the position")
+            segments = [segment_of_item(item) for item in items]
+            after = segment_sort(segments[-1].end)
+            at = position
+            for segment in segments:
+                if not segment.start <= at < segment.end or at - position >= room:
+                    continue
+                try:
+                    run = await self._segment_run(segment, at, room - (at - position))
+                except StorageDamaged:
+                    continue  # a put that came late, of what is in a later segment by now
+                runs.append(run)
+                at = run.end
+                if isinstance(segment, ColdSegment):
+                    break
+        return concatenate(runs)
+
+    async def _segment_run(self, segment: Segment, position: int, room: int) -> BatchRange:
+        if isinstance(segment, HotSegment):
+            start, batches = _from(segment.start, segment.batches, position, room)
+            return await self._run(segment.owner, start, batches)
+        start, ends = fitting_batches(segment.start, segment.ends, position, position + room)
+        return BatchRange(start, ends, await self._cold.read(segment, start, ends[-1]))
+
+    async def _run(self, owner: StreamName, start: int, batches: list[StoredBatch]) -> BatchRange:
+        parts = await self._payloads.loaded(owner, batches)
+        ends, position = list[int](), start
+        for part in parts:
+            position += len(part)
+            ends.append(position)
+        return BatchRange(start, tuple(ends), b"".join(parts))
+
+
+def _covers(stored: HeadItem | None, head: Head, position: int) -> bool:
+    if stored is None or stored.head is None or stored.head.incarnation != head.incarnation:
+        return False
+    return position < max(stored.base, stored.head.tail)
+
+
+def _from(start: int, batches: tuple[StoredBatch, ...], position: int, room: int) -> tuple[int, list[StoredBatch]]:
+    """The batches around and after `position`, until they are enough, and where the first one starts."""
+    taken, at, first = list[StoredBatch](), start, start
+    for batch in batches:
+        end = at + batch.byte_count
+        if end > position:
+            if not taken:
+                first = at
+            elif end - position > room:
+                break
+            taken.append(batch)
+        at = end
+    return first, taken

@@ -1,0 +1,119 @@
+"""Polling: one reader of the head for all who wait for a stream in this process."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+from fluvial.model.errors import StoreError
+from fluvial.model.head import Head
+from fluvial.model.names import StreamName
+from fluvial.storage.dynamodb.table.head_cache import HeadCache
+from fluvial.storage.dynamodb.table.keys import head_key
+from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.notifier import HeadNotifier, has_changed
+
+log = logging.getLogger(__name__)
+
+#: A stream that has just had news is looked at this often, one that has long had none this often; an eventually
+#: consistent read of a small head is half a read unit.
+INTERVAL_S_MIN: Final = 0.05
+INTERVAL_S_MAX: Final = 0.5
+INTERVAL_GROWTH: Final = 1.3
+
+
+@dataclass(slots=True)
+class _Watch:
+    """One stream that is watched; whoever waits for it has seen `last`, or has been woken since."""
+
+    last: Head
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Poller:
+    """Watches every stream that somebody waits for."""
+
+    def __init__(self, table: Table, heads: HeadCache, waiters: HeadNotifier) -> None:
+        """Nothing is watched."""
+        self._table, self._heads, self._waiters = table, heads, waiters
+        self._watches: dict[StreamName, _Watch] = {}
+
+    async def head(self, name: StreamName) -> Head | None:
+        """The head as it is now. Raises StoreUnavailable."""
+        return self._heads.note(name, await self._table.get(head_key(name))).head
+
+    async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
+        """See Store.wait."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout_s
+        head = await self.head(name)
+        while not has_changed(head, seen) and (remaining_s := ends_at - loop.time()) > 0:
+            watch, known = self._watch(name, head or seen), self._heads.get(name)
+            if has_changed(watch.last, seen) or (known is not None and has_changed(known.head, seen)):
+                head = await self.head(name)  # of what came since, this is the latest
+                self._tell(name, watch, head)
+                continue
+            try:
+                told = await self._waiters.wait(name, remaining_s)
+            except TimeoutError:
+                return await self.head(name)
+            if told is None or told.incarnation != seen.incarnation:
+                head = await self.head(name)  # the answer that told it may have been overtaken by a later life
+            elif has_changed(told, seen):
+                head = told
+        return head
+
+    async def close(self) -> None:
+        """Watch nothing any more."""
+        tasks = [watch.task for watch in self._watches.values() if watch.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watch(self, name: StreamName, seen: Head) -> _Watch:
+        watch = self._watches.get(name)
+        if watch is None or watch.task is None or watch.task.done():
+            watch = self._watches[name] = _Watch(seen)
+            watch.task = asyncio.get_running_loop().create_task(self._poll(name, watch), name=f"poll {name}")
+            watch.task.add_done_callback(lambda _: self._forget(name, watch))
+        return watch
+
+    def _forget(self, name: StreamName, watch: _Watch) -> None:
+        if self._watches.get(name) is watch:
+            del self._watches[name]
+
+    def _tell(self, name: StreamName, watch: _Watch, head: Head | None) -> bool:
+        """Wake everybody when the head is news to them; whether it was."""
+        if not has_changed(head, watch.last):
+            return False
+        self._waiters.wake(name, head)
+        if head is not None:
+            watch.last = head
+        return True
+
+    async def _poll(self, name: StreamName, watch: _Watch) -> None:
+        interval_s = INTERVAL_S_MIN
+        await asyncio.sleep(interval_s)
+        while self._waiters.waits_for(name):
+            try:
+                head = await self._news(name, watch.last)
+            except StoreError as exc:
+                log.warning("poll_failed", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
+                interval_s, head = INTERVAL_S_MAX, watch.last
+            except Exception:  # whatever it is, the next look may do better
+                log.exception("poll_failed", extra={"stream": name})
+                interval_s, head = INTERVAL_S_MAX, watch.last
+            if self._tell(name, watch, head):
+                interval_s = INTERVAL_S_MIN
+                if head is None:
+                    return
+            else:
+                interval_s = min(INTERVAL_S_MAX, interval_s * INTERVAL_GROWTH)
+            await asyncio.sleep(interval_s)
+
+    async def _news(self, name: StreamName, last: Head) -> Head | None:
+        """The head, at most a little old, never older than `last`."""
+        head = self._heads.note(name, await self._table.get(head_key(name), consistent=False)).head
+        if head is None or head.incarnation != last.incarnation or head.soft_deleted:
+            return await self.head(name)  # the end of a life must not be told by a replica that is behind
+        return last if head.tail < last.tail else head

@@ -1,0 +1,183 @@
+"""DynamoDbStore: streams in one table and one bucket, shared by any number of processes, behind the contract."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from fluvial.clock import Clock
+from fluvial.model.commit import Applied, Commit, Outcome
+from fluvial.model.effect import Begin, End
+from fluvial.model.followers import Follower
+from fluvial.model.head import Head, Incarnation
+from fluvial.model.names import StreamName
+from fluvial.model.page import Page
+from fluvial.storage.contract import IdempotentOutcome
+from fluvial.storage.dynamodb.followers import add_follower, listed_followers, one_follower, remove_follower
+from fluvial.storage.dynamodb.projects import DynamoDbProjects
+from fluvial.storage.dynamodb.reads.listing import listed_names
+from fluvial.storage.dynamodb.reads.page_reader import PageReader
+from fluvial.storage.dynamodb.reads.polling import Poller
+from fluvial.storage.dynamodb.storage_parts import backend
+from fluvial.storage.dynamodb.table.aws_client import Aws, Endpoints
+from fluvial.storage.dynamodb.table.head_cache import HeadCache
+from fluvial.storage.dynamodb.table.objects import Objects
+from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.upkeep.background_tasks import CLOSING_S, BackgroundTasks
+from fluvial.storage.dynamodb.upkeep.garbage_collection import GarbageCollector
+from fluvial.storage.dynamodb.upkeep.rotation import Rotator, rotation_is_due
+from fluvial.storage.dynamodb.upkeep.sweep import Sweeper
+from fluvial.storage.dynamodb.writes.commit_writer import CommitWriter
+from fluvial.storage.dynamodb.writes.idempotency import IdempotentWriter
+from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
+from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation, Lifecycle, LifecycleResult
+from fluvial.storage.dynamodb.writes.spilling import Spiller
+from fluvial.storage.keyed_lock import KeyedLock
+from fluvial.storage.limits import STORE_LIMITS, StoreLimits
+from fluvial.storage.notifier import HeadNotifier
+from fluvial.storage.open_calls import OpenCalls
+from fluvial.storage.projects import Projects
+from fluvial.storage.renewals import Renewals
+
+#: A read waits for its renewal: a function is frozen once it has answered, and nobody else can hold the table.
+RENEWAL_WAIT_S: Final = 10.0
+
+#: Requests to AWS at the same time; a function serves one request at a time and needs few.
+THREADS_MAX: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoDbConfig:
+    """Where the streams are. `runs_background_tasks` is for a process that no change feed works beside."""
+
+    table: str
+    bucket: str
+    endpoints: Endpoints
+    runs_background_tasks: bool = False
+    threads_max: int = THREADS_MAX
+    limits: StoreLimits = STORE_LIMITS
+
+
+class DynamoDbStore:
+    """One process's view of a table and a bucket."""
+
+    def __init__(self, config: DynamoDbConfig, clock: Clock) -> None:
+        """Nothing is asked of AWS before the first call. Raises StartupError when no region is known."""
+        self.config, self._clock = config, clock
+        self._aws = Aws(config.endpoints, clock.jitter, config.threads_max, config.limits)
+        self.table = Table(self._aws, config.table)
+        self._backend = backend(self.table, Objects(self._aws, config.bucket))
+        payloads, cold = self._backend.payloads, self._backend.cold
+        self._heads, self._waiters, self._turns = HeadCache(), HeadNotifier(), KeyedLock()
+        spiller = Spiller(self.table, self._heads, clock)
+        settler = InDoubtResolver(self.table, cold, self._heads, clock, config.limits)
+        self._writer = CommitWriter(self.table, payloads, spiller, settler, self._heads)
+        self._once = IdempotentWriter(self.table, payloads, settler, self._writer, self._heads)
+        self._lives = Lifecycle(self.table, payloads, spiller, self._heads, clock)
+        self._reader = PageReader(self._backend, self._heads)
+        self._poller = Poller(self.table, self._heads, self._waiters)
+        self._rotator = Rotator(self._backend, spiller, self._heads, clock, config.limits)
+        self._collector = GarbageCollector(self._backend)
+        self.projects: Projects = DynamoDbProjects(self.table)
+        self._calls = OpenCalls()
+        self._renewals = Renewals(self.apply, RENEWAL_WAIT_S)
+        self._background_tasks = BackgroundTasks() if config.runs_background_tasks else None
+
+    async def apply(self, name: StreamName, commit: Commit) -> Outcome:
+        """See Store.apply."""
+        with self._calls.enter():
+            return await self._apply(name, commit)
+
+    async def _apply(self, name: StreamName, commit: Commit) -> Outcome:
+        match commit.effects[0]:
+            case Begin():
+                outcome = self._dropping(await self._lives.begin(name, commit))
+            case End():
+                outcome = self._dropping(await self._lives.end(name, commit))
+            case _ if commit.producer_id is not None:
+                async with self._turns.hold((name, commit.producer_id)):
+                    outcome = await self._writer.write(name, commit, self._clock)
+            case _:
+                outcome = await self._writer.write(name, commit, self._clock)
+        self._landed(name, outcome)
+        return outcome
+
+    async def apply_idempotently(self, name: StreamName, commit: Commit, key: str) -> IdempotentOutcome:
+        """See IdempotentAppender.apply_idempotently; a key is remembered for 15 days."""
+        with self._calls.enter():
+            once = await self._once.write(name, commit, key, self._clock)
+            self._landed(name, once.outcome)
+            return once
+
+    async def renew(self, name: StreamName, now_ms: int) -> None:
+        """See Store.renew."""
+        await self._renewals.renew(name, now_ms)
+
+    async def head(self, name: StreamName) -> Head | None:
+        """See Store.head: one strongly consistent read."""
+        return await self._poller.head(name)
+
+    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:
+        """See Store.read."""
+        return await self._reader.read(name, head, start, byte_count_max)
+
+    async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
+        """See Store.wait: at once for commits of this process, within half a second for others'."""
+        return await self._poller.wait(name, seen, timeout_s)
+
+    async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
+        """See Store.names."""
+        return await listed_names(self.table, prefix, after, count_max)
+
+    async def add_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.add_follower."""
+        await add_follower(self.table, source, follower)
+
+    async def remove_follower(self, source: Incarnation, follower: Follower) -> None:
+        """See Store.remove_follower."""
+        await remove_follower(self.table, source, follower)
+
+    async def followers(self, source: Incarnation, after: str, count_max: int) -> list[Follower]:
+        """See Store.followers."""
+        return await listed_followers(self.table, source, after, count_max)
+
+    async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
+        """See Store.follower."""
+        return await one_follower(self.table, source, estuary)
+
+    async def rotate(self, name: StreamName) -> None:
+        """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""
+        while await self._rotator.rotate(name):
+            pass
+
+    async def collect(self, life: DroppedIncarnation) -> None:
+        """Delete what an ended life left behind; it may be done again. Raises StoreUnavailable."""
+        await self._collector.collect(life)
+
+    def sweeper(self, *, dry_run: bool) -> Sweeper:
+        """One that looks for what nothing leads to any more."""
+        return Sweeper(self._backend, self.apply, self._clock, dry_run=dry_run)
+
+    async def close(self) -> None:
+        """See Store.close."""
+        await self._renewals.close()
+        await self._calls.close(CLOSING_S)
+        await self._poller.close()
+        if self._background_tasks is not None:
+            await self._background_tasks.close()
+        self._aws.close()
+
+    def _landed(self, name: StreamName, outcome: Outcome) -> None:
+        if isinstance(outcome, Applied):
+            self._waiters.wake(name, outcome.head)
+            self._rotate_when_due(name)
+
+    def _dropping(self, changed: LifecycleResult) -> Outcome:
+        if self._background_tasks is not None:
+            for life in changed.dropped:
+                self._background_tasks.add(life.incarnation, partial(self._collector.collect, life))
+        return changed.outcome
+
+    def _rotate_when_due(self, name: StreamName) -> None:
+        stored = self._heads.get(name)
+        if self._background_tasks is not None and stored is not None and rotation_is_due(stored, self.config.limits):
+            self._background_tasks.add(name, partial(self.rotate, name))

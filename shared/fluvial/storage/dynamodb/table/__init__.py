@@ -1,0 +1,1 @@
+"""How streams are stored: keys, items, expressions, and the client that sends requests."""

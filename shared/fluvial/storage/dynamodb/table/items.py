@@ -1,0 +1,399 @@
+"""How heads, batches and segments are spelt in items: the only place that encodes and decodes them."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from fluvial.model.commit import COMMIT_ID_BYTES, CommitId
+from fluvial.model.content_type import media_type
+from fluvial.model.head import (
+    EstuaryMode,
+    ForkOrigin,
+    Head,
+    Incarnation,
+    ProducerStamp,
+    ProducerState,
+    ReaderKey,
+    SourcePosition,
+    Span,
+)
+from fluvial.model.lifetime import ExpiresAt, Lifetime, SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.keys import Item, Value, head_key, segment_key
+
+_PLACEMENT_SHIFT: Final = 30
+_LENGTH_MASK: Final = (1 << _PLACEMENT_SHIFT) - 1
+_ORIGIN = msgspec.json.Decoder(ForkOrigin)
+_LINEAGE = msgspec.json.Decoder(tuple[Span, ...])
+
+
+class Placement(IntEnum):
+    """Where a batch's bytes are."""
+
+    INLINE = 0
+    ITEM = 1
+    OBJECT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch as a head or a hot segment has it; `data` is empty unless the placement is INLINE."""
+
+    commit_id: CommitId
+    byte_count: int
+    placement: Placement = Placement.INLINE
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadItem:
+    """What is stored at a name: a head, or the tombstone of a life that has ended (`head` is None).
+
+    The buffer's batches are the stream's bytes [base, head.tail). `cold_end` is where the segments in S3 end,
+    `spilled` counts the batches in hot segments, `evictions` how often producers were moved out. `began` is the fence
+    that the life, or the tombstone, began with: what was sent under a lower one was meant for a life before. A
+    tombstone names the commit and the life that ended. `born_us` is that of the head or, of a tombstone, of the life
+    that it is of. `used_s` is when each of the head's producers wrote last.
+    """
+
+    head: Head | None
+    fence: int
+    base: int = 0
+    buffer: tuple[StoredBatch, ...] = ()
+    cold_end: int = 0
+    spilled: int = 0
+    evictions: int = 0
+    item_bytes: int = 0
+    ended_by: CommitId | None = None
+    ended_life: Incarnation | None = None
+    began: int = 0
+    born_us: int = 0
+    used_s: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HotSegment:
+    """Bytes [start, end) of a life in one item; `owner` is the stream, under whose name its payloads are."""
+
+    start: int
+    batches: tuple[StoredBatch, ...]
+    owner: StreamName
+    written_at_ms: int
+
+    @property
+    def end(self) -> int:
+        """The position after the last byte."""
+        return self.start + sum(batch.byte_count for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class ColdSegment:
+    """Bytes [start, end) of a life in one S3 object; `ends` are its batches' ends, as positions."""
+
+    start: int
+    ends: tuple[int, ...]
+    object_key: str
+    owner: StreamName
+    written_at_ms: int
+
+    @property
+    def end(self) -> int:
+        """The position after the last byte."""
+        return self.ends[-1]
+
+
+Segment = HotSegment | ColdSegment
+
+
+def number(value: int) -> Value:
+    """An integer as DynamoDB spells it."""
+    return {"N": str(value)}
+
+
+def _integer(item: Item, name: str, default: int = 0) -> int:
+    value = item.get(name)
+    return default if value is None else int(value["N"])
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def batch_bytes(batch: StoredBatch) -> bytes:
+    """A batch as an element of a head's buffer."""
+    rest = batch.data if batch.placement is Placement.INLINE else struct.pack("<I", batch.byte_count)
+    return bytes((batch.placement,)) + batch.commit_id + rest
+
+
+def batch_of(stored: bytes) -> StoredBatch:
+    """The batch that an element of a buffer spells."""
+    placement, commit_id = Placement(stored[0]), CommitId(stored[1 : 1 + COMMIT_ID_BYTES])
+    rest = stored[1 + COMMIT_ID_BYTES :]
+    if placement is Placement.INLINE:
+        return StoredBatch(commit_id, len(rest), placement, rest)
+    return StoredBatch(commit_id, struct.unpack("<I", rest)[0], placement)
+
+
+# -- heads -----------------------------------------------------------------------------------------------------------
+
+
+def producer_value(state: ProducerState | ProducerStamp, used_s: int) -> Value:
+    """A producer's entry in the head; `used_s` is when it wrote last, in seconds."""
+    return {"L": [number(state.epoch), number(state.seq), number(0), number(used_s)]}
+
+
+def closed_value(by: ProducerStamp | None) -> Value:
+    """How a closed stream is marked: with the stamp of the closing producer, if there was one."""
+    if by is None:
+        return {"BOOL": True}
+    return {"L": [{"S": by.producer_id}, number(by.epoch), number(by.seq)]}
+
+
+def incarnation_value(incarnation: Incarnation) -> Value:
+    """An incarnation in eight bytes."""
+    return {"B": incarnation.to_bytes(8, "big")}
+
+
+def cursor_value(cursor: SourcePosition) -> Value:
+    """A source's entry in an estuary's head."""
+    born = [number(cursor.born_us)] if cursor.born_us else []  # as it was spelt when no life had any
+    return {"L": [incarnation_value(cursor.incarnation), number(cursor.position), *born]}
+
+
+def head_item(name: StreamName, stored: HeadItem) -> Item:
+    """The item of a live or hidden head."""
+    head = stored.head
+    assert head is not None, "a tombstone is written by an update"
+    item: Item = {
+        **head_key(name),
+        a.INCARNATION: incarnation_value(head.incarnation),
+        a.FENCE: number(stored.fence),
+        a.TAIL: number(head.tail),
+        a.BASE: number(stored.base),
+        a.BUFFER: {"L": [{"B": batch_bytes(batch)} for batch in stored.buffer]},
+        a.MEDIA_TYPE: {"S": media_type(head.content_type)},
+        a.PRODUCERS: {
+            "M": {
+                producer: producer_value(state, stored.used_s.get(producer, 0))
+                for producer, state in head.producers.items()
+            }
+        },
+        a.PRODUCER_COUNT: number(head.producer_count),
+        **_lifetime_attributes(head.lifetime, head.live_until_ms),
+    }
+    if head.content_type != item[a.MEDIA_TYPE]["S"]:
+        item[a.CONTENT_TYPE] = {"S": head.content_type}
+    if head.closed:
+        item[a.CLOSED] = closed_value(head.closed_by)
+    if head.stream_seq is not None:
+        item[a.STREAM_SEQ] = {"S": head.stream_seq}
+    if head.soft_deleted:
+        item[a.HIDDEN] = number(1)
+    if head.forked_from is not None:
+        item[a.ORIGIN] = {"B": msgspec.json.encode(head.forked_from)}
+        item[a.LINEAGE] = {"B": msgspec.json.encode(head.lineage)}
+    if head.estuary is not None:
+        item[a.ESTUARY] = {"S": head.estuary.value}
+        item[a.CURSORS] = {"M": {source: cursor_value(cursor) for source, cursor in head.cursors.items()}}
+    if head.is_public:
+        item[a.PUBLIC] = number(1)
+    if head.reader_key is not None:
+        item[a.READER_KEY] = {"S": head.reader_key}
+    if head.delivered is not None:
+        item[a.DELIVERED] = number(head.delivered)
+    counts = {a.BORN_US: head.born_us, a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
+    counts |= {a.SPILLED: stored.spilled, a.EVICTIONS: stored.evictions, a.BEGAN: stored.began}
+    item |= {attribute: number(count) for attribute, count in counts.items() if count}
+    return item
+
+
+def _lifetime_attributes(lifetime: Lifetime, live_until_ms: int | None) -> Item:
+    match lifetime:
+        case SlidingTtl():
+            assert live_until_ms is not None, "a sliding lifetime has a deadline"
+            window = lifetime.deadline_ms(0)
+            return {
+                a.WINDOW: number(window),
+                a.TTL_SECONDS: number(lifetime.seconds),
+                a.USED_UNTIL: number(live_until_ms),
+            }
+        case ExpiresAt(at_ms, text):
+            return {a.EXPIRES_AT: number(at_ms), a.EXPIRES_TEXT: {"S": text}}
+        case None:
+            return {}
+
+
+def head_of_item(item: Item) -> HeadItem:
+    """What an item of a name stores."""
+    ended_by = item.get(a.ENDED_BY)
+    return HeadItem(
+        head=_head(item) if a.INCARNATION in item else None,
+        fence=_integer(item, a.FENCE),
+        base=_integer(item, a.BASE),
+        buffer=tuple(batch_of(element["B"]) for element in item[a.BUFFER]["L"]) if a.BUFFER in item else (),
+        cold_end=_integer(item, a.COLD_END),
+        spilled=_integer(item, a.SPILLED),
+        evictions=_integer(item, a.EVICTIONS),
+        item_bytes=item_bytes(item),
+        ended_by=None if ended_by is None else CommitId(ended_by["B"]),
+        ended_life=incarnation_of(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
+        began=_integer(item, a.BEGAN),
+        born_us=_integer(item, a.BORN_US),
+        used_s=_used_s(item[a.PRODUCERS]["M"]) if a.PRODUCERS in item else {},
+    )
+
+
+def _used_s(producers: Item) -> dict[str, int]:
+    """When producers wrote last; entries of before that was kept have three elements, and count as oldest."""
+    return {producer: int(state["L"][3]["N"]) for producer, state in producers.items() if len(state["L"]) > 3}  # noqa: PLR2004  its place
+
+
+def _head(item: Item) -> Head:
+    media, content_type = item[a.MEDIA_TYPE]["S"], item.get(a.CONTENT_TYPE)
+    closed, stream_seq = item.get(a.CLOSED), item.get(a.STREAM_SEQ)
+    origin = item.get(a.ORIGIN)
+    lifetime, live_until_ms = _lifetime(item)
+    return Head(
+        incarnation=incarnation_of(item[a.INCARNATION]),
+        content_type=media if content_type is None else content_type["S"],
+        born_us=_integer(item, a.BORN_US),
+        lifetime=lifetime,
+        live_until_ms=live_until_ms,
+        tail=_integer(item, a.TAIL),
+        closed=closed is not None,
+        closed_by=_stamp(closed),
+        stream_seq=None if stream_seq is None else stream_seq["S"],
+        producers={
+            producer: ProducerState(int(state["L"][0]["N"]), int(state["L"][1]["N"]))
+            for producer, state in item[a.PRODUCERS]["M"].items()
+        },
+        producer_count=_integer(item, a.PRODUCER_COUNT),
+        references=_integer(item, a.REFERENCES),
+        soft_deleted=a.HIDDEN in item,
+        forked_from=None if origin is None else _ORIGIN.decode(origin["B"]),
+        lineage=() if origin is None else _LINEAGE.decode(item[a.LINEAGE]["B"]),
+        estuary=EstuaryMode(item[a.ESTUARY]["S"]) if a.ESTUARY in item else None,
+        cursors={
+            StreamName(source): _cursor(cursor)
+            for source, cursor in (item[a.CURSORS]["M"] if a.CURSORS in item else {}).items()
+        },
+        delivered=_integer(item, a.DELIVERED) if a.DELIVERED in item else None,
+        is_public=a.PUBLIC in item,
+        reader_key=ReaderKey(item[a.READER_KEY]["S"]) if a.READER_KEY in item else None,
+    )
+
+
+def _cursor(value: Value) -> SourcePosition:
+    incarnation, position, *born = value["L"]
+    return SourcePosition(incarnation_of(incarnation), int(position["N"]), int(born[0]["N"]) if born else 0)
+
+
+def incarnation_of(value: Value) -> Incarnation:
+    """The incarnation that eight bytes spell."""
+    return Incarnation(int.from_bytes(value["B"], "big"))
+
+
+def _stamp(closed: Value | None) -> ProducerStamp | None:
+    if closed is None or "L" not in closed:
+        return None
+    producer_id, epoch, seq = closed["L"]
+    return ProducerStamp(producer_id["S"], int(epoch["N"]), int(seq["N"]))
+
+
+def _lifetime(item: Item) -> tuple[Lifetime, int | None]:
+    if a.TTL_SECONDS in item:
+        return SlidingTtl(_integer(item, a.TTL_SECONDS)), _integer(item, a.USED_UNTIL)
+    if a.EXPIRES_AT in item:
+        at_ms = _integer(item, a.EXPIRES_AT)
+        return ExpiresAt(at_ms, item[a.EXPIRES_TEXT]["S"]), at_ms
+    return None, None
+
+
+# -- segments --------------------------------------------------------------------------------------------------------
+
+
+def hot_segment_item(incarnation: Incarnation, segment: HotSegment) -> Item:
+    """The item of a hot segment."""
+    lengths = [batch.byte_count | batch.placement << _PLACEMENT_SHIFT for batch in segment.batches]
+    return {
+        **segment_key(incarnation, segment.end),
+        a.START: number(segment.start),
+        a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
+        a.COMMIT_IDS: {"B": b"".join(batch.commit_id for batch in segment.batches)},
+        a.DATA: {"B": b"".join(batch.data for batch in segment.batches)},
+        a.OWNER: {"S": segment.owner},
+        a.WRITTEN_AT: number(segment.written_at_ms),
+    }
+
+
+def cold_segment_item(incarnation: Incarnation, segment: ColdSegment) -> Item:
+    """The item that points to a cold segment."""
+    starts = (segment.start, *segment.ends)
+    lengths = [end - start for start, end in zip(starts, segment.ends, strict=False)]
+    return {
+        **segment_key(incarnation, segment.end),
+        a.START: number(segment.start),
+        a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
+        a.OBJECT_KEY: {"S": segment.object_key},
+        a.OWNER: {"S": segment.owner},
+        a.WRITTEN_AT: number(segment.written_at_ms),
+    }
+
+
+def segment_of_item(item: Item) -> Segment:
+    """The segment that an item spells or points to."""
+    packed, start, owner = item[a.LENGTHS]["B"], _integer(item, a.START), StreamName(item[a.OWNER]["S"])
+    lengths = struct.unpack(f"<{len(packed) // 4}I", packed)
+    if a.OBJECT_KEY in item:
+        ends, position = list[int](), start
+        for length in lengths:
+            position += length
+            ends.append(position)
+        return ColdSegment(start, tuple(ends), item[a.OBJECT_KEY]["S"], owner, _integer(item, a.WRITTEN_AT))
+    ids, data, at = item[a.COMMIT_IDS]["B"], item[a.DATA]["B"], 0
+    batches = list[StoredBatch]()
+    for index, packed_length in enumerate(lengths):
+        commit_id = CommitId(ids[index * COMMIT_ID_BYTES : (index + 1) * COMMIT_ID_BYTES])
+        placement, length = Placement(packed_length >> _PLACEMENT_SHIFT), packed_length & _LENGTH_MASK
+        inline_bytes = length if placement is Placement.INLINE else 0
+        batches.append(StoredBatch(commit_id, length, placement, data[at : at + inline_bytes]))
+        at += inline_bytes
+    return HotSegment(start, tuple(batches), owner, _integer(item, a.WRITTEN_AT))
+
+
+# -- sizes -----------------------------------------------------------------------------------------------------------
+
+_CONTAINER_BYTES: Final = 3
+_ELEMENT_BYTES: Final = 1
+
+
+def item_bytes(item: Item) -> int:
+    """An item's size as DynamoDB bills it: names and values.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(value: Value) -> int:
+    ((kind, content),) = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "B":
+            return len(content)
+        case "N":
+            # "approximately [...] (1 byte per two significant digits) + (1 byte)"; signs and zeros aside.
+            return (len(content.strip("-").strip("0")) + 1) // 2 + 1
+        case "L":
+            return _CONTAINER_BYTES + sum(_ELEMENT_BYTES + _value_bytes(one) for one in content)
+        case "M":
+            return _CONTAINER_BYTES + sum(
+                _ELEMENT_BYTES + len(name.encode()) + _value_bytes(one) for name, one in content.items()
+            )
+        case _:
+            return 1

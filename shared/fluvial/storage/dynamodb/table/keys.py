@@ -1,0 +1,103 @@
+"""Where items are: the keys of everything in the table (fluvial.storage.dynamodb.table.attributes lists them)."""
+
+from typing import Any
+
+from fluvial.model.commit import CommitId
+from fluvial.model.head import Incarnation
+from fluvial.model.names import StreamName
+from fluvial.model.project import ProjectName
+from fluvial.storage.dynamodb.table import attributes as a
+
+#: One of DynamoDB's attribute values, e.g. {"N": "1"}, and an item of them by name.
+Value = dict[str, Any]
+Item = dict[str, Value]
+Key = dict[str, Value]
+
+
+def _key(partition: str, sort: str) -> Key:
+    return {a.PK: {"S": partition}, a.SK: {"S": sort}}
+
+
+def head_key(name: StreamName) -> Key:
+    """The head item's key."""
+    return _key(f"S#{name}", a.HEAD_SK)
+
+
+def name_of(item: Item) -> StreamName:
+    """The stream whose head item this is."""
+    return StreamName(str(item[a.PK]["S"]).removeprefix("S#"))
+
+
+def life_partition(incarnation: Incarnation) -> str:
+    """The partition of a life's segments."""
+    return f"SEG#{incarnation:016x}"
+
+
+def segment_key(incarnation: Incarnation, end: int) -> Key:
+    """The key of the segment that ends there."""
+    return _key(life_partition(incarnation), segment_sort(end))
+
+
+def segment_sort(end: int) -> str:
+    """A position as a sort key: the order of the text is the order of the numbers."""
+    return f"{end:016d}"
+
+
+def payload_key(owner: StreamName, commit_id: CommitId) -> Key:
+    """The key of a large batch's bytes."""
+    return _key(f"PAYLOAD#{owner}", commit_id.hex())
+
+
+def producers_partition(incarnation: Incarnation) -> str:
+    """The partition of the producers that a life's head has no room for."""
+    return f"PRODUCER#{incarnation:016x}"
+
+
+def producer_key(incarnation: Incarnation, producer_id: str) -> Key:
+    """The key of such a producer."""
+    return _key(producers_partition(incarnation), producer_id)
+
+
+def followers_partition(incarnation: Incarnation) -> str:
+    """The partition of a life's followers."""
+    return f"FOLLOWER#{incarnation:016x}"
+
+
+def follower_key(incarnation: Incarnation, estuary: StreamName) -> Key:
+    """The key of one follower."""
+    return _key(followers_partition(incarnation), estuary)
+
+
+def broadcast_key(name: StreamName) -> Key:
+    """The key of what is known of a stream's broadcasts."""
+    return _key(f"S#{name}", a.BROADCAST_SK)
+
+
+def connection_key(name: StreamName, connection_id: str) -> Key:
+    """The key of a connection that reads a stream; in the head's partition, so that its feed keeps their order."""
+    return _key(f"S#{name}", f"{a.CONNECTION_SK_PREFIX}{connection_id}")
+
+
+def connection_stream_key(connection_id: str) -> Key:
+    """The key of the stream that a connection reads."""
+    return _key(f"C#{connection_id}", "-")
+
+
+def project_key(name: ProjectName) -> Key:
+    """The key of a project."""
+    return _key("PROJECTS", name)
+
+
+def usage_key(name: ProjectName, day: int) -> Key:
+    """The key of what a project has appended on a day."""
+    return _key(f"USAGE#{name}#{day}", "-")
+
+
+def sweep_key() -> Key:
+    """The key of what the last sweep left to the next one."""
+    return _key("SWEEP", "-")
+
+
+def once_key(digest: str) -> Key:
+    """The key of what is remembered of a commit that is to be applied once."""
+    return _key(f"ONCE#{digest}", "-")

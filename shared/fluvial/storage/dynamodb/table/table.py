@@ -1,0 +1,119 @@
+"""Table: the requests that the store makes of DynamoDB, each one call."""
+
+from typing import Any, Final
+
+from fluvial.model.errors import StoreUnavailable
+from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.aws_client import Aws
+from fluvial.storage.dynamodb.table.keys import Item, Key
+from fluvial.storage.dynamodb.writes.updates import Request
+
+#: BatchGetItem's and BatchWriteItem's own limits.
+#: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
+BATCH_GET_MAX: Final = 100
+
+#: How often DynamoDB may leave keys for another request without a single item more.
+BATCH_GET_TRIES_MAX: Final = 4
+
+
+class Table:
+    """One table. Writes raise Refused, Unknown and StoreUnavailable; reads raise StoreUnavailable."""
+
+    def __init__(self, aws: Aws, name: str) -> None:
+        """Nothing is asked before the first request."""
+        self._aws, self.name = aws, name
+
+    async def update(self, request: Request) -> Item:
+        """Carry out an UpdateItem; the new item."""
+        answer = await self._aws.write(self._aws.writes.update_item, TableName=self.name, **request)
+        item: Item = answer.get("Attributes", {})
+        return item
+
+    async def put(self, item: Item, **condition: Any) -> None:  # noqa: ANN401  boto3's own parameters
+        """Carry out a PutItem under a condition."""
+        await self._aws.write(
+            self._aws.writes.put_item,
+            TableName=self.name,
+            Item=item,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            **condition,
+        )
+
+    async def delete(self, key: Key, **condition: Any) -> None:  # noqa: ANN401  boto3's own parameters
+        """Carry out a DeleteItem under a condition."""
+        await self._aws.write(self._aws.writes.delete_item, TableName=self.name, Key=key, **condition)
+
+    async def transact(self, actions: list[dict[str, Any]]) -> None:
+        """Carry out all or none. Raises TransactionConditionFailed, too."""
+        for action in actions:
+            for request in action.values():
+                request["TableName"] = self.name
+                request.pop("ReturnValues", None)
+        await self._aws.write(self._aws.writes.transact_write_items, TransactItems=actions)
+
+    async def get(self, key: Key, *, consistent: bool = True) -> Item | None:
+        """The item at a key."""
+        answer = await self._aws.read(self._aws.reads.get_item, TableName=self.name, Key=key, ConsistentRead=consistent)
+        item: Item | None = answer.get("Item")
+        return item
+
+    async def get_many(self, keys: list[Key]) -> list[Item]:
+        """The items at the keys, in any order; those that are not there are left out."""
+        found = list[Item]()
+        for _ in range(len(keys) + BATCH_GET_TRIES_MAX):
+            if not keys:
+                return found
+            wanted, keys = keys[:BATCH_GET_MAX], keys[BATCH_GET_MAX:]
+            request = {self.name: {"Keys": wanted, "ConsistentRead": True}}
+            answer = await self._aws.read(self._aws.reads.batch_get_item, RequestItems=request)
+            found += answer["Responses"].get(self.name, [])
+            keys = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", []) + keys
+        raise StoreUnavailable
+
+    async def query(
+        self, partition: str, *, after: str = "", limit: int, backwards: bool = False, before: str | None = None
+    ) -> list[Item]:
+        """Items of a partition in the order of their sort keys, strictly after `after` and, backwards, up to `before`.
+
+        At most `limit`, and at most the 1 MB that one answer carries.
+        """
+        condition, values = f"{a.PK} = :pk AND {a.SK} > :after", {":pk": {"S": partition}, ":after": {"S": after}}
+        if before is not None:
+            condition = f"{a.PK} = :pk AND {a.SK} BETWEEN :after AND :before"
+            values[":before"] = {"S": before}
+        elif not after:
+            condition = f"{a.PK} = :pk"
+            del values[":after"]
+        answer = await self._aws.read(
+            self._aws.reads.query,
+            TableName=self.name,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            ConsistentRead=True,
+            ScanIndexForward=not backwards,
+            Limit=limit,
+        )
+        items: list[Item] = answer["Items"]
+        return items
+
+    async def scan(self, start: Key | None) -> tuple[list[Item], Key | None]:
+        """Items of the whole table after a key, about a megabyte of them, and the last one's key if there are more.
+
+        They are as they were a moment ago. What is done about one must look again.
+        """
+        from_there = {} if start is None else {"ExclusiveStartKey": start}
+        answer = await self._aws.read(self._aws.reads.scan, TableName=self.name, **from_there)
+        return answer["Items"], answer.get("LastEvaluatedKey")
+
+    async def list_heads(self, shard: int, low: str, high: str, limit: int) -> list[Item]:
+        """Keys of the heads in one partition of the listing index, with partition keys from `low` to `high`."""
+        answer = await self._aws.read(
+            self._aws.reads.query,
+            TableName=self.name,
+            IndexName=a.LISTING_INDEX,
+            KeyConditionExpression=f"{a.LISTING} = :shard AND {a.PK} BETWEEN :low AND :high",
+            ExpressionAttributeValues={":shard": {"N": str(shard)}, ":low": {"S": low}, ":high": {"S": high}},
+            Limit=limit,
+        )
+        items: list[Item] = answer["Items"]
+        return items

@@ -1,0 +1,1 @@
+"""Background work: rotation into S3, garbage collection and the sweep."""

@@ -1,0 +1,180 @@
+"""Updates: the effects of a commit as one UpdateItem on the head item."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+
+from fluvial.model.commit import Commit, EpochBeginsAtZero, NoGap, NotDuplicate, NotFenced, RoomForProducer
+from fluvial.model.effect import (
+    AddBatch,
+    Begin,
+    CloseStream,
+    Effect,
+    End,
+    MarkFollowed,
+    MoveCursor,
+    MoveProducer,
+    RenewTtl,
+    SetDelivered,
+    SetReaderKey,
+    SetStreamSeq,
+)
+from fluvial.model.head import Head, ProducerState
+from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.names import StreamName
+from fluvial.model.transition import renewed_deadline_ms
+from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.expression import Expression
+from fluvial.storage.dynamodb.table.items import (
+    StoredBatch,
+    batch_bytes,
+    closed_value,
+    cursor_value,
+    incarnation_value,
+    producer_value,
+)
+from fluvial.storage.dynamodb.table.keys import Value, head_key
+from fluvial.storage.dynamodb.writes.conditions import condition_of, cursor_path, producer_path
+
+Request = dict[str, Any]
+
+#: Batches that the head may hold: each is up to INLINE_BYTES_MAX long, so the item stays below a third of its 400 KB,
+#: and a hundred writers at once need not wait for the spill that one of them has begun.
+BUFFER_BATCHES_MAX: Final = 256
+
+#: Producers that the head holds: as many as write at the same time; each takes some 45 bytes of the head.
+HEAD_PRODUCERS_MAX: Final = 16
+
+
+def guarded(name: StreamName, expression: Expression, clauses: Iterable[str], update: str) -> Request:
+    """An UpdateItem that tells the new item when it is done, and the old one when it is refused."""
+    return {
+        "Key": head_key(name),
+        "UpdateExpression": update,
+        "ConditionExpression": " AND ".join(clauses),
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        **expression.parameters(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What is known outside the head of a producer that is not in it, as long as `evictions` stays the same."""
+
+    evictions: int
+    state: ProducerState | None
+
+
+_OF_PRODUCER: Final = (NotFenced, EpochBeginsAtZero, NotDuplicate, NoGap, RoomForProducer)
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """What a request takes for granted of the head, and its condition checks; a refusal tells how it is."""
+
+    fence: int
+    seen: Head | None = None
+    producer: LookedUp | None = None
+
+
+def commit_update(name: StreamName, commit: Commit, batch: StoredBatch | None, guesses: Guesses) -> Request:
+    """The one request that is an append, a close or a renewal.
+
+    `producer` is None until the head was seen to lack the producer. What was then found outside has been judged
+    already; the condition sees to it that it is still so. `seen` tells whether a sliding deadline must move: an update
+    cannot take the later of two moments.
+    """
+    e, producer = Expression(), guesses.producer
+    judged = producer is not None and producer.state is not None
+    requires = [one for one in commit.requires if not (judged and isinstance(one, _OF_PRODUCER))]
+    clauses = [*condition_of(requires, e), fence_is(guesses.fence, e)]
+    if batch is not None:
+        clauses.append(f"size({e.name(a.BUFFER)}) < {e.value(BUFFER_BATCHES_MAX)}")
+    if commit.producer_id is not None:
+        clauses.append(_producer_has_place(commit.producer_id, producer, e))
+    sets, used_s = list[str](), next((one.now_ms // 1_000 for one in commit.effects if isinstance(one, RenewTtl)), 0)
+    for effect in commit.effects:
+        if isinstance(effect, RenewTtl):
+            unmoved, moved = _renewal(effect, guesses.seen, e)
+            clauses, sets = clauses + unmoved, sets + moved
+        elif isinstance(effect, MoveProducer):
+            sets += _sets_of_producer(effect, producer_value(effect.stamp, used_s), e, is_counted=judged)
+        else:
+            sets += _sets(effect, batch, e)
+    removes = [cursor_path(effect.source, e) for effect in commit.effects if _is_removal(effect)]
+    if not sets and not removes:
+        sets = [f"{e.name(a.TAIL)} = {e.name(a.TAIL)}"]  # nothing has to change, but the requirements are to be checked
+    parts = [f"SET {', '.join(sets)}" if sets else "", f"REMOVE {', '.join(removes)}" if removes else ""]
+    return guarded(name, e, clauses, " ".join(part for part in parts if part))
+
+
+def _renewal(effect: RenewTtl, seen: Head | None, e: Expression) -> tuple[list[str], list[str]]:
+    """The clauses and the SETs of a use at a moment. What was seen of a deadline stays true: it only moves on."""
+    if seen is None or not isinstance(seen.lifetime, SlidingTtl):
+        return [f"attribute_not_exists({e.name(a.WINDOW)})"], []
+    clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(seen.incarnation))}"]
+    deadline_ms = renewed_deadline_ms(seen, effect.now_ms)
+    if deadline_ms is None or deadline_ms == seen.live_until_ms:
+        return clauses, []
+    deadline, until = e.name(a.USED_UNTIL), e.value(deadline_ms)
+    return [*clauses, f"{deadline} < {until}"], [f"{deadline} = {until}"]
+
+
+def _is_removal(effect: Effect) -> TypeGuard[MoveCursor]:
+    return isinstance(effect, MoveCursor) and effect.to is None
+
+
+def fence_is(fence: int, e: Expression) -> str:
+    """The clause that shuts out what was sent before the fence was raised."""
+    return f"{e.name(a.FENCE)} = {e.value(fence)}"
+
+
+def _producer_has_place(producer_id: str, producer: LookedUp | None, e: Expression) -> str:
+    moved, evictions = e.name(a.EVICTIONS), 0 if producer is None else producer.evictions
+    nothing_moved = f"{moved} = {e.value(evictions)}" if evictions else f"attribute_not_exists({moved})"
+    has_room = f"size({e.name(a.PRODUCERS)}) < {e.value(HEAD_PRODUCERS_MAX)}"
+    path = producer_path(producer_id, e)
+    if producer is not None and producer.state is not None:
+        return f"(attribute_not_exists({path}) AND {nothing_moved} AND {has_room})"
+    return f"(attribute_exists({path}) OR ({nothing_moved} AND {has_room}))"
+
+
+def _sets_of_producer(effect: MoveProducer, state: Value, e: Expression, *, is_counted: bool) -> list[str]:
+    path = producer_path(effect.stamp.producer_id, e)
+    moved = f"{path} = {e.value(state)}"
+    if is_counted:
+        return [moved]
+    count = e.name(a.PRODUCER_COUNT)
+    # What is set is computed from the old item: a known producer's third element is 0.
+    return [moved, f"{count} = {count} + if_not_exists({path}[2], {e.value(1)})"]
+
+
+def _sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> list[str]:
+    match effect:
+        case AddBatch(data):
+            assert batch is not None, "the batch was stored or laid out before"
+            buffer, tail = e.name(a.BUFFER), e.name(a.TAIL)
+            added = e.value({"L": [{"B": batch_bytes(batch)}]})
+            return [f"{buffer} = list_append({buffer}, {added})", f"{tail} = {tail} + {e.value(len(data))}"]
+        case SetStreamSeq(stream_seq):
+            return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
+        case CloseStream(by):
+            return [f"{e.name(a.CLOSED)} = {e.value(closed_value(by))}"]
+        case SetReaderKey(reader_key):
+            return [f"{e.name(a.READER_KEY)} = {e.value(reader_key)}"]
+        case MarkFollowed() | SetDelivered() | MoveCursor():
+            return _sets_of_following(effect, e)
+        case Begin() | End() | RenewTtl() | MoveProducer():
+            raise AssertionError("a life begins and ends by requests of their own; the others take more to be spelt")
+
+
+def _sets_of_following(effect: MarkFollowed | SetDelivered | MoveCursor, e: Expression) -> list[str]:
+    match effect:
+        case MarkFollowed():
+            delivered = e.name(a.DELIVERED)
+            return [f"{delivered} = if_not_exists({delivered}, {e.name(a.TAIL)})"]
+        case SetDelivered(position):
+            return [f"{e.name(a.DELIVERED)} = {e.value(position)}"]
+        case MoveCursor(source, to):
+            return [] if to is None else [f"{cursor_path(source, e)} = {e.value(cursor_value(to))}"]

@@ -1,0 +1,155 @@
+"""The data folder: its lock, its database file, and the schema's versions."""
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from fluvial.model.errors import StartupError
+from fluvial.storage.sqlite.checkpoints import LOG_BYTES_MAX, LOG_PAGES, PAGE_BYTES
+from fluvial.storage.sqlite.private_files import FOLDER_MODE, make_file, open_privately, tighten
+from fluvial.storage.sqlite.segment_files import fsync_folder
+
+log = logging.getLogger(__name__)
+
+#: The streams' database, in the data folder.
+DATABASE: Final = "fluvial.db"
+
+#: What a folder has that Fluvial has been at.
+_DATA: Final = (DATABASE, "projects.db")
+
+_MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
+_CACHE_KIB: Final = 16_384
+
+
+class FolderLock:
+    """Holds a data folder for this process; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises StartupError when another process has it."""
+        self._file = open(folder / "lock", "a+", opener=open_privately)  # noqa: SIM115  held as long as the lock
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            message = f"the data folder {folder} is in use by another fluvial (process {owner})"
+            raise StartupError(message) from exc
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another process have the folder."""
+        self._file.close()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Every version of the schema in order, with the script that leads to it from the one before."""
+    folder = files("fluvial.storage.sqlite") / "schema"
+    found = [(match, entry) for entry in folder.iterdir() if (match := _MIGRATION.fullmatch(entry.name))]
+    return sorted((int(match[1]), entry.read_text("utf-8")) for match, entry in found)
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode that never waits for a lock, and fsyncs every commit before it returns.
+
+    It copies no log into the database by itself: see `checkpoints`.
+    """
+    connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache, too
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
+    return connection
+
+
+def preallocate_log(connection: sqlite3.Connection) -> None:
+    """Give the write-ahead log its full size now: an fsync of a file that grows takes half as long again.
+
+    A disk that is full has no room for that, and is no reason not to serve readers.
+    """
+    connection.execute("PRAGMA cache_size = 10")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE filler (data BLOB)")
+        connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (LOG_PAGES * PAGE_BYTES,))
+    except sqlite3.OperationalError as exc:
+        log.warning("log_not_preallocated", extra={"reason": str(exc)})
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to the newest version, one transaction a step. Raises StartupError for a newer one."""
+    known = migrations()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    newest = known[-1][0]
+    if version > newest:
+        message = f"the data was written by a newer fluvial (schema {version}; this one knows up to {newest})"
+        raise StartupError(message)
+    for step, script in known:
+        if step > version:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {step};\nCOMMIT;")
+    if 0 < version < newest:
+        log.info("data_migrated", extra={"from_schema": version, "to_schema": newest})
+
+
+def has_data(folder: Path) -> bool:
+    """Whether a server has had the folder. Raises StartupError when that cannot be seen, e.g. by another user."""
+    try:
+        return any((folder / name).exists() for name in _DATA)
+    except OSError as exc:
+        raise _unusable(folder, exc) from exc
+
+
+def open_folder(folder: Path) -> FolderLock:
+    """Make the data folder if need be, take its lock and see to it that it is private. Raises StartupError."""
+    try:
+        _make_durably(folder.absolute(), FOLDER_MODE)
+        lock = FolderLock(folder)
+        try:
+            tighten(folder)
+        except OSError:
+            lock.release()
+            raise
+    except OSError as exc:
+        raise _unusable(folder, exc) from exc
+    return lock
+
+
+def _unusable(folder: Path, error: OSError) -> StartupError:
+    return StartupError(f"cannot use {folder} as the data folder: {error.strerror or error}")
+
+
+def _make_durably(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it that are missing, such that a power cut does not take them back."""
+    if not folder.parent.exists():
+        _make_durably(folder.parent)
+    if not folder.exists():
+        folder.mkdir(mode, exist_ok=True)
+        fsync_folder(folder.parent)
+    elif not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def open_database(file: Path) -> sqlite3.Connection:
+    """The database with its schema up to date. Raises StartupError when it cannot be opened."""
+    try:
+        make_file(file)
+        connection = connect(file)
+        migrate(connection)
+        preallocate_log(connection)
+    except (OSError, sqlite3.Error) as exc:
+        message = f"cannot open {file}: {exc}"
+        raise StartupError(message) from exc
+    return connection

@@ -1,1 +1,0 @@
-"""Where streams are kept: one contract, and the stores that keep it."""

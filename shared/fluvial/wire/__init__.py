@@ -1,0 +1,1 @@
+"""The protocol's spelling: HTTP requests and responses, event streams, WebSocket messages, CORS. Pure functions."""

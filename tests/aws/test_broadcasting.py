@@ -1,0 +1,356 @@
+"""WebSockets on AWS: whatever happens to functions, messages and connections, a client has the stream, once."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from fluvial.aws.change_feed import ChangeFeed, changes_of
+from fluvial.aws.connections import Connections
+from fluvial.aws.fanout_queue import FanOutQueue
+from fluvial.aws.websocket_api import WebSocketApi
+from fluvial.aws.websocket_broadcast import BUSY_TRIES_MAX, Broadcaster, BroadcastLimits
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.fanout.publisher import Publisher
+from fluvial.model.errors import StoreUncertain
+from fluvial.model.head import Incarnation
+from fluvial.model.names import StreamName
+from fluvial.model.plan import plan_delete
+from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.limits import StoreLimits
+from tests.aws_local.change_feed import ChangeFeedReader
+from tests.support.access import open_gate
+from tests.support.budget import luck, seeds
+from tests.support.clocks import START_MS
+from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit
+from tests.support.connections import Client, ConnectionApi, ConnectionDiedError
+from tests.support.estuaries import own_process
+from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
+
+pytestmark = pytest.mark.medium
+
+#: One message after the other, and tried again at once.
+IMPATIENT = BroadcastLimits(busy_pause_s=0.001, posts_at_once=1)
+
+
+@dataclass
+class SocketRig:
+    """A store, API Gateway's connections, and the functions that the feed and the API wake."""
+
+    rig: DynamoDbRig
+    store: DynamoDbStore
+    feed: ChangeFeedReader
+    api: ConnectionApi = field(default_factory=ConnectionApi)
+    pending: list[dict[str, Any]] = field(default_factory=list)
+    numbers: Any = field(default_factory=lambda: count(1))
+    limits: BroadcastLimits = IMPATIENT
+
+    def handler(self) -> WebSocketApi:
+        """A new environment of the sockets function."""
+        clock = self.rig.still.own_clock()
+        return WebSocketApi(self.store, clock, open_gate(self.store.projects, clock))
+
+    async def connect(self, client: Client, name: str = NAME, offset: str | None = None) -> dict[str, Any]:
+        """Connect a client where it was; the answer to the handshake."""
+        connection_id = f"c{next(self.numbers)}="
+        query = {"stream": [name], "offset": [offset or client.offset]}
+        asked = {
+            "requestContext": {"connectionId": connection_id, "eventType": "CONNECT"},
+            "multiValueQueryStringParameters": query,
+        }
+        answer = await self.handler().handle(asked)
+        if answer["statusCode"] == 200:
+            client.is_connected = True
+            self.api.clients[connection_id] = client
+        return answer
+
+    async def disconnect(self, client: Client, *, is_told: bool) -> None:
+        """A client goes; API Gateway mostly says so."""
+        [connection_id] = [name for name, one in self.api.clients.items() if one is client]
+        del self.api.clients[connection_id]
+        client.dropped()
+        if is_told:
+            told = {"requestContext": {"connectionId": connection_id, "eventType": "DISCONNECT"}}
+            await self.handler().handle(told)
+
+    async def disconnect_by_another_process(self, client: Client) -> None:
+        """A client goes, and a function on a loop of its own is told."""
+        async with own_process(self.rig) as process:
+            assert isinstance(process.store, DynamoDbStore)
+            mine, self.store = self.store, process.store
+            await self.disconnect(client, is_told=True)
+            self.store = mine
+
+    def changes(self) -> ChangeFeed:
+        """A new environment of the changes function."""
+        clock = self.rig.still.own_clock()
+        publisher = Publisher(self.store, clock, ChangeFeedBacklog(self.store))
+        queue = FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
+        return ChangeFeed(self.store, publisher, queue, Broadcaster(self.store, clock, self.api, self.limits))
+
+    async def follow_up(self) -> bool:
+        """Hand the records that are due to a new environment of the changes function; False when it must come again."""
+        self.pending += self.feed.records()
+        try:
+            if await self.changes().failed(changes_of({"Records": self.pending})):
+                return False
+        except ConnectionDiedError:
+            return False
+        self.pending = []
+        return True
+
+
+@pytest.fixture
+async def sockets(tmp_path: Path) -> AsyncIterator[SocketRig]:
+    """AWS's own engine with its stream, and no patience."""
+    limits = StoreLimits(segment_batches=10)
+    async with dynamodb_local_rig(tmp_path, limits) as rig, own_process(rig) as process:
+        endpoint = rig.config.endpoints.dynamodb
+        client = boto3.client("dynamodbstreams", region_name=REGION, endpoint_url=endpoint)
+        assert isinstance(process.store, DynamoDbStore)
+        yield SocketRig(rig, process.store, ChangeFeedReader(client, rig.config.table))
+        client.close()
+
+
+async def test_first_what_was_missed_then_each_commit_then_the_end(sockets: SocketRig) -> None:
+    """Whoever connects late or at the tail gets the same stream."""
+    await sockets.store.apply(NAME, create_commit())
+    await sockets.store.apply(NAME, append_commit(b"one"))
+    early, late = Client(), Client(offset="now")
+    await sockets.connect(early)
+    await sockets.connect(late)
+    assert await sockets.follow_up()
+    assert (early.data, late.data) == (b"one", b"")
+    assert early.offset == late.offset
+    await sockets.store.apply(NAME, append_commit(b"two"))
+    assert await sockets.follow_up()
+    assert (early.data, late.data) == (b"onetwo", b"two")
+    posts = sockets.api.posts
+    assert await sockets.follow_up()
+    assert sockets.api.posts == posts, "an idle stream costs nothing"
+    await sockets.store.apply(NAME, close_commit())
+    assert await sockets.follow_up()
+    assert early.closed
+    assert late.closed
+    assert not early.is_connected
+    assert [item["sk"]["S"] for item in sockets.rig.items(f"S#{NAME}")] == ["H"]
+
+
+async def test_a_stream_that_is_deleted_closes_its_connections(sockets: SocketRig) -> None:
+    """Also when another one has begun at its name before the feed comes to it."""
+    await sockets.store.apply(NAME, create_commit())
+    client = Client()
+    await sockets.connect(client)
+    assert await sockets.follow_up()
+    await sockets.store.apply(NAME, plan_delete(START_MS))
+    await sockets.store.apply(NAME, create_commit(incarnation=2))
+    await sockets.store.apply(NAME, append_commit(b"another"))
+    assert await sockets.follow_up()
+    assert (client.is_connected, client.data) == (False, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "status"),
+    [("nothing", "-1", 404), (NAME, "x", 400), (NAME, "0000000000000000_0000000000000002", 410), ("", "-1", 404)],
+)
+async def test_a_handshake_that_cannot_be_is_refused(sockets: SocketRig, name: str, offset: str, status: int) -> None:
+    """With the status that a GET would have, and nothing noted."""
+    await sockets.store.apply(NAME, create_commit())
+    await sockets.store.apply(NAME, append_commit(b"one"))
+    answer = await sockets.connect(Client(), StreamName(name), offset)
+    assert answer["statusCode"] == status
+    assert json.loads(answer["body"])["error"]["code"]
+    assert await Connections(sockets.store.table).of(NAME) == []
+
+
+async def test_a_message_is_a_ping_or_nothing(sockets: SocketRig) -> None:
+    """And is answered."""
+    handler = sockets.handler()
+    context = {"requestContext": {"connectionId": "c", "eventType": "MESSAGE"}}
+    for ping in ('{"type":"ping"}', '{ "type": "ping" }'):
+        assert (await handler.handle({**context, "body": ping}))["body"] == '{"type":"pong"}'
+    assert (await handler.handle({**context, "body": "x"}))["statusCode"] == 400
+    without = {"requestContext": {"connectionId": "c", "eventType": "CONNECT"}}
+    assert (await handler.handle(without))["statusCode"] == 400
+
+
+async def test_a_connection_whose_handshake_is_not_done_is_waited_for(sockets: SocketRig) -> None:
+    """Until then API Gateway says that it is gone; to forget it would leave its client with silence."""
+    await sockets.store.apply(NAME, create_commit(body=b"one"))
+    client = Client()
+    await sockets.connect(client)
+    sockets.api.handshakes = dict.fromkeys(sockets.api.clients, 3)
+    assert await sockets.follow_up()
+    assert client.data == b"one"
+    await sockets.store.apply(NAME, append_commit(b"two"))
+    assert await sockets.follow_up()
+    assert client.data == b"onetwo"
+
+
+async def test_a_connection_that_is_closed_in_its_handshake_is_waited_for(sockets: SocketRig) -> None:
+    """Otherwise it would be open and forgotten once that is done."""
+    await sockets.store.apply(NAME, create_commit())
+    client = Client()
+    await sockets.connect(client)
+    sockets.api.handshakes = dict.fromkeys(sockets.api.clients, 3)
+    await sockets.store.apply(NAME, plan_delete(START_MS))
+    assert await sockets.follow_up()
+    assert not client.is_connected
+    assert await Connections(sockets.store.table).of(NAME) == []
+
+
+async def test_a_connection_that_goes_while_it_is_sent_to_is_forgotten(
+    sockets: SocketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others stay."""
+    await sockets.store.apply(NAME, create_commit(body=b"one"))
+    stays, goes = Client(), Client()
+    await sockets.connect(stays)
+    await sockets.connect(goes)
+    post = sockets.api.post_to_connection
+
+    def going(*, ConnectionId: str, Data: bytes) -> None:  # noqa: N803  boto3's own names
+        post(ConnectionId=ConnectionId, Data=Data)
+        if sockets.api.clients[ConnectionId] is goes:
+            with asyncio.Runner() as runner:
+                runner.run(sockets.disconnect_by_another_process(goes))
+
+    monkeypatch.setattr(sockets.api, "post_to_connection", going)
+    assert await sockets.follow_up()
+    monkeypatch.undo()
+    await sockets.store.apply(NAME, append_commit(b"two"))
+    assert await sockets.follow_up()
+    assert stays.data == b"onetwo"
+    assert stays.is_connected
+    assert len(await Connections(sockets.store.table).of(NAME)) == 1
+
+
+async def test_a_connection_that_cannot_be_closed_stays_noted(sockets: SocketRig) -> None:
+    """It is closed the next time: nobody is left open and forgotten."""
+    await sockets.store.apply(NAME, create_commit())
+    client = Client()
+    await sockets.connect(client)
+    assert await sockets.follow_up()
+    await sockets.store.apply(NAME, plan_delete(START_MS))
+    sockets.api.closings_refused = BUSY_TRIES_MAX
+    assert not await sockets.follow_up()
+    assert client.is_connected
+    assert await sockets.follow_up()
+    assert not client.is_connected
+    assert await Connections(sockets.store.table).of(NAME) == []
+
+
+async def test_what_was_missed_comes_in_bounded_pieces(sockets: SocketRig) -> None:
+    """A client that is far behind is closed after each, and comes back with its offset."""
+    sockets.limits = replace(sockets.limits, catch_up_bytes_max=100)
+    await sockets.store.apply(NAME, create_commit())
+    expected = b""
+    for number in range(6):
+        batch = b"<%d:%s>" % (number, b"x" * 40)
+        await sockets.store.apply(NAME, append_commit(batch))
+        expected += batch
+    sockets.limits = replace(sockets.limits, event_bytes_max=60)
+    client, connects = Client(), 0
+    while client.data != expected:
+        if not client.is_connected:
+            await sockets.connect(client)
+            connects += 1
+        assert await sockets.follow_up()
+        assert expected.startswith(client.data)
+    assert connects == 2
+    assert client.is_connected
+
+
+async def test_two_broadcasts_of_a_stream_do_not_pass_for_one(sockets: SocketRig) -> None:
+    """Although the positions of the note are the same again."""
+    await sockets.store.apply(NAME, create_commit(body=b"one"))
+    connections, life = Connections(sockets.store.table), Incarnation(1)
+    first = await connections.begin(NAME, None, life, 3)
+    await connections.end(NAME, 3, first)
+    seen = await connections.broadcasts(NAME)
+    second = await connections.begin(NAME, seen, life, 3)
+    await connections.end(NAME, 3, second)
+    with pytest.raises(StoreUncertain):
+        await connections.begin(NAME, seen, life, 3)
+    with pytest.raises(StoreUncertain):
+        await connections.end(NAME, 3, first)
+
+
+@pytest.mark.slow
+@luck
+@seeds(6)
+async def test_every_client_has_the_stream_once_whatever_happens(sockets: SocketRig, seed: int) -> None:
+    """Clients come, go and come back; posts are throttled, lost, or the function's last; records come again."""
+    rng = random.Random(seed)
+    sockets.api = ConnectionApi(rng=rng, unknown=0.03, throttled=0.1, death=0.03)
+    await sockets.store.apply(NAME, create_commit())
+    clients, expected = [Client() for _ in range(5)], b""
+    replayed = list[dict[str, Any]]()
+    for step in range(60):
+        match rng.randrange(6):
+            case 0 | 1:
+                batch = b"<%d:%s>" % (step, b"x" * rng.choice([0, 40, 700, 40_000]))
+                await sockets.store.apply(NAME, append_commit(batch))
+                expected += batch
+            case 2:
+                await leave(sockets, rng.choice(clients), is_told=rng.random() < 0.7)
+            case 3:
+                sockets.pending = replayed + sockets.pending
+            case _:
+                sockets.pending += sockets.feed.records()
+                replayed = (replayed + sockets.pending)[-rng.randrange(1, 20) :]
+                await sockets.follow_up()
+        assert all(expected.startswith(client.data) for client in clients)
+        await come_back(sockets, [client for client in clients if rng.random() < 0.5])
+    await sockets.store.apply(NAME, close_commit())
+    sockets.api.unknown = sockets.api.throttled = sockets.api.death = 0
+    for _ in range(4):
+        await come_back(sockets, clients)
+        await sockets.follow_up()
+    assert [client.data for client in clients] == [expected] * 5
+
+
+async def leave(sockets: SocketRig, client: Client, *, is_told: bool) -> None:
+    """A client goes, if it is there."""
+    if client.is_connected:
+        await sockets.disconnect(client, is_told=is_told)
+
+
+async def come_back(sockets: SocketRig, clients: list[Client]) -> None:
+    """Clients connect that are not connected and have not seen the end."""
+    for client in clients:
+        if not client.is_connected and not client.closed:
+            await sockets.connect(client)
+
+
+async def test_a_stream_that_fails_unforeseen_holds_up_no_other(
+    sockets: SocketRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only its own records come again, and its own other steps are taken."""
+    steps = list[tuple[str, StreamName]]()
+    for name in (NAME, OTHER):
+        await sockets.store.apply(name, create_commit(2 if name == OTHER else 1, body=b"x", name=name))
+        await sockets.store.apply(name, append_commit(b"y", name=name, closes=True))
+
+    async def broadcast(_broadcaster: Broadcaster, name: StreamName) -> None:
+        steps.append(("broadcast", name))
+        if name == NAME:
+            raise KeyError
+
+    async def rotate(_store: DynamoDbStore, name: StreamName) -> None:
+        steps.append(("rotate", name))
+
+    monkeypatch.setattr(Broadcaster, "broadcast", broadcast)
+    monkeypatch.setattr(DynamoDbStore, "rotate", rotate)
+    changes = changes_of({"Records": sockets.feed.records()})
+    failed = await sockets.changes().failed(changes)
+    assert failed == {number for change in changes if change.name == NAME for number in change.sequence_numbers}
+    assert set(steps) == {(step, name) for step in ("broadcast", "rotate") for name in (NAME, OTHER)}
+    assert "change_failed" in caplog.text
