@@ -18,12 +18,13 @@ MAY_IMPORT = {
     "model": {"model"},
     "wire": {"model", "wire"},
     "clock": {"model"},
-    "storage": {"model", "clock", "storage"},
+    "concurrency": set[str](),
+    "storage": {"model", "clock", "concurrency", "storage"},
     "access": {"model", "wire", "clock", "storage", "access"},
     "operations": {"model", "wire", "clock", "storage", "access", "operations"},
-    "fanout": {"model", "wire", "clock", "storage", "fanout"},
+    "fanout": {"model", "wire", "clock", "concurrency", "storage", "fanout"},
     "server": {"model", "wire", "clock", "storage", "access", "operations", "fanout", "server"},
-    "aws": {"model", "wire", "clock", "storage", "access", "operations", "fanout", "aws"},
+    "aws": {"model", "wire", "clock", "concurrency", "storage", "access", "operations", "fanout", "aws"},
     "settings": {"model", "settings"},
     "logs": {"settings", "logs"},
     "app": {"*"},
@@ -38,6 +39,7 @@ MAY_DEPEND_ON = {
     "model": {"msgspec"},
     "wire": {"msgspec"},
     "clock": set[str](),
+    "concurrency": set[str](),
     "storage": {"msgspec", "cachetools", "boto3", "botocore"},
     "access": {"cachetools", "jwt", "msgspec"},
     "operations": set[str](),
@@ -191,3 +193,15 @@ def test_no_test_changes_a_constant(path: Path) -> None:
             case _:
                 pass
         assert not [name for name in names if re.fullmatch(r"[A-Z][A-Z0-9_]+", name)], ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", all_modules(), ids=lambda path: path.stem)
+def test_no_outcome_of_a_write_to_dynamodb_is_dropped(path: Path) -> None:
+    """A write may be in doubt, so that each caller of the table must look at what it returns."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Expr(ast.Await(ast.Call(ast.Attribute(owner, "put" | "update" | "delete" | "transact")))):
+                name = owner.attr if isinstance(owner, ast.Attribute) else ast.unparse(owner)
+                assert name.lstrip("_") != "table", ast.unparse(node)
+            case _:
+                pass

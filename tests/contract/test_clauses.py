@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fluvial.model.command import Append
-from fluvial.model.commit import Commit, CommitId, Requirement, SeqAfter
+from fluvial.model.commit import CommitId, Requirement, SeqAfter, UpdateCommit
 from fluvial.model.effect import RenewTtl
 from fluvial.model.entity_tag import Preconditions, TagList, stream_etag
 from fluvial.model.head import Head, Incarnation, ProducerStamp
@@ -162,7 +162,7 @@ def test_a_renewal_means_what_the_core_says(
         earlier_ms = None if head.live_until_ms is None else head.live_until_ms - moved_ms
         seen = msgspec.structs.replace(head, live_until_ms=earlier_ms)
     client.put_item(TableName=TABLE, Item=head_item(NAME, HeadItem(head, 0)))
-    commit = Commit((), (RenewTtl(now_ms),))
+    commit = UpdateCommit((), (RenewTtl(now_ms),))
     for guessed in (seen, head):
         request = commit_update(NAME, commit, None, Guesses(0, guessed))
         try:

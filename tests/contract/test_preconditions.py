@@ -104,7 +104,7 @@ async def test_a_failed_precondition_changes_nothing(rig: Rig) -> None:
     old = await begun(rig)
     await apply(rig, append_commit(b"more,"))
     before = await rig.store.head(NAME)
-    refused = [
+    refused: list[Commit] = [
         append_commit(b"x", preconditions=if_match(old), producer=stamp(), stream_seq="a"),
         append_commit(b"x", preconditions=if_match(old), closes=True),
         append_commit(b"x", preconditions=NEVER),
@@ -139,8 +139,8 @@ async def test_conditions_that_hold_let_everything_pass(rig: Rig) -> None:
 async def test_of_deletes_and_appends_with_the_same_if_match_one_wins(rig: Rig) -> None:
     """A stream is never deleted with more in it than its deleter knew."""
     seen = await begun(rig)
-    deletes = [plan_delete(START_MS, if_match(seen)) for _ in range(3)]
-    appends = [append_commit(b"more,", preconditions=if_match(seen)) for _ in range(3)]
+    deletes: list[Commit] = [plan_delete(START_MS, if_match(seen)) for _ in range(3)]
+    appends: list[Commit] = [append_commit(b"more,", preconditions=if_match(seen)) for _ in range(3)]
     outcomes = await asyncio.gather(*(apply(rig, commit) for commit in [*deletes, *appends]))
     assert sum(isinstance(outcome, Applied) for outcome in outcomes) == 1
     head = await rig.store.head(NAME)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fluvial.model.command import Append, Close, Create, Delete, ForkPoint
-from fluvial.model.commit import Commit, Outcome
+from fluvial.model.commit import Commit, Outcome, UpdateCommit
 from fluvial.model.effect import RenewTtl
 from fluvial.model.entity_tag import UNCONDITIONAL, Preconditions, parse_entity_tags
 from fluvial.model.errors import RequestError, StoreUnavailable, StoreUncertain
@@ -496,7 +496,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
             if isinstance(found, int):
                 assert life is (StreamStatus.GONE if found == 410 else StreamStatus.ABSENT)
             else:
-                assert life is StreamStatus.LIVE
+                assert life is StreamStatus.EXISTS
                 assert head is not None
                 assert (head.tail, head.closed) == (len(found.data), found.closed)
                 if len(self.looks) < LOOKS_MAX:
@@ -530,6 +530,7 @@ class PersistentStore:
             except StoreUnavailable:
                 self.network.deliver_late(1)
             except StoreUncertain:  # a renewal in doubt may be sent again as it is
+                assert isinstance(commit, UpdateCommit)
                 assert all(isinstance(effect, RenewTtl) for effect in commit.effects)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  all else is the store's

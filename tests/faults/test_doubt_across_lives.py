@@ -14,7 +14,7 @@ from fluvial.model.errors import StoreUncertain
 from fluvial.model.head import Incarnation
 from fluvial.model.plan import ForkPosition, plan_delete, plan_fork, plan_renewal
 from fluvial.storage.dynamodb.store import DynamoDbStore
-from fluvial.storage.dynamodb.table.aws_client import OutcomeUnknown
+from fluvial.storage.dynamodb.table.write_outcome import InDoubt
 from tests.faults.test_concurrent_appends import read_all
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_command, create_commit
@@ -49,7 +49,7 @@ def lose_one_answer(store: DynamoDbStore, operation: str, meanwhile: Meanwhile) 
         answer = await send(*arguments, **parameters)
         if next(lost, False):
             await meanwhile()
-            raise OutcomeUnknown
+            return InDoubt(TimeoutError())
         return answer
 
     setattr(store.table, operation, losing)
@@ -202,7 +202,7 @@ async def test_a_guarded_deletion_in_doubt_is_refused_only_if_it_can_never_land(
         """Let the first request wait somewhere on its way, while somebody else appends."""
         if next(lost, False):
             await rig.store.apply(NAME, append_commit(b"x"))
-            raise OutcomeUnknown
+            return InDoubt(TimeoutError())
         return await send(request)
 
     writer.table.update = lose  # type: ignore[method-assign]

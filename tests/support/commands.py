@@ -1,7 +1,7 @@
 """Commands and commits with sensible defaults."""
 
 from fluvial.model.command import Append, Close, Create
-from fluvial.model.commit import Commit
+from fluvial.model.commit import CreateCommit, DeleteCommit, UpdateCommit
 from fluvial.model.head import Head, Incarnation, ProducerStamp
 from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_append, plan_close, plan_create, plan_delete
@@ -29,22 +29,22 @@ def create_command(**fields: object) -> Create:
     return Create(**{**defaults, **fields})  # type: ignore[arg-type]
 
 
-def create_commit(incarnation: int = 1, now_ms: int = START_MS, **fields: object) -> Commit:
+def create_commit(incarnation: int = 1, now_ms: int = START_MS, **fields: object) -> CreateCommit:
     """A PUT, planned."""
     return plan_create(create_command(**fields), Incarnation(incarnation), now_ms)
 
 
-def append_commit(data: bytes = b"x", now_ms: int = START_MS, **fields: object) -> Commit:
+def append_commit(data: bytes = b"x", now_ms: int = START_MS, **fields: object) -> UpdateCommit:
     """A POST to a text stream, planned, with some fields changed."""
     defaults: dict[str, object] = {"name": NAME, "content_type": TEXT, "data": data}
     return plan_append(Append(**{**defaults, **fields}), now_ms)  # type: ignore[arg-type]
 
 
-def close_commit(producer: ProducerStamp | None = None, now_ms: int = START_MS) -> Commit:
+def close_commit(producer: ProducerStamp | None = None, now_ms: int = START_MS) -> UpdateCommit:
     """A close without data, planned."""
     return plan_close(Close(name=NAME, producer=producer), now_ms)
 
 
-def delete_commit(now_ms: int = START_MS) -> Commit:
+def delete_commit(now_ms: int = START_MS) -> DeleteCommit:
     """A DELETE, planned."""
     return plan_delete(now_ms)

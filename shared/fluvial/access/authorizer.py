@@ -75,7 +75,7 @@ class Authorization:
         """Whether the stream with this head may be read. Raises RequestError: of others not even that they exist."""
         if self.unless_public is None:
             return
-        if head is None or not head.is_public or stream_status(head, now_ms) is not StreamStatus.LIVE:
+        if head is None or not head.is_public or stream_status(head, now_ms) is not StreamStatus.EXISTS:
             raise self.unless_public
         if self.count is not None:
             self.count()

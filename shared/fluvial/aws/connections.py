@@ -4,18 +4,17 @@ There is one note per stream of how far all have been sent, none per connection 
 the note says up to where; a note that still says so later is of a process that died, and what it sent is not known.
 """
 
-import contextlib
 from dataclasses import dataclass
 
 from fluvial.model.errors import StoreUncertain
 from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.items import incarnation_of, incarnation_value, number
 from fluvial.storage.dynamodb.table.keys import Item, Key, broadcast_key, connection_key, connection_stream_key
 from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, Written, require_known
 
 CONNECTIONS_PER_QUERY = 1_000
 
@@ -96,8 +95,7 @@ class Connections:
         joined, tail = e.name(a.JOINED), e.name(a.TAIL)
         update = f"SET {joined} = {e.value(1)}, {tail} = {e.value(position)}"
         condition = f"attribute_exists({a.PK})"
-        with contextlib.suppress(ConditionFailed):
-            await self._update(connection_key(name, connection_id), e, update, condition)
+        await self._update(connection_key(name, connection_id), e, update, condition)
 
     async def broadcasts(self, name: StreamName) -> Broadcasts | None:
         """How far the stream's broadcasts have come; None where there were none."""
@@ -122,44 +120,33 @@ class Connections:
             number = known.number + 1
             condition = f"attribute_not_exists({sending}) AND {e.name(a.BROADCASTS)} = {e.value(known.number)}"
         update += f", {sending} = {e.value(to)}, {e.name(a.BROADCASTS)} = {e.value(number)}"
-        await self._settled(broadcast_key(name), e, update, condition)
+        await self._update_exclusively(broadcast_key(name), e, update, condition)
         return number
 
     async def end(self, name: StreamName, to: int, number: int) -> None:
         """Note that everybody was sent everything up to a position, by the broadcast with this number."""
         e = Expression()
         update = f"SET {e.name(a.TAIL)} = {e.value(to)} REMOVE {e.name(a.SENDING)}"
-        await self._settled(broadcast_key(name), e, update, f"{e.name(a.BROADCASTS)} = {e.value(number)}")
+        await self._update_exclusively(broadcast_key(name), e, update, f"{e.name(a.BROADCASTS)} = {e.value(number)}")
 
     async def forget_broadcasts(self, name: StreamName) -> None:
         """Nobody reads the stream any more."""
         await self._delete(broadcast_key(name))
 
     async def _put(self, item: Item) -> None:
-        try:
-            await self._table.put(item)
-        except OutcomeUnknown as exc:
-            raise StoreUncertain from exc
+        require_known(await self._table.put(item))
 
-    async def _update(self, key: Key, expression: Expression, update: str, condition: str) -> None:
+    async def _update(self, key: Key, expression: Expression, update: str, condition: str) -> Written | ConditionFailed:
         request = {"Key": key, "UpdateExpression": update, "ConditionExpression": condition, **expression.parameters()}
-        try:
-            await self._table.update(request)
-        except OutcomeUnknown as exc:
-            raise StoreUncertain from exc
+        return require_known(await self._table.update(request))
 
-    async def _settled(self, key: Key, expression: Expression, update: str, condition: str) -> None:
-        """An update that must not be refused: somebody else is at it. Raises StoreUncertain."""
-        try:
-            await self._update(key, expression, update, condition)
-        except ConditionFailed as exc:
-            raise StoreUncertain from exc
+    async def _update_exclusively(self, key: Key, expression: Expression, update: str, condition: str) -> None:
+        """Update an item. Raises StoreUncertain when the condition fails: another broadcast is under way."""
+        if isinstance(await self._update(key, expression, update, condition), ConditionFailed):
+            raise StoreUncertain
 
     async def _delete(self, key: Key) -> None:
-        try:
-            await self._table.delete(key)
-        except OutcomeUnknown as exc:
-            raise StoreUncertain from exc
+        require_known(await self._table.delete(key))
 
 
 def _connection(item: Item) -> Connection:

@@ -95,7 +95,7 @@ class Broadcaster:
         if not connections:
             return
         known, head = await self._connections.broadcasts(name), await self._store.head(name)
-        is_live = head is not None and stream_status(head, self._clock.now_ms()) is StreamStatus.LIVE
+        is_live = head is not None and stream_status(head, self._clock.now_ms()) is StreamStatus.EXISTS
         if head is None or not is_live or (known is not None and known.sending is not None):
             await self._end(name, connections)
             return

@@ -130,7 +130,7 @@ class Estuaries:
     async def head(self, estuary: StreamName) -> Head | Rejection:
         """An estuary as it is; this does not count as a use."""
         head, now_ms = await self._store.head(estuary), self._clock.now_ms()
-        if head is None or stream_status(head, now_ms) is not StreamStatus.LIVE:
+        if head is None or stream_status(head, now_ms) is not StreamStatus.EXISTS:
             return not_found_or_gone(head, now_ms)
         return head if head.estuary is not None else _is_a_plain_stream()
 
@@ -158,7 +158,7 @@ class Estuaries:
     async def _gained(self, name: StreamName) -> Head | Rejection:
         """The head of a stream that is marked as followed."""
         source, now_ms = await self._store.head(name), self._clock.now_ms()
-        if source is None or stream_status(source, now_ms) is not StreamStatus.LIVE:
+        if source is None or stream_status(source, now_ms) is not StreamStatus.EXISTS:
             return not_found_or_gone(source, now_ms)
         if source.estuary is not None:
             return Rejection(409, ErrorCode.ESTUARY_AS_SOURCE, "an estuary cannot be followed by another one")
@@ -178,7 +178,7 @@ class Estuaries:
 
 
 def _confirmed(wanted: WantedEstuary, head: Head, now_ms: int) -> EnsuredEstuary | Rejection:
-    if stream_status(head, now_ms) is not StreamStatus.LIVE:
+    if stream_status(head, now_ms) is not StreamStatus.EXISTS:
         return not_found_or_gone(head, now_ms)
     if head.estuary is None:
         return _is_a_plain_stream()

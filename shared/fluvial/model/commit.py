@@ -1,14 +1,20 @@
-"""Commits: what must hold on a stream's head, and what changes when all of it does.
+"""Commits: requirements on a stream's head, and the change that is made when all of them hold.
 
-The order of the requirements is the order in which the protocol wants a refusal told (spec 5.2, Error
-Precedence). `first_unmet` is their one meaning; a store may check them in any way that agrees with it.
+Three types, because a store does three different things: `CreateCommit` starts an incarnation where no stream exists,
+`UpdateCommit` changes an existing stream, `DeleteCommit` ends it. Rules:
+
+1. A commit is applied whole or not at all.
+2. The order of the requirements is the order in which the protocol reports failures (spec 5.2, Error Precedence).
+3. `first_unmet` defines what the requirements mean. A store may check them in any way that agrees with it.
 """
 
 from dataclasses import dataclass
 from typing import Final, NewType
 
+from msgspec.structs import replace
+
 from fluvial.model.content_type import media_type
-from fluvial.model.effect import Effect
+from fluvial.model.effect import AddBatch, Effect, MoveProducer
 from fluvial.model.entity_tag import Preconditions, stream_etag
 from fluvial.model.head import (
     EstuaryMode,
@@ -23,7 +29,7 @@ from fluvial.model.head import (
 from fluvial.model.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES_PER_ESTUARY_MAX
 from fluvial.model.names import StreamName
 
-#: What one commit's batch is known by, where a store may have to find out whether it landed: random bytes.
+#: Identifies one commit's batch, so that a store can find out whether a write in doubt landed: random bytes.
 CommitId = NewType("CommitId", bytes)
 
 COMMIT_ID_BYTES: Final = 8
@@ -37,39 +43,39 @@ class Exists:
 
     def holds(self, head: Head | None) -> bool:
         """True for a stream that a client can see."""
-        return stream_status(head, self.now_ms) is StreamStatus.LIVE
+        return stream_status(head, self.now_ms) is StreamStatus.EXISTS
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Nothing is at the name, or only a life that has run out and that no fork needs."""
+    """No stream has the name, or only one that has expired and has no forks."""
 
     now_ms: int
 
     def holds(self, head: Head | None) -> bool:
-        """True where a stream may begin."""
+        """True where a stream may be created."""
         return stream_status(head, self.now_ms) is StreamStatus.ABSENT
 
 
 @dataclass(frozen=True, slots=True)
 class SameIncarnation:
-    """The stream is still in the life that was looked at before."""
+    """The stream is still the incarnation that was loaded before."""
 
     incarnation: Incarnation
 
     def holds(self, head: Head | None) -> bool:
-        """False when the name was deleted and created anew meanwhile."""
+        """False when the stream was deleted and created again meanwhile."""
         return head is not None and head.incarnation == self.incarnation
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The stream's deadline has passed and nobody has ended its life yet."""
+    """The stream's deadline has passed, and the stream has not been removed yet."""
 
     now_ms: int
 
     def holds(self, head: Head | None) -> bool:
-        """True for what a sweep may collect."""
+        """True for a stream that garbage collection may remove."""
         if head is None or head.soft_deleted or head.live_until_ms is None:
             return False
         return head.live_until_ms <= self.now_ms
@@ -80,7 +86,7 @@ class Open:
     """The stream takes appends."""
 
     def holds(self, head: Head | None) -> bool:
-        """False once closed, for ever."""
+        """False once the stream is closed, for ever."""
         return head is not None and not head.closed
 
 
@@ -97,12 +103,12 @@ class HasMediaType:
 
 @dataclass(frozen=True, slots=True)
 class NotFenced:
-    """No later epoch of the producer has been seen."""
+    """No later epoch of the producer has written to the stream."""
 
     stamp: ProducerStamp
 
     def holds(self, head: Head | None) -> bool:
-        """False for a zombie (spec 5.2.1)."""
+        """False for a producer that a later epoch has replaced (spec 5.2.1)."""
         known = _state_of(self.stamp, head)
         return known is None or known.epoch <= self.stamp.epoch
 
@@ -114,19 +120,19 @@ class EpochBeginsAtZero:
     stamp: ProducerStamp
 
     def holds(self, head: Head | None) -> bool:
-        """Says nothing of a producer's first epoch: there a wrong seq is a gap."""
+        """Always true for a producer's first epoch: there a wrong seq is a gap."""
         known = _state_of(self.stamp, head)
         return known is None or known.epoch >= self.stamp.epoch or self.stamp.seq == 0
 
 
 @dataclass(frozen=True, slots=True)
 class NotDuplicate:
-    """The producer's batch has not been accepted before; a refusal is rendered as success."""
+    """The producer's batch has not been accepted before; a duplicate is answered as success."""
 
     stamp: ProducerStamp
 
     def holds(self, head: Head | None) -> bool:
-        """False for a retry of what has landed."""
+        """False for a retry of a batch that has landed."""
         known = _state_of(self.stamp, head)
         return known is None or known.epoch != self.stamp.epoch or known.seq < self.stamp.seq
 
@@ -162,7 +168,7 @@ class SeqAfter:
     stream_seq: str
 
     def holds(self, head: Head | None) -> bool:
-        """True for the first one."""
+        """True for the stream's first `Stream-Seq`."""
         return head is not None and (head.stream_seq is None or head.stream_seq < self.stream_seq)
 
 
@@ -184,30 +190,30 @@ class PreconditionsHold:
     preconditions: Preconditions
 
     def holds(self, head: Head | None) -> bool:
-        """Asked of a stream's own tag; where nothing is, If-Match never holds and If-None-Match always does."""
+        """Compares the stream's entity tag; without a stream If-Match never holds and If-None-Match always does."""
         return self.preconditions.hold(None if head is None else stream_etag(head))
 
 
 @dataclass(frozen=True, slots=True)
 class IsEstuary:
-    """Other streams may flow into the stream; with a mode, only in that way."""
+    """The stream is an estuary (a fan-in stream); with `mode`, one of this mode."""
 
     mode: EstuaryMode | None = None
 
     def holds(self, head: Head | None) -> bool:
-        """True for what was created as such an estuary."""
+        """True for a stream that was created as such an estuary."""
         return head is not None and head.estuary is not None and self.mode in {None, head.estuary}
 
 
 @dataclass(frozen=True, slots=True)
 class NotFollowing:
-    """The estuary does not follow this life of the source yet."""
+    """The estuary does not follow this incarnation of the source yet."""
 
     source: StreamName
     incarnation: Incarnation
 
     def holds(self, head: Head | None) -> bool:
-        """True also when it follows a former life of the source's name."""
+        """True also when it follows a former incarnation of the source."""
         if head is None:
             return False
         cursor = head.cursors.get(self.source)
@@ -227,24 +233,24 @@ class RoomForSource:
 
 @dataclass(frozen=True, slots=True)
 class CursorAt:
-    """The estuary has been filled from the source exactly so far."""
+    """The estuary has been filled from the source exactly up to this position."""
 
     source: StreamName
     at: SourcePosition
 
     def holds(self, head: Head | None) -> bool:
-        """False when another delivery has been faster, or the source is not followed any more."""
+        """False when another delivery was faster, or the estuary follows the source no longer."""
         return head is not None and head.cursors.get(self.source) == self.at
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveredBefore:
-    """The stream's followers were not known to have everything up to this position."""
+    """The head does not say yet that all followers have everything up to this position."""
 
     position: int
 
     def holds(self, head: Head | None) -> bool:
-        """False for old news."""
+        """False when the head already says so, or tells a later position."""
         return head is not None and head.delivered is not None and head.delivered < self.position
 
 
@@ -273,20 +279,77 @@ Requirement = (
 
 @dataclass(frozen=True, slots=True)
 class SourceLink:
-    """A fork's source: it must meet these requirements, and it is referred to once more."""
+    """A fork's source: it must meet these requirements, and gets one more reference."""
 
     name: StreamName
     requires: tuple[Requirement, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateCommit:
+    """Start an incarnation where no stream exists; an expired stream that has the name is removed first.
+
+    `head` is the new incarnation before its first batch, `data` is that batch (None: it begins empty), `closes` closes
+    the stream in the same step. A fork names its `source`, which must meet requirements of its own.
+    """
+
+    now_ms: int
+    head: Head
+    data: bytes | None = None
+    closes: bool = False
+    source: SourceLink | None = None
+
+    @property
+    def absent(self) -> Absent:
+        """The one requirement on the name."""
+        return Absent(self.now_ms)
+
+    @property
+    def first_head(self) -> Head:
+        """The head once the commit is applied."""
+        return replace(self.head, tail=self.head.tail + len(self.data or b""), closed=self.closes)
+
+
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """Ordered requirements and effects on one stream, and on a fork's source: applied whole or not at all."""
+class UpdateCommit:
+    """Change an existing stream: ordered requirements, then effects."""
 
     requires: tuple[Requirement, ...]
     effects: tuple[Effect, ...]
-    source: SourceLink | None = None
-    producer_id: str | None = None  # whose state the head must hold when the requirements are checked
+
+    @property
+    def data(self) -> bytes | None:
+        """The bytes of the batch that the commit adds; None when it adds no batch."""
+        for effect in self.effects:
+            if isinstance(effect, AddBatch):
+                return effect.data
+        return None
+
+    @property
+    def producer_id(self) -> str | None:
+        """The producer whose state the head must hold when the requirements are checked."""
+        for effect in self.effects:
+            if isinstance(effect, MoveProducer):
+                return effect.stamp.producer_id
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCommit:
+    """End an incarnation; while forks refer to it, it is only soft-deleted.
+
+    Ancestors that are soft-deleted and have no other fork end with it.
+    """
+
+    requires: tuple[Requirement, ...]
+
+
+Commit = CreateCommit | UpdateCommit | DeleteCommit
+
+
+def added_byte_count(commit: Commit) -> int:
+    """How many bytes a commit adds to its stream."""
+    return 0 if isinstance(commit, DeleteCommit) else len(commit.data or b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class StreamStatus(Enum):
     """What a client sees of a name."""
 
     ABSENT = auto()
-    LIVE = auto()
+    EXISTS = auto()
     GONE = auto()  # deleted or expired, kept for its forks: 410, and the path is taken
 
 
@@ -136,7 +136,7 @@ def stream_status(head: Head | None, now_ms: int) -> StreamStatus:
         return StreamStatus.GONE
     if head.live_until_ms is not None and head.live_until_ms <= now_ms:
         return StreamStatus.GONE if head.references else StreamStatus.ABSENT
-    return StreamStatus.LIVE
+    return StreamStatus.EXISTS
 
 
 def born_after(head: Head, born_us: int) -> Head:

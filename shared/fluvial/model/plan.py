@@ -1,12 +1,16 @@
-"""Planning: a command becomes a commit. Nothing here reads the world; what was looked at is passed in."""
+"""Planning: a command becomes a commit.
+
+Pure functions: the time and the heads that were loaded are arguments. The order of the requirements is the order in
+which the protocol reports failures.
+"""
 
 from dataclasses import dataclass
 
 from fluvial.model.command import Append, Close, Create
 from fluvial.model.commit import (
-    Absent,
-    Commit,
+    CreateCommit,
     CursorAt,
+    DeleteCommit,
     DeliveredBefore,
     EpochBeginsAtZero,
     Exists,
@@ -26,14 +30,13 @@ from fluvial.model.commit import (
     SameIncarnation,
     SeqAfter,
     SourceLink,
+    UpdateCommit,
 )
 from fluvial.model.content_type import DEFAULT_CONTENT_TYPE, JSON_MEDIA_TYPE, is_json, media_type
 from fluvial.model.effect import (
     AddBatch,
-    Begin,
     CloseStream,
     Effect,
-    End,
     MarkFollowed,
     MoveCursor,
     MoveProducer,
@@ -61,14 +64,18 @@ from fluvial.model.names import StreamName
 from fluvial.model.offset import Sentinel, position_of, source_position
 
 OPEN = Open()
-END = End()
 
 
-def plan_append(append: Append, now_ms: int) -> Commit:
-    """Requirements in the protocol's order: closed, content type, producer, `Stream-Seq` (spec 5.2).
+def plan_write(command: Append | Close, now_ms: int) -> UpdateCommit:
+    """Plan an append or a close."""
+    return plan_append(command, now_ms) if isinstance(command, Append) else plan_close(command, now_ms)
 
-    The producer comes before `Stream-Seq`, so that a retry that carries both is told as a duplicate. Preconditions
-    come last, after all that would refuse the request without them (docs/decisions/0011).
+
+def plan_append(append: Append, now_ms: int) -> UpdateCommit:
+    """Plan an append. The protocol's order of failures: closed, content type, producer, `Stream-Seq` (spec 5.2).
+
+    The producer comes before `Stream-Seq`, so that a retry that carries both is recognised as a duplicate.
+    Preconditions come last: a request that fails without them fails in the same way with them (docs/decisions/0011).
     """
     requires: list[Requirement] = [
         Exists(now_ms),
@@ -81,24 +88,20 @@ def plan_append(append: Append, now_ms: int) -> Commit:
     requires += _preconditions(append.preconditions)
     if append.closes:
         effects.append(CloseStream(append.producer))
-    return Commit(tuple(requires), tuple(effects), producer_id=_producer_id(append.producer))
+    return UpdateCommit(tuple(requires), tuple(effects))
 
 
-def plan_close(close: Close, now_ms: int) -> Commit:
-    """Close without data: neither a body nor a content type plays a part (spec 5.3)."""
+def plan_close(close: Close, now_ms: int) -> UpdateCommit:
+    """Plan a close without data: the content type plays no part (spec 5.3)."""
     requires: list[Requirement] = [Exists(now_ms), OPEN]
     effects: list[Effect] = [CloseStream(close.producer), RenewTtl(now_ms)]
     _plan_writer_state(close.producer, close.stream_seq, requires, effects)
     requires += _preconditions(close.preconditions)
-    return Commit(tuple(requires), tuple(effects), producer_id=_producer_id(close.producer))
+    return UpdateCommit(tuple(requires), tuple(effects))
 
 
 def _preconditions(preconditions: Preconditions) -> tuple[Requirement, ...]:
     return () if preconditions == UNCONDITIONAL else (PreconditionsHold(preconditions),)
-
-
-def _producer_id(stamp: ProducerStamp | None) -> str | None:
-    return None if stamp is None else stamp.producer_id
 
 
 def _plan_writer_state(
@@ -116,10 +119,10 @@ def _plan_writer_state(
         effects.append(SetStreamSeq(stream_seq))
 
 
-def plan_create(create: Create, incarnation: Incarnation, now_ms: int) -> Commit:
-    """A stream that begins empty or with the body as its first batch (spec 5.1).
+def plan_create(create: Create, incarnation: Incarnation, now_ms: int) -> CreateCommit:
+    """Plan a stream that begins empty or with the body as its first batch (spec 5.1).
 
-    Its preconditions are no requirement: what is absent meets every If-None-Match, and no If-Match.
+    Its preconditions are no requirement: an absent stream meets every If-None-Match and no If-Match.
     """
     content_type = create.content_type or DEFAULT_CONTENT_TYPE
     head = Head(
@@ -131,69 +134,66 @@ def plan_create(create: Create, incarnation: Incarnation, now_ms: int) -> Commit
         is_public=create.is_public,
         reader_key=create.reader_key,
     )
-    return Commit((Absent(now_ms),), (Begin(head), *_first_effects(create, content_type)))
+    return CreateCommit(now_ms=now_ms, head=head, data=_first_batch(create, content_type), closes=create.closed)
 
 
 def _born_us(now_ms: int) -> int:
-    """What a life that begins now is born at; a store puts it after the lives of the name that it knows of."""
+    """The birth of an incarnation that is created now; a store raises it above earlier incarnations of the name."""
     return now_ms * 1_000
 
 
-def _first_effects(create: Create, content_type: str) -> tuple[Effect, ...]:
+def _first_batch(create: Create, content_type: str) -> bytes | None:
     data = stored_messages(create.body, EmptyArray.ALLOWED) if create.body and is_json(content_type) else create.body
-    effects: list[Effect] = [AddBatch(data)] if data else []
-    if create.closed:
-        effects.append(CloseStream(None))
-    return tuple(effects)
+    return data or None
 
 
-def fork_anchor(create: Create, source: Head) -> int:
-    """The position that `Stream-Fork-Offset` names in the source; RequestError past its tail (spec 4.2)."""
-    assert create.fork is not None, "only a fork has an anchor"
+def fork_offset_position(create: Create, source: Head) -> int:
+    """The position that `Stream-Fork-Offset` names in the source. Raises RequestError past its tail (spec 4.2)."""
+    assert create.fork is not None, "only a fork has a fork offset"
     match create.fork.fork_offset:
         case None:
             return source.tail
         case Sentinel.BEGINNING:
             return 0
         case offset:
-            anchor = position_of(source, offset)
-    if anchor is None:
-        message = "Stream-Fork-Offset is of another life of the source, or of a part that it has not inherited"
+            position = position_of(source, offset)
+    if position is None:
+        message = "Stream-Fork-Offset is of another incarnation of the source, or of a part that it has not inherited"
         raise RequestError(ErrorCode.UNKNOWN_FORK_OFFSET, message)
-    if anchor > source.tail:
+    if position > source.tail:
         raise RequestError(ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is past the source's tail")
-    return anchor
+    return position
 
 
-def fork_position(anchor: int, sub_offset: int, content_type: str, next_batch: bytes) -> int:
-    """The position `sub_offset` messages (JSON) or bytes past the anchor, within the batch that begins there.
+def sub_offset_position(fork_offset: int, sub_offset: int, content_type: str, next_batch: bytes) -> int:
+    """The position `sub_offset` messages (JSON) or bytes past the fork offset, within the batch that begins there.
 
-    RequestError when it names "a position past the next data boundary" (spec 4.2).
+    Raises RequestError when it names "a position past the next data boundary" (spec 4.2).
     """
     if sub_offset == 0:
-        return anchor
+        return fork_offset
     ends = message_ends(next_batch) if is_json(content_type) else range(1, len(next_batch) + 1)
     if sub_offset > len(ends):
         raise RequestError(
             ErrorCode.UNKNOWN_FORK_OFFSET,
             "Stream-Fork-Sub-Offset is past the end of the batch at Stream-Fork-Offset",
         )
-    return anchor + ends[sub_offset - 1]
+    return fork_offset + ends[sub_offset - 1]
 
 
 @dataclass(frozen=True, slots=True)
 class ForkPosition:
-    """Where a fork leaves its source: the anchor that `Stream-Fork-Offset` named, and the position it came to."""
+    """Where a fork leaves its source: at `Stream-Fork-Offset`, and at `position` once the sub-offset is added."""
 
     source: Head
-    anchor: int
+    fork_offset: int
     position: int
 
 
-def plan_fork(create: Create, divergence: ForkPosition, incarnation: Incarnation, now_ms: int) -> Commit:
-    """A stream that inherits the source's bytes before the divergence; it begins open, with no writer state."""
+def plan_fork(create: Create, at: ForkPosition, incarnation: Incarnation, now_ms: int) -> CreateCommit:
+    """Plan a stream that inherits the source's bytes before a position; it begins open, with no writer state."""
     assert create.fork is not None, "only a fork has a source"
-    source = divergence.source
+    source = at.source
     depth = 1 if source.forked_from is None else source.forked_from.depth + 1
     if depth > FORK_DEPTH_MAX:
         raise RequestError(ErrorCode.FORK_TOO_DEEP, f"a fork may have up to {FORK_DEPTH_MAX} ancestors", 409)
@@ -204,49 +204,54 @@ def plan_fork(create: Create, divergence: ForkPosition, incarnation: Incarnation
         born_us=max(_born_us(now_ms), source.born_us + 1),
         lifetime=lifetime,
         live_until_ms=first_deadline_ms(lifetime, now_ms),
-        tail=divergence.position,
+        tail=at.position,
         forked_from=ForkOrigin(
             source=create.fork.source,
             incarnation=source.incarnation,
-            fork_offset=divergence.anchor,
+            fork_offset=at.fork_offset,
             sub_offset=create.fork.sub_offset,
             depth=depth,
             inherits_lifetime=create.lifetime is None,
         ),
-        lineage=lineage_of_fork(source, divergence.position),
+        lineage=lineage_of_fork(source, at.position),
         is_public=create.is_public,
         reader_key=create.reader_key,
     )
-    effects = (Begin(head), *_first_effects(create, head.content_type))
     requires: tuple[Requirement, ...] = (Exists(now_ms), SameIncarnation(source.incarnation))
     if create.content_type is not None:
         requires = (*requires, HasMediaType(media_type(create.content_type)))
-    return Commit((Absent(now_ms),), effects, source=SourceLink(create.fork.source, requires))
+    return CreateCommit(
+        now_ms=now_ms,
+        head=head,
+        data=_first_batch(create, head.content_type),
+        closes=create.closed,
+        source=SourceLink(create.fork.source, requires),
+    )
 
 
-def plan_delete(now_ms: int, preconditions: Preconditions = UNCONDITIONAL) -> Commit:
-    """End a stream that a client can see (spec 5.4)."""
-    return Commit((Exists(now_ms), *_preconditions(preconditions)), (END,))
+def plan_delete(now_ms: int, preconditions: Preconditions = UNCONDITIONAL) -> DeleteCommit:
+    """Plan the deletion of a stream that a client can see (spec 5.4)."""
+    return DeleteCommit((Exists(now_ms), *_preconditions(preconditions)))
 
 
-def plan_expiry(now_ms: int) -> Commit:
-    """End a stream whose deadline has passed."""
-    return Commit((Expired(now_ms),), (END,))
+def plan_expiry(now_ms: int) -> DeleteCommit:
+    """Plan the removal of a stream whose deadline has passed."""
+    return DeleteCommit((Expired(now_ms),))
 
 
-def plan_renewal(now_ms: int) -> Commit:
-    """Move a sliding deadline because the stream was read (spec 5.1, Stream-TTL)."""
-    return Commit((Exists(now_ms),), (RenewTtl(now_ms),))
+def plan_renewal(now_ms: int) -> UpdateCommit:
+    """Plan to move a sliding deadline because the stream was read (spec 5.1, Stream-TTL)."""
+    return UpdateCommit((Exists(now_ms),), (RenewTtl(now_ms),))
 
 
-def plan_reader_key(reader_key: ReaderKey, now_ms: int) -> Commit:
-    """Turn a stream's reader key: what caches hold under the former one is not asked for any more."""
-    return Commit((Exists(now_ms),), (SetReaderKey(reader_key),))
+def plan_reader_key(reader_key: ReaderKey, now_ms: int) -> UpdateCommit:
+    """Plan a new reader key: readers then ask caches under the new key only."""
+    return UpdateCommit((Exists(now_ms),), (SetReaderKey(reader_key),))
 
 
 @dataclass(frozen=True, slots=True)
 class Estuary:
-    """What an estuary is created as; `content_type` is of raw ones, an envelope is JSON."""
+    """An estuary's configuration; `content_type` is a raw estuary's, an envelope estuary is JSON."""
 
     mode: EstuaryMode
     content_type: str
@@ -254,8 +259,8 @@ class Estuary:
     reader_key: ReaderKey | None = None
 
 
-def plan_estuary(estuary: Estuary, incarnation: Incarnation, now_ms: int) -> Commit:
-    """An empty estuary. Its sliding deadline moves when it is read or touched, not when something flows into it."""
+def plan_estuary(estuary: Estuary, incarnation: Incarnation, now_ms: int) -> CreateCommit:
+    """Plan an empty estuary. Its sliding deadline moves when it is read or touched, not when a delivery fills it."""
     lifetime = SlidingTtl(estuary.ttl_seconds)
     head = Head(
         incarnation=incarnation,
@@ -266,26 +271,26 @@ def plan_estuary(estuary: Estuary, incarnation: Incarnation, now_ms: int) -> Com
         estuary=estuary.mode,
         reader_key=estuary.reader_key,
     )
-    return Commit((Absent(now_ms),), (Begin(head),))
+    return CreateCommit(now_ms=now_ms, head=head)
 
 
-def plan_mark_followed(source: Head, now_ms: int) -> Commit:
-    """Mark a stream as one whose appends are delivered."""
-    return Commit((Exists(now_ms), SameIncarnation(source.incarnation)), (MarkFollowed(),))
+def plan_mark_followed(source: Head, now_ms: int) -> UpdateCommit:
+    """Plan to mark a stream as one whose appends are delivered."""
+    return UpdateCommit((Exists(now_ms), SameIncarnation(source.incarnation)), (MarkFollowed(),))
 
 
-def plan_follow(name: StreamName, source: Head, mode: EstuaryMode, now_ms: int) -> Commit:
-    """Let an estuary follow a source from the source's tail on; a raw one only when their content types agree."""
+def plan_follow(name: StreamName, source: Head, mode: EstuaryMode, now_ms: int) -> UpdateCommit:
+    """Plan that an estuary follows a source from its tail on; a raw estuary must have the source's media type."""
     requires: list[Requirement] = [Exists(now_ms), IsEstuary(), NotFollowing(name, source.incarnation)]
     requires.append(RoomForSource(name))
     if mode is EstuaryMode.RAW:
         requires.append(HasMediaType(media_type(source.content_type)))
-    return Commit(tuple(requires), (MoveCursor(name, source_position(source, source.tail)), RenewTtl(now_ms)))
+    return UpdateCommit(tuple(requires), (MoveCursor(name, source_position(source, source.tail)), RenewTtl(now_ms)))
 
 
-def plan_unfollow(name: StreamName, now_ms: int) -> Commit:
-    """Let an estuary follow a source no more."""
-    return Commit((Exists(now_ms), IsEstuary()), (MoveCursor(name, None), RenewTtl(now_ms)))
+def plan_unfollow(name: StreamName, now_ms: int) -> UpdateCommit:
+    """Plan that an estuary follows a source no longer."""
+    return UpdateCommit((Exists(now_ms), IsEstuary()), (MoveCursor(name, None), RenewTtl(now_ms)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +303,8 @@ class Replica:
     data: bytes
 
 
-def plan_delivery(name: StreamName, replica: Replica, now_ms: int) -> Commit:
-    """Replicate a source's bytes into an estuary, and move the cursor in the same step."""
+def plan_delivery(name: StreamName, replica: Replica, now_ms: int) -> UpdateCommit:
+    """Plan to add a source's bytes to an estuary and to move the estuary's cursor in the same step."""
     requires = (
         Exists(now_ms),
         OPEN,
@@ -307,12 +312,14 @@ def plan_delivery(name: StreamName, replica: Replica, now_ms: int) -> Commit:
         CursorAt(name, replica.at),
         RoomAtTail(len(replica.data)),
     )
-    return Commit(requires, (AddBatch(replica.data), MoveCursor(name, replica.to)))
+    return UpdateCommit(requires, (AddBatch(replica.data), MoveCursor(name, replica.to)))
 
 
-def plan_mark_delivered(source: Head) -> Commit:
-    """Note that all followers of a stream have everything up to the tail that `source` tells."""
-    return Commit((SameIncarnation(source.incarnation), DeliveredBefore(source.tail)), (SetDelivered(source.tail),))
+def plan_mark_delivered(source: Head) -> UpdateCommit:
+    """Plan to note that all followers of a stream have everything up to `source.tail`."""
+    return UpdateCommit(
+        (SameIncarnation(source.incarnation), DeliveredBefore(source.tail)), (SetDelivered(source.tail),)
+    )
 
 
 assert POSITION_MAX < 2**63, "a position must fit a database's integer"

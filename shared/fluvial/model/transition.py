@@ -1,7 +1,7 @@
-"""What a commit does to the heads it touches: the whole of a store's work but the storing.
+"""Transitions: how a commit changes the heads that it touches.
 
-A store that can see every head evaluates commits with `transition`; one that cannot (DynamoDB) has its
-database do the same piece by piece.
+A store that can load every head (memory, SQLite) evaluates commits with `transition` and writes the result. DynamoDB's
+store makes the same changes with conditional writes, piece by piece.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,13 +10,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fluvial.model.commit import Applied, Commit, Unmet, first_unmet
+from fluvial.model.commit import Applied, Commit, CreateCommit, DeleteCommit, Unmet, UpdateCommit, first_unmet
 from fluvial.model.effect import (
     AddBatch,
-    Begin,
     CloseStream,
     Effect,
-    End,
     MarkFollowed,
     MoveCursor,
     MoveProducer,
@@ -34,7 +32,7 @@ HeadOf = Callable[[StreamName], Head | None]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Bytes [start, end) of a life that one commit adds."""
+    """Bytes [start, end) of an incarnation that one commit adds."""
 
     incarnation: Incarnation
     start: int
@@ -44,7 +42,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Transition:
-    """The new heads by name (None: nothing is at the name any more), the new batch, and the ended lives."""
+    """The new heads by name (None: the name has no stream now), the new batch, and the incarnations that ended."""
 
     heads: dict[StreamName, Head | None] = field(default_factory=dict)
     batch: Batch | None = None
@@ -54,14 +52,45 @@ class Transition:
 def transition(
     name: StreamName, commit: Commit, head_of: HeadOf, newest_born_us: int = 0
 ) -> tuple[Transition, Applied] | Unmet:
-    """What the commit changes, judged on the heads that `head_of` tells, or what forbids it.
+    """Evaluate a commit on the heads that `head_of` returns: the change that it makes, or the unmet requirement.
 
-    A life that begins is born after `newest_born_us`, so that its offset tokens sort after those of earlier lives.
+    A new incarnation gets a `born_us` after `newest_born_us`, so that its offset tokens sort after those of earlier
+    incarnations.
     """
     head = head_of(name)
-    unmet = first_unmet(commit.requires, head)
-    if unmet is not None:
-        return Unmet(unmet, head)
+    match commit:
+        case UpdateCommit(requires, effects):
+            unmet = first_unmet(requires, head)
+            if unmet is not None:
+                return Unmet(unmet, head)
+            assert head is not None, "an update requires that the stream exists"
+            return _update(name, head, effects)
+        case CreateCommit():
+            return _create(name, head, commit, head_of, newest_born_us)
+        case DeleteCommit(requires):
+            unmet = first_unmet(requires, head)
+            if unmet is not None:
+                return Unmet(unmet, head)
+            assert head is not None, "a deletion requires that the stream exists"
+            change = Transition()
+            _end_incarnation(name, head, head_of, change)
+            return change, Applied(change.heads[name])
+
+
+def _update(name: StreamName, head: Head, effects: tuple[Effect, ...]) -> tuple[Transition, Applied]:
+    change = Transition()
+    for effect in effects:
+        if isinstance(effect, AddBatch):
+            change.batch = Batch(head.incarnation, head.tail, head.tail + len(effect.data), effect.data)
+    changed = change.heads[name] = replace(head, **_changed_fields(head, effects))
+    return change, Applied(changed)
+
+
+def _create(
+    name: StreamName, existing: Head | None, commit: CreateCommit, head_of: HeadOf, newest_born_us: int
+) -> tuple[Transition, Applied] | Unmet:
+    if not commit.absent.holds(existing):
+        return Unmet(commit.absent, existing)
     change = Transition()
     if commit.source is not None:
         source = head_of(commit.source.name)
@@ -70,48 +99,17 @@ def transition(
             return Unmet(unmet, source)
         assert source is not None, "a source's requirements include that it exists"
         change.heads[commit.source.name] = replace(source, references=source.references + 1)
-    head = _take_effect(name, head, _with_birth(commit.effects, newest_born_us), head_of, change)
+    if existing is not None:  # expired, and not removed yet
+        _end_incarnation(name, existing, head_of, change)
+    head = born_after(commit.first_head, newest_born_us)
+    if commit.data is not None:
+        change.batch = Batch(head.incarnation, commit.head.tail, head.tail, commit.data)
     change.heads[name] = head
     return change, Applied(head)
 
 
-def _with_birth(effects: tuple[Effect, ...], newest_born_us: int) -> tuple[Effect, ...]:
-    match effects:
-        case (Begin(head), *others):
-            return (Begin(born_after(head, newest_born_us)), *others)
-        case _:
-            return effects
-
-
-def _take_effect(
-    name: StreamName,
-    head: Head | None,
-    effects: tuple[Effect, ...],
-    head_of: HeadOf,
-    change: Transition,
-) -> Head | None:
-    """The head after the effects; what they do besides goes into `change`."""
-    for effect in effects:
-        match effect:
-            case Begin(first_head):
-                if head is not None:
-                    _end_life(name, head, head_of, change)
-                head = first_head
-            case End():
-                assert head is not None, "only a stream that exists can end"
-                _end_life(name, head, head_of, change)
-                return change.heads[name]
-            case AddBatch(data):
-                assert head is not None, "only a stream that exists takes a batch"
-                change.batch = Batch(head.incarnation, head.tail, head.tail + len(data), data)
-            case _:
-                pass
-    assert head is not None, "only a stream that exists can change"
-    return replace(head, **_changed_fields(head, effects))
-
-
 def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
-    """The fields of a head that the effects set, so that one copy serves them all."""
+    """The fields of a head that the effects set, so that the head is copied once for all of them."""
     fields: dict[str, Any] = {}
     for effect in effects:
         match effect:
@@ -128,16 +126,14 @@ def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
             case CloseStream(by):
                 fields["closed"], fields["closed_by"] = True, by
             case MarkFollowed() | SetDelivered() | MoveCursor() | SetReaderKey():
-                fields |= _fields_set_seldom(head, effect)
-            case Begin() | End():
-                pass
+                fields |= _rarely_changed_fields(head, effect)
     return fields
 
 
 def renewed_deadline_ms(head: Head, now_ms: int) -> int | None:
-    """A head's deadline once its stream was used at a moment: a sliding one moves when it must, and never back.
+    """A head's deadline after its stream was used at `now_ms`. A sliding deadline moves when it is due, never back.
 
-    It must when it no longer leaves the whole window; a use that comes late, or by a slower clock, moves nothing.
+    It is due when it no longer leaves the whole window; a late use, or one by a slower clock, moves nothing.
     """
     deadline_ms = head.live_until_ms
     if not isinstance(head.lifetime, SlidingTtl) or deadline_ms is None:
@@ -146,14 +142,16 @@ def renewed_deadline_ms(head: Head, now_ms: int) -> int | None:
 
 
 def _with_latest(producers: Mapping[str, ProducerState], stamp: ProducerStamp) -> dict[str, ProducerState]:
-    """The producers with one that has just written as the last: a store that keeps a few keeps the last ones."""
+    """The producers, the one that has just written last: a store that keeps only some keeps the last ones."""
     moved = dict(producers)
     moved.pop(stamp.producer_id, None)
     moved[stamp.producer_id] = ProducerState(stamp.epoch, stamp.seq)
     return moved
 
 
-def _fields_set_seldom(head: Head, effect: MarkFollowed | SetDelivered | MoveCursor | SetReaderKey) -> dict[str, Any]:
+def _rarely_changed_fields(
+    head: Head, effect: MarkFollowed | SetDelivered | MoveCursor | SetReaderKey
+) -> dict[str, Any]:
     match effect:
         case MarkFollowed():
             return {"delivered": head.tail if head.delivered is None else head.delivered}
@@ -166,8 +164,8 @@ def _fields_set_seldom(head: Head, effect: MarkFollowed | SetDelivered | MoveCur
             return {"cursors": others if to is None else {**others, source: to}}
 
 
-def _end_life(name: StreamName, head: Head, head_of: HeadOf, change: Transition) -> None:
-    """End a life, or hide it while forks need it; then release its source, which may end in turn."""
+def _end_incarnation(name: StreamName, head: Head, head_of: HeadOf, change: Transition) -> None:
+    """End an incarnation, or soft-delete it while it has forks; then release its source, which may end in turn."""
     if head.references:
         change.heads[name] = replace(head, soft_deleted=True)
         return

@@ -8,7 +8,7 @@ from fluvial.model.commit import Absent, Exists, HasMediaType, Outcome, Precondi
 from fluvial.model.content_type import media_type
 from fluvial.model.errors import ErrorCode, RequestError, StreamVanished
 from fluvial.model.head import Head
-from fluvial.model.plan import ForkPosition, fork_anchor, fork_position, plan_create, plan_fork
+from fluvial.model.plan import ForkPosition, fork_offset_position, plan_create, plan_fork, sub_offset_position
 from fluvial.storage.contract import Store
 
 
@@ -30,13 +30,13 @@ async def create(store: Store, clock: Clock, command: Create) -> Outcome:
         same_type = HasMediaType(media_type(command.content_type))
         if not same_type.holds(source):
             return Unmet(same_type, source)
-    anchor = fork_anchor(command, source)
+    fork_offset = fork_offset_position(command, source)
     try:
-        position = await _position(store, source, anchor, command.fork)
+        position = await _position(store, source, fork_offset, command.fork)
     except StreamVanished:
         return Unmet(live, None)
     return await store.apply(
-        command.name, plan_fork(command, ForkPosition(source, anchor, position), clock.new_incarnation(), now_ms)
+        command.name, plan_fork(command, ForkPosition(source, fork_offset, position), clock.new_incarnation(), now_ms)
     )
 
 
@@ -46,13 +46,13 @@ async def _confirm(store: Store, command: Create, absent: Absent) -> Unmet:
     return Unmet(PreconditionsHold(command.preconditions), None) if absent.holds(head) else Unmet(absent, head)
 
 
-async def _position(store: Store, source: Head, anchor: int, fork: ForkPoint) -> int:
-    """Where the fork diverges, within the batch that begins at the anchor."""
-    if anchor == source.tail:
-        return fork_position(anchor, fork.sub_offset, source.content_type, b"")
-    batch = await store.read(fork.source, source, anchor, 1)
-    if batch.start != anchor:
+async def _position(store: Store, source: Head, fork_offset: int, fork: ForkPoint) -> int:
+    """Where the fork diverges, within the batch that begins at the fork_offset."""
+    if fork_offset == source.tail:
+        return sub_offset_position(fork_offset, fork.sub_offset, source.content_type, b"")
+    batch = await store.read(fork.source, source, fork_offset, 1)
+    if batch.start != fork_offset:
         raise RequestError(
             ErrorCode.UNKNOWN_FORK_OFFSET, "Stream-Fork-Offset is not between two of the source's batches"
         )
-    return fork_position(anchor, fork.sub_offset, source.content_type, batch.data)
+    return sub_offset_position(fork_offset, fork.sub_offset, source.content_type, batch.data)

@@ -279,7 +279,7 @@ class LiveReads:
                     return
                 news = await self._wait(name, head, min(KEEP_ALIVE_S, remaining_s))
                 is_same = news is not None and news.incarnation == incarnation
-                if news is None or not is_same or stream_status(news, self.clock.now_ms()) is not StreamStatus.LIVE:
+                if news is None or not is_same or stream_status(news, self.clock.now_ms()) is not StreamStatus.EXISTS:
                     return
                 head = news
             try:

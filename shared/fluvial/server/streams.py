@@ -216,7 +216,7 @@ class StreamsApp:
         before = None
         if isinstance(outcome, Applied):
             before = head.tail - len(command.data) if isinstance(command, Append) else None
-        elif head.delivered == head.tail or stream_status(head, self.clock.now_ms()) is not StreamStatus.LIVE:
+        elif head.delivered == head.tail or stream_status(head, self.clock.now_ms()) is not StreamStatus.EXISTS:
             return []
         report = await self.publisher.publish(Source(command.name, head), before)
         return [] if report is None else fan_out_headers(report)
@@ -248,7 +248,7 @@ class StreamsApp:
         """HEAD: metadata; does not count as a use of the stream."""
         head, now_ms = await self.store.head(visit.name), self.clock.now_ms()
         visit.permit.check(head, now_ms)
-        if head is None or stream_status(head, now_ms) is not StreamStatus.LIVE:
+        if head is None or stream_status(head, now_ms) is not StreamStatus.EXISTS:
             return not_found_or_gone_response(head, now_ms)
         return head_response(head, parse_preconditions(visit.headers))
 
@@ -288,7 +288,7 @@ class StreamsApp:
             # What was waited for may have ended, and something else may have begun at its name.
             if news is None or news.incarnation != head.incarnation:
                 return not_found_or_gone_response(None, self.clock.now_ms())
-            if stream_status(news, self.clock.now_ms()) is not StreamStatus.LIVE:
+            if stream_status(news, self.clock.now_ms()) is not StreamStatus.EXISTS:
                 return not_found_or_gone_response(news, self.clock.now_ms())
             head = news
         cursor = next_cursor(subscription.echoed_cursor, self.clock.now_ms(), self.clock.jitter())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from fluvial.model.commit import Commit, Outcome
+from fluvial.model.commit import Commit, Outcome, UpdateCommit
 from fluvial.model.followers import Follower
 from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
@@ -120,7 +120,7 @@ class IdempotentOutcome:
 class IdempotentAppender(Store, Protocol):
     """A store for senders that cannot number their appends, and whose queues may bring one twice."""
 
-    async def apply_idempotently(self, name: StreamName, commit: Commit, key: str) -> IdempotentOutcome:
+    async def apply_idempotently(self, name: StreamName, commit: UpdateCommit, key: str) -> IdempotentOutcome:
         """Apply a commit that adds a batch, unless one with the same key was applied to the name before.
 
         Raises StoreUnavailable, StoreUncertain; it may be sent again, by anybody, until it raises nothing.

@@ -3,7 +3,7 @@
 import pytest
 
 from fluvial.model.command import Append
-from fluvial.model.commit import Commit, Unmet, first_unmet
+from fluvial.model.commit import Unmet, UpdateCommit, first_unmet
 from fluvial.model.entity_tag import Preconditions, TagList, stream_etag
 from fluvial.model.errors import ErrorCode
 from fluvial.model.head import Head, Incarnation, ProducerState
@@ -25,7 +25,7 @@ SPOILERS: list[tuple[str, dict[str, object], int]] = [
 ]
 
 
-def refusal(commit: Commit, judged: Head | None) -> Unmet:
+def refusal(commit: UpdateCommit, judged: Head | None) -> Unmet:
     """The refusal of a commit on a head."""
     requirement = first_unmet(commit.requires, judged)
     assert requirement is not None

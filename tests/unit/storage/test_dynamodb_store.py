@@ -278,7 +278,7 @@ async def test_a_reader_hears_of_another_process(rig: DynamoDbRig) -> None:
     other = DynamoDbStore(rig.config, rig.still.own_clock())
     for news in (append_commit(b"x"), plan_delete(START_MS)):
         waiting = [asyncio.create_task(rig.store.wait(NAME, seen, 10)) for _ in range(3)]
-        await eventually(lambda: rig.store._waiters.count == 3, rig.let_pass)
+        await eventually(lambda: rig.store._notifier.count == 3, rig.let_pass)
         assert len(rig.store._poller._watches) == 1
         expected = await applied(other, news)
         assert await asyncio.gather(*waiting) == [expected] * 3
@@ -354,7 +354,7 @@ async def test_a_rotation_that_died_before_its_note_is_made_good(
         for _ in range(60):
             await applied(store, append_commit(b"x" * 90))
         with monkeypatch.context() as patched:
-            patched.setattr(rotation.Rotator, "_noted", dying)
+            patched.setattr(rotation.Rotator, "_note_cold_end", dying)
             await store.rotate(NAME)
         await store.rotate(NAME)
     stored = head_of_item(rig.client.get_item(TableName=rig.config.table, Key=head_key(NAME))["Item"])

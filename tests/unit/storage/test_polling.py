@@ -54,7 +54,7 @@ class WatchfulWaiters(HeadNotifier):
 async def test_a_waiter_whose_read_was_overtaken_is_told() -> None:
     """The poller has told the others already, and looks no more for what it knows."""
     table, waiters = HeadTable(), HeadNotifier()
-    poller = Poller(table, HeadCache(), waiters)  # type: ignore[arg-type]
+    poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
     first = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
     await _until_waiting(waiters, 1)
     table.slow = overtaken = asyncio.Event()
@@ -74,7 +74,7 @@ async def test_a_waiter_whose_read_was_overtaken_is_told() -> None:
 async def test_a_poller_that_is_behind_a_waiter_catches_up() -> None:
     """And then tells it what is new to it."""
     table, waiters = HeadTable(), HeadNotifier()
-    poller = Poller(table, HeadCache(), waiters)  # type: ignore[arg-type]
+    poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
     first = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
     await _until_waiting(waiters, 1)
     table.now = TEN
@@ -90,7 +90,7 @@ async def test_an_answer_that_was_overtaken_tells_a_waiter_nothing() -> None:
     """An earlier append's head, an earlier life's end, an earlier life's head: all are older than what was seen."""
     table, waiters = HeadTable(), HeadNotifier()
     table.now = replace(TEN, incarnation=Incarnation(2), born_us=2)
-    poller = Poller(table, HeadCache(), waiters)  # type: ignore[arg-type]
+    poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
     waiting = asyncio.create_task(poller.wait(NAME, table.now, LONG_S))
     for older in (replace(table.now, tail=9), None, replace(TEN, tail=100, born_us=1)):
         await _until_waiting(waiters, 1)
@@ -117,7 +117,7 @@ async def test_an_older_head_at_the_end_of_a_wait_is_not_what_it_answers() -> No
     """A late answer to an append wakes a reader that has seen more, in the moment in which its time is over."""
     table, waiters = HeadTable(), LateWaiters()
     table.now = TEN
-    poller = Poller(table, HeadCache(), waiters)  # type: ignore[arg-type]
+    poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
     assert await poller.wait(NAME, TEN, 0.001) == TEN
     await poller.close()
 
@@ -125,7 +125,7 @@ async def test_an_older_head_at_the_end_of_a_wait_is_not_what_it_answers() -> No
 async def test_a_poller_goes_on_after_an_unforeseen_error(caplog: pytest.LogCaptureFixture) -> None:
     """With a traceback in the log; whoever waits is told of what comes next."""
     table, waiters = HeadTable(), HeadNotifier()
-    poller = Poller(table, HeadCache(), waiters)  # type: ignore[arg-type]
+    poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
     waiting = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
     await _until_waiting(waiters, 1)
     table.now = "no head"  # type: ignore[assignment]
@@ -140,7 +140,7 @@ async def test_a_poller_goes_on_after_an_unforeseen_error(caplog: pytest.LogCapt
 async def test_a_waiter_that_comes_as_the_poller_ends_gets_another_one() -> None:
     """In the very turn of the loop."""
     table, waiters = HeadTable(), WatchfulWaiters()
-    poller = Poller(table, HeadCache(), waiters)  # type: ignore[arg-type]
+    poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
     gone = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
     await _until_waiting(waiters, 1)
     gone.cancel()
@@ -155,7 +155,7 @@ async def test_a_waiter_that_comes_as_the_poller_ends_gets_another_one() -> None
 async def test_nothing_is_watched_when_nobody_waits() -> None:
     """Neither the task nor its place stays."""
     table, waiters = HeadTable(), WatchfulWaiters()
-    poller = Poller(table, HeadCache(), waiters)  # type: ignore[arg-type]
+    poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
     gone = asyncio.create_task(poller.wait(NAME, NINE, LONG_S))
     await _until_waiting(waiters, 1)
     gone.cancel()

@@ -1,13 +1,12 @@
-"""Followers: one item for each estuary that follows a life of a stream, in a partition that goes with the life."""
+"""Followers: one item for each estuary that follows an incarnation, in one partition per incarnation."""
 
-from fluvial.model.errors import StoreUncertain
 from fluvial.model.followers import Follower, SubscriptionId
 from fluvial.model.head import EstuaryMode, Incarnation
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.keys import Item, follower_key, followers_partition
 from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.write_outcome import require_known
 
 
 async def add_follower(table: Table, source: Incarnation, follower: Follower) -> None:
@@ -17,27 +16,20 @@ async def add_follower(table: Table, source: Incarnation, follower: Follower) ->
         a.ESTUARY: {"S": follower.mode.value},
         a.SUBSCRIPTION: {"B": follower.subscription},
     }
-    try:
-        await table.put(item)
-    except OutcomeUnknown as exc:
-        raise StoreUncertain from exc
+    require_known(await table.put(item))
 
 
 async def remove_follower(table: Table, source: Incarnation, follower: Follower) -> None:
     """See Store.remove_follower."""
-    try:
-        await table.delete(
-            follower_key(source, follower.estuary),
-            ConditionExpression=f"{a.SUBSCRIPTION} = :id",
-            ExpressionAttributeValues={":id": {"B": follower.subscription}},
-        )
-    except ConditionFailed:
-        pass  # it is gone already, or there is a later one
-    except OutcomeUnknown as exc:
-        raise StoreUncertain from exc
+    outcome = await table.delete(
+        follower_key(source, follower.estuary),
+        ConditionExpression=f"{a.SUBSCRIPTION} = :id",
+        ExpressionAttributeValues={":id": {"B": follower.subscription}},
+    )
+    require_known(outcome)  # when the condition fails, the follower is gone, or follows by a later subscription
 
 
-async def listed_followers(table: Table, source: Incarnation, after: str, count_max: int) -> list[Follower]:
+async def list_followers(table: Table, source: Incarnation, after: str, count_max: int) -> list[Follower]:
     """See Store.followers."""
     found = list[Follower]()
     while len(found) < count_max:
@@ -49,7 +41,7 @@ async def listed_followers(table: Table, source: Incarnation, after: str, count_
     return found
 
 
-async def one_follower(table: Table, source: Incarnation, estuary: StreamName) -> Follower | None:
+async def load_follower(table: Table, source: Incarnation, estuary: StreamName) -> Follower | None:
     """See Store.follower."""
     item = await table.get(follower_key(source, estuary))
     return None if item is None else _follower(item)

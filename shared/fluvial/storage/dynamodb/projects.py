@@ -4,15 +4,15 @@ from typing import Final
 
 import msgspec
 
-from fluvial.model.errors import StorageDamaged, StoreUncertain
+from fluvial.model.errors import StorageDamaged
 from fluvial.model.limits import PROJECT_CACHE_S
 from fluvial.model.project import Project, ProjectName
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.items import number
 from fluvial.storage.dynamodb.table.keys import Item, project_key, usage_key
 from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.write_outcome import Written, require_known
 
 #: What a day's sum is kept for, in seconds; nobody asks for it after its day.
 USAGE_KEPT_S: Final = 3 * 86_400
@@ -46,12 +46,12 @@ class DynamoDbProjects:
         else:
             condition = _is_version(project, project.version - 1, e)
         fields = {a.LIFE: number(project.life), a.VERSION: number(project.version)}
-        return await self._written({**item, **fields}, condition, e)
+        return await self._put_if({**item, **fields}, condition, e)
 
     async def remove(self, project: Project) -> bool:
         """See Projects.remove; what stays tells that there was one."""
         e = Expression()
-        return await self._written(project_key(project.name), _is_version(project, project.version, e), e)
+        return await self._put_if(project_key(project.name), _is_version(project, project.version, e), e)
 
     async def listed(self, after: str, count_max: int) -> list[Project]:
         """See Projects.listed."""
@@ -75,20 +75,13 @@ class DynamoDbProjects:
         until_s = day * 86_400 + USAGE_KEPT_S
         update = f"ADD {total} {e.value(byte_count)} SET {ttl} = {e.value(until_s)}"
         request = {"Key": usage_key(name, day), "UpdateExpression": update, "ReturnValues": "ALL_NEW"}
-        try:
-            item = await self._table.update({**request, **e.parameters()})
-        except OutcomeUnknown as exc:
-            raise StoreUncertain from exc
-        return int(item[a.BYTE_COUNT]["N"])
+        outcome = require_known(await self._table.update({**request, **e.parameters()}))
+        assert isinstance(outcome, Written), "the update has no condition"
+        return int(outcome.item[a.BYTE_COUNT]["N"])
 
-    async def _written(self, item: Item, condition: str, e: Expression) -> bool:
-        try:
-            await self._table.put(item, ConditionExpression=condition, **e.parameters())
-        except ConditionFailed:
-            return False
-        except OutcomeUnknown as exc:
-            raise StoreUncertain from exc
-        return True
+    async def _put_if(self, item: Item, condition: str, e: Expression) -> bool:
+        outcome = require_known(await self._table.put(item, ConditionExpression=condition, **e.parameters()))
+        return isinstance(outcome, Written)
 
 
 def _is_version(project: Project, version: int, e: Expression) -> str:

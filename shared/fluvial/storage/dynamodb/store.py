@@ -5,19 +5,18 @@ from functools import partial
 from typing import Final
 
 from fluvial.clock import Clock
-from fluvial.model.commit import Applied, Commit, Outcome
-from fluvial.model.effect import Begin, End
+from fluvial.model.commit import Applied, Commit, CreateCommit, DeleteCommit, Outcome, UpdateCommit
 from fluvial.model.followers import Follower
 from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.storage.contract import IdempotentOutcome
-from fluvial.storage.dynamodb.followers import add_follower, listed_followers, one_follower, remove_follower
+from fluvial.storage.dynamodb.backend import build_backend
+from fluvial.storage.dynamodb.followers import add_follower, list_followers, load_follower, remove_follower
 from fluvial.storage.dynamodb.projects import DynamoDbProjects
-from fluvial.storage.dynamodb.reads.listing import listed_names
+from fluvial.storage.dynamodb.reads.listing import list_names
 from fluvial.storage.dynamodb.reads.page_reader import PageReader
 from fluvial.storage.dynamodb.reads.polling import Poller
-from fluvial.storage.dynamodb.storage_parts import backend
 from fluvial.storage.dynamodb.table.aws_client import Aws, Endpoints
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.objects import Objects
@@ -65,16 +64,16 @@ class DynamoDbStore:
         self.config, self._clock = config, clock
         self._aws = Aws(config.endpoints, clock.jitter, config.threads_max, config.limits)
         self.table = Table(self._aws, config.table)
-        self._backend = backend(self.table, Objects(self._aws, config.bucket))
+        self._backend = build_backend(self.table, Objects(self._aws, config.bucket))
         payloads, cold = self._backend.payloads, self._backend.cold
-        self._heads, self._waiters, self._turns = HeadCache(), HeadNotifier(), KeyedLock()
+        self._heads, self._notifier, self._producer_locks = HeadCache(self.table), HeadNotifier(), KeyedLock()
         spiller = Spiller(self.table, self._heads, clock)
-        settler = InDoubtResolver(self.table, cold, self._heads, clock, config.limits)
-        self._writer = CommitWriter(self.table, payloads, spiller, settler, self._heads)
-        self._once = IdempotentWriter(self.table, payloads, settler, self._writer, self._heads)
-        self._lives = Lifecycle(self.table, payloads, spiller, self._heads, clock)
+        resolver = InDoubtResolver(self.table, cold, self._heads, clock, config.limits)
+        self._writer = CommitWriter(self.table, payloads, spiller, resolver, self._heads)
+        self._idempotent_writer = IdempotentWriter(self.table, payloads, resolver, self._writer, self._heads)
+        self._lifecycle = Lifecycle(self.table, payloads, spiller, self._heads, clock)
         self._reader = PageReader(self._backend, self._heads)
-        self._poller = Poller(self.table, self._heads, self._waiters)
+        self._poller = Poller(self.table, self._heads, self._notifier)
         self._rotator = Rotator(self._backend, spiller, self._heads, clock, config.limits)
         self._collector = GarbageCollector(self._backend)
         self.projects: Projects = DynamoDbProjects(self.table)
@@ -88,25 +87,25 @@ class DynamoDbStore:
             return await self._apply(name, commit)
 
     async def _apply(self, name: StreamName, commit: Commit) -> Outcome:
-        match commit.effects[0]:
-            case Begin():
-                outcome = self._dropping(await self._lives.begin(name, commit))
-            case End():
-                outcome = self._dropping(await self._lives.end(name, commit))
-            case _ if commit.producer_id is not None:
-                async with self._turns.hold((name, commit.producer_id)):
+        match commit:
+            case CreateCommit():
+                outcome = self._collect_dropped(await self._lifecycle.create(name, commit))
+            case DeleteCommit():
+                outcome = self._collect_dropped(await self._lifecycle.delete(name, commit))
+            case UpdateCommit() if commit.producer_id is not None:
+                async with self._producer_locks.hold((name, commit.producer_id)):
                     outcome = await self._writer.write(name, commit, self._clock)
-            case _:
+            case UpdateCommit():
                 outcome = await self._writer.write(name, commit, self._clock)
-        self._landed(name, outcome)
+        self._on_applied(name, outcome)
         return outcome
 
-    async def apply_idempotently(self, name: StreamName, commit: Commit, key: str) -> IdempotentOutcome:
+    async def apply_idempotently(self, name: StreamName, commit: UpdateCommit, key: str) -> IdempotentOutcome:
         """See IdempotentAppender.apply_idempotently; a key is remembered for 15 days."""
         with self._calls.enter():
-            once = await self._once.write(name, commit, key, self._clock)
-            self._landed(name, once.outcome)
-            return once
+            result = await self._idempotent_writer.write(name, commit, key, self._clock)
+            self._on_applied(name, result.outcome)
+            return result
 
     async def renew(self, name: StreamName, now_ms: int) -> None:
         """See Store.renew."""
@@ -126,7 +125,7 @@ class DynamoDbStore:
 
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See Store.names."""
-        return await listed_names(self.table, prefix, after, count_max)
+        return await list_names(self.table, prefix, after, count_max)
 
     async def add_follower(self, source: Incarnation, follower: Follower) -> None:
         """See Store.add_follower."""
@@ -138,20 +137,20 @@ class DynamoDbStore:
 
     async def followers(self, source: Incarnation, after: str, count_max: int) -> list[Follower]:
         """See Store.followers."""
-        return await listed_followers(self.table, source, after, count_max)
+        return await list_followers(self.table, source, after, count_max)
 
     async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
         """See Store.follower."""
-        return await one_follower(self.table, source, estuary)
+        return await load_follower(self.table, source, estuary)
 
     async def rotate(self, name: StreamName) -> None:
         """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""
         while await self._rotator.rotate(name):
             pass
 
-    async def collect(self, life: DroppedIncarnation) -> None:
+    async def collect(self, dropped: DroppedIncarnation) -> None:
         """Delete what an ended life left behind; it may be done again. Raises StoreUnavailable."""
-        await self._collector.collect(life)
+        await self._collector.collect(dropped)
 
     def sweeper(self, *, dry_run: bool) -> Sweeper:
         """One that looks for what nothing leads to any more."""
@@ -166,16 +165,16 @@ class DynamoDbStore:
             await self._background_tasks.close()
         self._aws.close()
 
-    def _landed(self, name: StreamName, outcome: Outcome) -> None:
+    def _on_applied(self, name: StreamName, outcome: Outcome) -> None:
         if isinstance(outcome, Applied):
-            self._waiters.wake(name, outcome.head)
+            self._notifier.wake(name, outcome.head)
             self._rotate_when_due(name)
 
-    def _dropping(self, changed: LifecycleResult) -> Outcome:
+    def _collect_dropped(self, result: LifecycleResult) -> Outcome:
         if self._background_tasks is not None:
-            for life in changed.dropped:
-                self._background_tasks.add(life.incarnation, partial(self._collector.collect, life))
-        return changed.outcome
+            for dropped in result.dropped:
+                self._background_tasks.add(dropped.incarnation, partial(self._collector.collect, dropped))
+        return result.outcome
 
     def _rotate_when_due(self, name: StreamName) -> None:
         stored = self._heads.get(name)

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from fluvial.model.commit import Commit, Outcome, Unmet
+from fluvial.model.commit import Commit, Outcome, Unmet, UpdateCommit
 from fluvial.model.head import Head, Incarnation, ProducerState
 from fluvial.model.names import StreamName
 from fluvial.model.transition import Batch, transition
@@ -59,7 +59,7 @@ class Group:
 
     def judge(self, name: StreamName, commit: Commit) -> Outcome:
         """Judge a commit on the heads that its predecessors in the group leave, and take in what it changes."""
-        producer_id = commit.producer_id
+        producer_id = commit.producer_id if isinstance(commit, UpdateCommit) else None
         result = transition(name, commit, lambda wanted: self._head(wanted, producer_id), self.newest_born_us)
         if isinstance(result, Unmet):
             return result

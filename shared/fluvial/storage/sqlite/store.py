@@ -13,8 +13,7 @@ from cachetools import LRUCache
 from msgspec.structs import replace
 
 from fluvial.clock import Clock
-from fluvial.model.commit import Commit, Outcome
-from fluvial.model.effect import AddBatch
+from fluvial.model.commit import Commit, Outcome, added_byte_count
 from fluvial.model.errors import StartupError, StorageDamaged, StoreUnavailable, StreamVanished
 from fluvial.model.followers import Follower
 from fluvial.model.head import Head, Incarnation, ProducerState, Span
@@ -86,8 +85,7 @@ class SqliteStore:
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply."""
-        byte_count = sum(len(effect.data) for effect in commit.effects if isinstance(effect, AddBatch))
-        return await self._group_commit.submit(name, commit, byte_count)
+        return await self._group_commit.submit(name, commit, added_byte_count(commit))
 
     async def renew(self, name: StreamName, now_ms: int) -> None:
         """See Store.renew."""

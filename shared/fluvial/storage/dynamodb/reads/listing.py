@@ -20,7 +20,7 @@ def listing_shard(name: StreamName) -> int:
     return crc32(name.encode()) % LISTING_SHARDS
 
 
-async def listed_names(table: Table, prefix: str, after: str, count_max: int) -> list[StreamName]:
+async def list_names(table: Table, prefix: str, after: str, count_max: int) -> list[StreamName]:
     """See Store.names; the index is a moment behind. Raises StoreUnavailable."""
     if not prefix.isascii() or len(prefix) > STREAM_NAME_BYTES_MAX:  # what no name begins with may be no key, either
         return []

@@ -12,7 +12,7 @@ from fluvial.model.head import Head, Incarnation, Span
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.storage.batch_range import BatchRange, concatenate, fitting_batches, read_ranges
-from fluvial.storage.dynamodb.storage_parts import Backend
+from fluvial.storage.dynamodb.backend import Backend
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import (
     ColdSegment,
@@ -22,7 +22,7 @@ from fluvial.storage.dynamodb.table.items import (
     StoredBatch,
     segment_of_item,
 )
-from fluvial.storage.dynamodb.table.keys import head_key, life_partition, segment_sort
+from fluvial.storage.dynamodb.table.keys import incarnation_partition, segment_sort
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class PageReader:
                 return await self._spilled(span.incarnation, position, min(room, span.end - position))
             stored = self._heads.get(name)
             if not _covers(stored, head, position):
-                stored = self._heads.note(name, await self._table.get(head_key(name)))
+                stored = await self._heads.load(name)
             if stored is None or stored.head is None or stored.head.incarnation != head.incarnation:
                 raise StreamVanished
             if position < stored.base:
@@ -62,7 +62,7 @@ class PageReader:
             try:
                 run = concatenate(await read_ranges(head, start, byte_count_max, run_at))
             except StorageDamaged as exc:
-                stored = self._heads.note(name, await self._table.get(head_key(name)))
+                stored = await self._heads.load(name)
                 if stored.head is None or stored.head.incarnation != head.incarnation:
                     raise StreamVanished from exc
                 if tried < TRIES_MAX:  # rotation may have moved the bytes between two requests
@@ -80,7 +80,7 @@ class PageReader:
     async def _spilled(self, incarnation: Incarnation, position: int, room: int) -> BatchRange:
         """A run of segments that has `position`, and as much after it as fits and is at hand."""
         limit = max(SEGMENTS_PER_QUERY_MIN, min(SEGMENTS_PER_QUERY_MAX, room // SEGMENT_BYTES_GUESS))
-        partition, after, runs = life_partition(incarnation), segment_sort(position), list[BatchRange]()
+        partition, after, runs = incarnation_partition(incarnation), segment_sort(position), list[BatchRange]()
         while not runs:
             items = await self._table.query(partition, after=after, limit=limit)
             if not items:
@@ -109,7 +109,7 @@ class PageReader:
         return BatchRange(start, ends, await self._cold.read(segment, start, ends[-1]))
 
     async def _run(self, owner: StreamName, start: int, batches: list[StoredBatch]) -> BatchRange:
-        parts = await self._payloads.loaded(owner, batches)
+        parts = await self._payloads.load(owner, batches)
         ends, position = list[int](), start
         for part in parts:
             position += len(part)

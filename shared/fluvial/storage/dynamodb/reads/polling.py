@@ -9,7 +9,6 @@ from fluvial.model.errors import StoreError
 from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
-from fluvial.storage.dynamodb.table.keys import head_key
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.notifier import HeadNotifier, has_changed
 
@@ -40,7 +39,7 @@ class Poller:
 
     async def head(self, name: StreamName) -> Head | None:
         """The head as it is now. Raises StoreUnavailable."""
-        return self._heads.note(name, await self._table.get(head_key(name))).head
+        return (await self._heads.load(name)).head
 
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
         """See Store.wait."""
@@ -113,7 +112,7 @@ class Poller:
 
     async def _news(self, name: StreamName, last: Head) -> Head | None:
         """The head, at most a little old, never older than `last`."""
-        head = self._heads.note(name, await self._table.get(head_key(name), consistent=False)).head
+        head = (await self._heads.load(name, consistent=False)).head
         if head is None or head.incarnation != last.incarnation or head.soft_deleted:
             return await self.head(name)  # the end of a life must not be told by a replica that is behind
         return last if head.tail < last.tail else head

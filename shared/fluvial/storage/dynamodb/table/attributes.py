@@ -56,7 +56,7 @@ EXPIRES_AT: Final = "x"
 EXPIRES_TEXT: Final = "xt"
 REFERENCES: Final = "r"
 #: Present when the stream was deleted and is kept for its forks.
-HIDDEN: Final = "d"
+SOFT_DELETED: Final = "d"
 ORIGIN: Final = "o"
 LINEAGE: Final = "l"
 #: Where the segments in S3 end, and how many batches have been spilled since.

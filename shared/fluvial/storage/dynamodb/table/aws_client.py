@@ -1,9 +1,11 @@
-"""boto3's clients off the event loop: the one place that calls AWS, and that says what its errors mean.
+"""The AWS client: the one module that calls DynamoDB and S3, and that interprets their errors.
 
-They are made by botocore, which boto3 makes its own by: that saves a function the import of S3's transfer machinery.
+Rules:
 
-What a failed call means depends on one question: may it have been carried out? A commit is never sent a second time
-by the SDK, because a blind second `list_append` would append twice.
+1. Calls run on threads, because the SDK blocks.
+2. The clients are botocore's, of which boto3 is a wrapper: a function then need not import S3's transfer code.
+3. The SDK never sends a write to DynamoDB a second time: a repeated `list_append` would append twice.
+4. A failed write is interpreted by one question: may it have been carried out? See `write_outcome`.
 """
 
 import asyncio
@@ -37,9 +39,17 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from fluvial.concurrency import backoff_s
 from fluvial.model.errors import FluvialError, StartupError, StoreUnavailable
 from fluvial.storage.dynamodb.table.error_codes import Meaning, meaning_of, meaning_of_cancellation
-from fluvial.storage.dynamodb.table.keys import Item
+from fluvial.storage.dynamodb.table.write_outcome import (
+    ConditionFailed,
+    InDoubt,
+    TransactionConditionFailed,
+    TransactionOutcome,
+    WriteOutcome,
+    Written,
+)
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
 log = logging.getLogger(__name__)
@@ -82,34 +92,25 @@ _REFUSALS: Final = {
 }
 
 
-class ConditionFailed(FluvialError):
-    """The condition did not hold; `item` is what it was judged on, None where nothing is."""
-
-    def __init__(self, item: Item | None = None) -> None:
-        """Nothing was written."""
-        super().__init__("the condition did not hold")
-        self.item = item
-
-
-class TransactionConditionFailed(FluvialError):
-    """The conditions of a transaction did not all hold; `items` are what the failed ones were judged on, by index."""
-
-    def __init__(self, items: dict[int, Item | None]) -> None:
-        """Nothing was written."""
-        super().__init__("a condition of the transaction did not hold")
-        self.items = items
-
-
-class OutcomeUnknown(FluvialError):
-    """The answer was lost: the write may have been carried out, or may still be."""
-
-
 class NotFound(FluvialError):
     """S3 has no such object."""
 
 
-class _Busy(FluvialError):
-    """Nothing was written, because there was too much to do."""
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The service's answer to a request that it carried out."""
+
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Busy:
+    """The service was too busy for the request: nothing was written, and it may be sent again."""
+
+    cause: Exception
+
+
+_Result = _Answer | ConditionFailed | TransactionConditionFailed | InDoubt | _Busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,28 +172,38 @@ class Aws:
         except NoRegionError as exc:
             raise StartupError("no AWS region is set: give --region, or set AWS_DEFAULT_REGION") from exc
 
-    async def write(self, method: Callable[..., Any], **parameters: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Send a write once, or again while the service says that it is too busy.
+    async def write(self, method: Callable[..., Any], **parameters: Any) -> WriteOutcome:  # noqa: ANN401
+        """Send a write of one item once, or again while the service is too busy for it.
 
-        Raises Refused, TransactionConditionFailed, Unknown, StoreUnavailable.
+        `Written.item` is the answer's `Attributes`. Raises StoreUnavailable: nothing was written.
         """
-        for tried in range(1, BUSY_TRIES_MAX + 1):
-            try:
-                return await self._call(method, parameters)
-            except _Busy as exc:
-                if tried == BUSY_TRIES_MAX:
-                    log.warning("store_busy", extra={"reason": str(exc.__cause__)})
-                    raise StoreUnavailable from exc
-                await asyncio.sleep(self._limits.busy_pause_s * 2**tried * (0.5 + self._jitter() / 2))
-        raise AssertionError("the last try returns or raises")
+        result = await self._send_unless_busy(method, parameters)
+        assert not isinstance(result, TransactionConditionFailed), "only transactions are cancelled"
+        return Written(result.content.get("Attributes", {})) if isinstance(result, _Answer) else result
+
+    async def write_transaction(self, method: Callable[..., Any], **parameters: Any) -> TransactionOutcome:  # noqa: ANN401
+        """Send a transaction once, or again while the service is too busy for it. Raises StoreUnavailable."""
+        result = await self._send_unless_busy(method, parameters)
+        assert not isinstance(result, ConditionFailed), (
+            "a transaction's conditions are in the reasons of its cancellation"
+        )
+        return Written({}) if isinstance(result, _Answer) else result
 
     async def read(self, method: Callable[..., Any], **parameters: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Ask, as often as the client retries. Raises NotFound, StoreUnavailable."""
-        try:
-            return await self._call(method, parameters)
-        except (_Busy, OutcomeUnknown, ConditionFailed) as exc:
-            log.warning("store_unreadable", extra={"reason": str(exc.__cause__)})
-            raise StoreUnavailable from exc
+        """Send a read, as often as the client retries; the answer. Raises NotFound, StoreUnavailable.
+
+        S3's requests are all sent by this method: its objects never change, so that each request may be repeated.
+        """
+        result = await self._send(method, parameters)
+        match result:
+            case _Answer(content):
+                return content
+            case _Busy(cause) | InDoubt(cause):
+                log.warning("store_unreadable", extra={"reason": str(cause)})
+                raise StoreUnavailable from cause
+            case ConditionFailed() | TransactionConditionFailed():
+                log.warning("store_unreadable", extra={"reason": "the service refused a condition that was not sent"})
+                raise StoreUnavailable
 
     async def read_body(self, method: Callable[..., Any], **parameters: Any) -> bytes:  # noqa: ANN401
         """Ask S3 for an object's bytes. Raises NotFound, StoreUnavailable."""
@@ -203,20 +214,34 @@ class Aws:
         body: bytes = (await self.read(whole, **parameters))["Body"]
         return body
 
-    async def _call(self, method: Callable[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    async def _send_unless_busy(
+        self, method: Callable[..., Any], parameters: dict[str, Any]
+    ) -> _Answer | ConditionFailed | TransactionConditionFailed | InDoubt:
+        for tries in range(1, BUSY_TRIES_MAX + 1):
+            result = await self._send(method, parameters)
+            if not isinstance(result, _Busy):
+                return result
+            if tries == BUSY_TRIES_MAX:
+                log.warning("store_busy", extra={"reason": str(result.cause)})
+                raise StoreUnavailable from result.cause
+            await asyncio.sleep(backoff_s(self._limits.busy_pause_s, tries, self._jitter()))
+        raise AssertionError("the last try returns or raises")
+
+    async def _send(self, method: Callable[..., Any], parameters: dict[str, Any]) -> _Result:
+        """Send one request. Raises NotFound, StoreUnavailable: nothing was written."""
         if self._is_closed:
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
         try:
             answer: dict[str, Any] = await loop.run_in_executor(self._threads, functools.partial(method, **parameters))
         except ClientError as exc:
-            raise _meaning(exc) from exc
+            return _interpret(exc)
         except _UNREACHABLE as exc:
             log.warning("store_unreachable", extra={"reason": str(exc)})
             raise StoreUnavailable from exc
         except (BotoCoreError, ResponseParserError, OSError) as exc:
-            raise OutcomeUnknown from exc
-        return answer
+            return InDoubt(exc)
+        return _Answer(answer)
 
     def close(self) -> None:
         """Let go of the threads and connections, once the calls under way are answered; refuse every later one."""
@@ -228,37 +253,36 @@ class Aws:
                 self.__dict__[lazy].close()
 
 
-def _meaning(error: ClientError) -> Exception:
-    """What a service's error says of the write that it answers; the error itself when it is our own mistake."""
+def _interpret(error: ClientError) -> _Result:
+    """What a service's error means for the request that it answers.
+
+    Raises NotFound, StoreUnavailable, and the error itself when the request is our own mistake.
+    """
     code = error.response["Error"].get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     meaning = meaning_of(error.operation_name, code, status)
-    if meaning is Meaning.CANCELLED:
-        return _cancellation(error)
     if meaning is Meaning.CONDITION_FAILED:
         return ConditionFailed(error.response.get("Item"))  # type: ignore[arg-type]
-    return _failure(error, meaning)
-
-
-def _cancellation(error: ClientError) -> Exception:
+    if meaning is not Meaning.CANCELLED:
+        return _interpret_failure(error, meaning)
     reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
     meaning = meaning_of_cancellation([reason.get("Code", "None") for reason in reasons])
-    if meaning is Meaning.CONDITION_FAILED:
-        failed = (at for at, reason in enumerate(reasons) if reason.get("Code") == "ConditionalCheckFailed")
-        return TransactionConditionFailed({at: reasons[at].get("Item") for at in failed})
-    return _failure(error, meaning)
+    if meaning is not Meaning.CONDITION_FAILED:
+        return _interpret_failure(error, meaning)
+    failed = (at for at, reason in enumerate(reasons) if reason.get("Code") == "ConditionalCheckFailed")
+    return TransactionConditionFailed({at: reasons[at].get("Item") for at in failed})
 
 
-def _failure(error: ClientError, meaning: Meaning) -> Exception:
+def _interpret_failure(error: ClientError, meaning: Meaning) -> InDoubt | _Busy:
     match meaning:
         case Meaning.UNKNOWN:
-            return OutcomeUnknown()
+            return InDoubt(error)
         case Meaning.BUSY:
-            return _Busy()
+            return _Busy(error)
         case Meaning.NOT_FOUND:
-            return NotFound()
+            raise NotFound from error
         case Meaning.OUR_MISTAKE:
-            return error
+            raise error
         case _:
             log.error(_REFUSALS[meaning], extra={"reason": str(error)})
-            return StoreUnavailable()
+            raise StoreUnavailable from error

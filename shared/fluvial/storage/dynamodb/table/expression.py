@@ -7,12 +7,15 @@ from fluvial.storage.dynamodb.table.keys import Value
 
 Scalar = int | str | bytes
 
+#: A request's parameters, as boto3 takes them.
+Request = dict[str, Any]
+
 
 class Expression:
-    """Collects what the condition and the update of one request speak of."""
+    """Collects the names and values that the condition and the update of one request mention."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """No placeholders yet."""
         self._names: dict[str, str] = {}
         self._values: list[Value] = []
 
@@ -36,7 +39,7 @@ class Expression:
         return f":v{self._values.index(value)}"
 
     def parameters(self) -> dict[str, Any]:
-        """The request's parameters that explain the placeholders."""
+        """The request's parameters that define the placeholders."""
         parameters: dict[str, Any] = {}
         if self._names:
             parameters["ExpressionAttributeNames"] = {mark: name for name, mark in self._names.items()}

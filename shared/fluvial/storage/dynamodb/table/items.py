@@ -70,7 +70,7 @@ class HeadItem:
     evictions: int = 0
     item_bytes: int = 0
     ended_by: CommitId | None = None
-    ended_life: Incarnation | None = None
+    ended_incarnation: Incarnation | None = None
     began: int = 0
     born_us: int = 0
     used_s: Mapping[str, int] = field(default_factory=dict)
@@ -192,7 +192,7 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
     if head.stream_seq is not None:
         item[a.STREAM_SEQ] = {"S": head.stream_seq}
     if head.soft_deleted:
-        item[a.HIDDEN] = number(1)
+        item[a.SOFT_DELETED] = number(1)
     if head.forked_from is not None:
         item[a.ORIGIN] = {"B": msgspec.json.encode(head.forked_from)}
         item[a.LINEAGE] = {"B": msgspec.json.encode(head.lineage)}
@@ -240,7 +240,7 @@ def head_of_item(item: Item) -> HeadItem:
         evictions=_integer(item, a.EVICTIONS),
         item_bytes=item_bytes(item),
         ended_by=None if ended_by is None else CommitId(ended_by["B"]),
-        ended_life=incarnation_of(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
+        ended_incarnation=incarnation_of(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
         began=_integer(item, a.BEGAN),
         born_us=_integer(item, a.BORN_US),
         used_s=_used_s(item[a.PRODUCERS]["M"]) if a.PRODUCERS in item else {},
@@ -273,7 +273,7 @@ def _head(item: Item) -> Head:
         },
         producer_count=_integer(item, a.PRODUCER_COUNT),
         references=_integer(item, a.REFERENCES),
-        soft_deleted=a.HIDDEN in item,
+        soft_deleted=a.SOFT_DELETED in item,
         forked_from=None if origin is None else _ORIGIN.decode(origin["B"]),
         lineage=() if origin is None else _LINEAGE.decode(item[a.LINEAGE]["B"]),
         estuary=EstuaryMode(item[a.ESTUARY]["S"]) if a.ESTUARY in item else None,

@@ -28,14 +28,14 @@ def name_of(item: Item) -> StreamName:
     return StreamName(str(item[a.PK]["S"]).removeprefix("S#"))
 
 
-def life_partition(incarnation: Incarnation) -> str:
+def incarnation_partition(incarnation: Incarnation) -> str:
     """The partition of a life's segments."""
     return f"SEG#{incarnation:016x}"
 
 
 def segment_key(incarnation: Incarnation, end: int) -> Key:
     """The key of the segment that ends there."""
-    return _key(life_partition(incarnation), segment_sort(end))
+    return _key(incarnation_partition(incarnation), segment_sort(end))
 
 
 def segment_sort(end: int) -> str:
@@ -98,6 +98,6 @@ def sweep_key() -> Key:
     return _key("SWEEP", "-")
 
 
-def once_key(digest: str) -> Key:
+def idempotency_key(digest: str) -> Key:
     """The key of what is remembered of a commit that is to be applied once."""
     return _key(f"ONCE#{digest}", "-")

@@ -1,12 +1,13 @@
-"""Table: the requests that the store makes of DynamoDB, each one call."""
+"""The table: the requests that the store sends to DynamoDB, one method each."""
 
 from typing import Any, Final
 
 from fluvial.model.errors import StoreUnavailable
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.aws_client import Aws
+from fluvial.storage.dynamodb.table.expression import Request
 from fluvial.storage.dynamodb.table.keys import Item, Key
-from fluvial.storage.dynamodb.writes.updates import Request
+from fluvial.storage.dynamodb.table.write_outcome import TransactionOutcome, WriteOutcome
 
 #: BatchGetItem's and BatchWriteItem's own limits.
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
@@ -17,21 +18,19 @@ BATCH_GET_TRIES_MAX: Final = 4
 
 
 class Table:
-    """One table. Writes raise Refused, Unknown and StoreUnavailable; reads raise StoreUnavailable."""
+    """One table. Writes return their outcome and raise StoreUnavailable; reads raise StoreUnavailable."""
 
     def __init__(self, aws: Aws, name: str) -> None:
-        """Nothing is asked before the first request."""
+        """No request is sent yet."""
         self._aws, self.name = aws, name
 
-    async def update(self, request: Request) -> Item:
-        """Carry out an UpdateItem; the new item."""
-        answer = await self._aws.write(self._aws.writes.update_item, TableName=self.name, **request)
-        item: Item = answer.get("Attributes", {})
-        return item
+    async def update(self, request: Request) -> WriteOutcome:
+        """Send an UpdateItem; `Written.item` is the item that the request asks to return."""
+        return await self._aws.write(self._aws.writes.update_item, TableName=self.name, **request)
 
-    async def put(self, item: Item, **condition: Any) -> None:  # noqa: ANN401  boto3's own parameters
-        """Carry out a PutItem under a condition."""
-        await self._aws.write(
+    async def put(self, item: Item, **condition: Any) -> WriteOutcome:  # noqa: ANN401  boto3's own parameters
+        """Send a PutItem under a condition."""
+        return await self._aws.write(
             self._aws.writes.put_item,
             TableName=self.name,
             Item=item,
@@ -39,17 +38,17 @@ class Table:
             **condition,
         )
 
-    async def delete(self, key: Key, **condition: Any) -> None:  # noqa: ANN401  boto3's own parameters
-        """Carry out a DeleteItem under a condition."""
-        await self._aws.write(self._aws.writes.delete_item, TableName=self.name, Key=key, **condition)
+    async def delete(self, key: Key, **condition: Any) -> WriteOutcome:  # noqa: ANN401  boto3's own parameters
+        """Send a DeleteItem under a condition."""
+        return await self._aws.write(self._aws.writes.delete_item, TableName=self.name, Key=key, **condition)
 
-    async def transact(self, actions: list[dict[str, Any]]) -> None:
-        """Carry out all or none. Raises TransactionConditionFailed, too."""
+    async def transact(self, actions: list[dict[str, Any]]) -> TransactionOutcome:
+        """Carry out all actions or none."""
         for action in actions:
             for request in action.values():
                 request["TableName"] = self.name
                 request.pop("ReturnValues", None)
-        await self._aws.write(self._aws.writes.transact_write_items, TransactItems=actions)
+        return await self._aws.write_transaction(self._aws.writes.transact_write_items, TransactItems=actions)
 
     async def get(self, key: Key, *, consistent: bool = True) -> Item | None:
         """The item at a key."""

@@ -1,33 +1,37 @@
-"""Collection: what a life that has ended leaves behind is deleted; nobody reads it any more."""
+"""Garbage collection: delete the data of incarnations that have ended."""
 
 from typing import Final
 
-from fluvial.storage.dynamodb.storage_parts import Backend
+from fluvial.storage.dynamodb.backend import Backend
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.items import ColdSegment, segment_of_item
-from fluvial.storage.dynamodb.table.keys import Item, followers_partition, life_partition, producers_partition
+from fluvial.storage.dynamodb.table.keys import Item, followers_partition, incarnation_partition, producers_partition
+from fluvial.storage.dynamodb.table.write_outcome import require_known
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation
 
 ITEMS_PER_STEP: Final = 100
 
 
 class GarbageCollector:
-    """Deletes what dropped lives leave behind; it may be done again from the start at any time."""
+    """Deletes the data of dropped incarnations. Each call may be repeated from the start at any time."""
 
     def __init__(self, backend: Backend) -> None:
-        """Nothing is deleted yet."""
+        """The data is in `backend`."""
         self._table, self._cold, self._payloads = backend.table, backend.cold, backend.payloads
 
-    async def collect(self, life: DroppedIncarnation) -> None:
-        """Delete a life's payloads, objects, segments, producers and followers. Raises StoreUnavailable."""
-        await self._payloads.remove(life.name, life.buffer)
-        while items := await self._table.query(life_partition(life.incarnation), limit=ITEMS_PER_STEP):
+    async def collect(self, dropped: DroppedIncarnation) -> None:
+        """Delete an incarnation's payloads, objects, segments, producers and followers.
+
+        Raises StoreUnavailable, StoreUncertain.
+        """
+        await self._payloads.remove(dropped.name, dropped.buffer)
+        while items := await self._table.query(incarnation_partition(dropped.incarnation), limit=ITEMS_PER_STEP):
             for item in items:
                 await self._delete_segment(item)
-        for partition in (producers_partition(life.incarnation), followers_partition(life.incarnation)):
+        for partition in (producers_partition(dropped.incarnation), followers_partition(dropped.incarnation)):
             while items := await self._table.query(partition, limit=ITEMS_PER_STEP):
                 for item in items:
-                    await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]})
+                    require_known(await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]}))
 
     async def _delete_segment(self, item: Item) -> None:
         segment = segment_of_item(item)
@@ -35,4 +39,4 @@ class GarbageCollector:
             await self._cold.remove(segment.object_key)
         else:
             await self._payloads.remove(segment.owner, segment.batches)
-        await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]})
+        require_known(await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]}))

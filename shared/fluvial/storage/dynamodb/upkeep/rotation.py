@@ -1,7 +1,8 @@
-"""Rotation: old hot segments become one S3 object, then a pointer takes the place of the last, then the others go.
+"""Rotation: move a stream's older hot segments into one cold segment in S3.
 
-Any number may rotate one stream at the same time, and each request may come late: a pointer is put only over a hot
-segment, and only hot segments are deleted.
+The steps: write the object, put a pointer to it over the last of the hot segments, note the new end of the cold part in
+the head, delete the other hot segments. Several processes may rotate one stream at the same time, and a request may be
+carried out late. So a pointer is put only over a hot segment, and only hot segments are deleted.
 """
 
 import logging
@@ -12,10 +13,9 @@ from fluvial.clock import Clock
 from fluvial.model.commit import CommitId
 from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
+from fluvial.storage.dynamodb.backend import Backend
 from fluvial.storage.dynamodb.reads.cold_segments import segment_object_key
-from fluvial.storage.dynamodb.storage_parts import Backend
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import (
@@ -27,9 +27,10 @@ from fluvial.storage.dynamodb.table.items import (
     incarnation_value,
     segment_of_item,
 )
-from fluvial.storage.dynamodb.table.keys import head_key, life_partition, segment_key, segment_sort
+from fluvial.storage.dynamodb.table.keys import incarnation_partition, segment_key, segment_sort
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.spilling import Spiller
-from fluvial.storage.dynamodb.writes.updates import guarded
+from fluvial.storage.dynamodb.writes.updates import guarded_update
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,10 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """Hot segments one after the other from `start`; before it are cold ones, of which the head does not know yet.
+    """Consecutive hot segments from `start` on.
 
-    `unnoted` counts the batches of those: whoever wrote them died, or is about to note them.
+    `unnoted` counts the batches of cold segments that the head does not know yet, because the process that wrote them
+    died or is about to note them.
     """
 
     start: int
@@ -74,39 +76,44 @@ class Rotator:
     def __init__(
         self, backend: Backend, spiller: Spiller, heads: HeadCache, clock: Clock, limits: StoreLimits = STORE_LIMITS
     ) -> None:
-        """Nothing is moved yet."""
+        """`spiller` empties the buffer of a closed stream first."""
         self._limits = limits
         self._table, self._cold, self._payloads = backend.table, backend.cold, backend.payloads
         self._spiller, self._heads, self._clock = spiller, heads, clock
 
     async def rotate(self, name: StreamName) -> bool:
-        """Write one cold segment if one is due; whether another one may be. Raises StoreUnavailable, StorageDamaged."""
-        stored = self._heads.note(name, await self._table.get(head_key(name)))
+        """Write one cold segment if one is due; whether another one may be due.
+
+        Raises StoreUnavailable, StoreUncertain, StorageDamaged.
+        """
+        stored = await self._heads.load(name)
         head = stored.head
         if head is None or not rotation_is_due(stored, self._limits):
             return False
         while head.closed and stored.buffer:
             base, stored = stored.base, await self._spiller.spill(name, stored)
             if stored.base == base:
-                return False  # somebody else is at it, or nothing gets through
-        chain = await self._chain(head, stored)
+                return False  # another process spills, or requests fail
+        chain = await self._load_chain(head, stored)
         if not chain.pieces:
             if chain.unnoted:
-                await self._noted(name, stored, chain.start, chain.unnoted)
+                await self._note_cold_end(name, stored, chain.start, chain.unnoted)
             return False
-        segment = await self._written(name, head.incarnation, chain)
-        if not await self._pointed(head.incarnation, segment):
+        segment = await self._write_object(name, head.incarnation, chain)
+        if not await self._put_pointer(head.incarnation, segment):
             return False
-        await self._noted(name, stored, segment.end, chain.unnoted + len(segment.ends))
-        await self._swept(head.incarnation, segment, chain.pieces)
+        await self._note_cold_end(name, stored, segment.end, chain.unnoted + len(segment.ends))
+        await self._delete_replaced(head.incarnation, segment, chain.pieces)
         return True
 
-    async def _chain(self, head: Head, stored: HeadItem) -> _Chain:
+    async def _load_chain(self, head: Head, stored: HeadItem) -> _Chain:
         """The hot segments from where the cold part ends, as far as one cold segment may go."""
         position = start = max(stored.cold_end, head.own_start)
         after, pieces, batch_count, unnoted = segment_sort(start), list[_Piece](), 0, 0
         while position < stored.base:
-            items = await self._table.query(life_partition(head.incarnation), after=after, limit=SEGMENTS_PER_QUERY)
+            items = await self._table.query(
+                incarnation_partition(head.incarnation), after=after, limit=SEGMENTS_PER_QUERY
+            )
             if not items:
                 break
             for item in items:
@@ -131,10 +138,10 @@ class Rotator:
                     return _Chain(start, unnoted, pieces)
         return _Chain(start, unnoted, pieces)
 
-    async def _written(self, name: StreamName, incarnation: Incarnation, chain: _Chain) -> ColdSegment:
+    async def _write_object(self, name: StreamName, incarnation: Incarnation, chain: _Chain) -> ColdSegment:
         parts, ids, ends, position = list[bytes](), list[CommitId](), list[int](), chain.start
         for piece in chain.pieces:
-            parts += await self._payloads.loaded(piece.segment.owner, piece.batches)
+            parts += await self._payloads.load(piece.segment.owner, piece.batches)
             for batch in piece.batches:
                 position += batch.byte_count
                 ends.append(position)
@@ -143,22 +150,22 @@ class Rotator:
         await self._cold.put(key, b"".join(parts), ids)
         return ColdSegment(chain.start, tuple(ends), key, name, self._clock.now_ms())
 
-    async def _pointed(self, incarnation: Incarnation, segment: ColdSegment) -> bool:
-        """Put the pointer; False when somebody else did, or when nobody knows: then the next rotation will."""
+    async def _put_pointer(self, incarnation: Incarnation, segment: ColdSegment) -> bool:
+        """Put the pointer; False when another rotation has put one, or when the put is in doubt."""
         condition = f"attribute_exists({a.PK}) AND attribute_not_exists({a.OBJECT_KEY})"
-        try:
-            await self._table.put(cold_segment_item(incarnation, segment), ConditionExpression=condition)
-        except ConditionFailed:
-            await self._cold.remove(segment.object_key)
-            return False
-        except OutcomeUnknown:
-            return False  # an object that nothing points to is swept
-        return True
+        match await self._table.put(cold_segment_item(incarnation, segment), ConditionExpression=condition):
+            case Written():
+                return True
+            case ConditionFailed():
+                await self._cold.remove(segment.object_key)
+                return False
+            case InDoubt():
+                return False  # the next rotation goes on; the sweep deletes an object without a pointer
 
-    async def _noted(self, name: StreamName, seen: HeadItem, end: int, batch_count: int) -> None:
-        """Tell the head where the cold part ends, unless another rotation has told something since it was seen.
+    async def _note_cold_end(self, name: StreamName, seen: HeadItem, end: int, batch_count: int) -> None:
+        """Note in the head where the cold part ends, unless another rotation has noted something since it was seen.
 
-        It is a hint, from which the next rotation looks on; what is not noted is noted by that one.
+        It is a hint where the next rotation starts; what is not noted now, the next rotation notes.
         """
         assert seen.head is not None, "what rotates has a head"
         e = Expression()
@@ -166,22 +173,22 @@ class Rotator:
         is_as_seen = f"{cold_end} = {e.value(seen.cold_end)}" if seen.cold_end else f"attribute_not_exists({cold_end})"
         clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(seen.head.incarnation))}", is_as_seen]
         update = f"SET {cold_end} = {e.value(end)}, {spilled} = {spilled} - {e.value(batch_count)}"
-        try:
-            self._heads.note(name, await self._table.update(guarded(name, e, clauses, update)))
-        except (ConditionFailed, OutcomeUnknown):
-            log.info("cold_end_not_noted", extra={"stream": name})
+        match await self._table.update(guarded_update(name, e, clauses, update)):
+            case Written(item):
+                self._heads.store(name, item)
+            case ConditionFailed() | InDoubt():
+                log.info("cold_end_not_noted", extra={"stream": name})
 
-    async def _swept(self, incarnation: Incarnation, segment: ColdSegment, pieces: list[_Piece]) -> None:
-        """Delete the hot segments that the cold one replaces, and the payloads that only they pointed to."""
+    async def _delete_replaced(self, incarnation: Incarnation, segment: ColdSegment, pieces: list[_Piece]) -> None:
+        """Delete the hot segments that a cold one replaces, and the payloads that only they pointed to."""
         for piece in pieces:
             if piece.segment.end != segment.end:
-                try:
-                    await self._table.delete(
-                        segment_key(incarnation, piece.segment.end),
-                        ConditionExpression=f"attribute_not_exists({a.OBJECT_KEY})",
-                    )
-                except (ConditionFailed, OutcomeUnknown):
-                    continue
+                outcome = await self._table.delete(
+                    segment_key(incarnation, piece.segment.end),
+                    ConditionExpression=f"attribute_not_exists({a.OBJECT_KEY})",
+                )
+                if not isinstance(outcome, Written):
+                    continue  # the sweep deletes it
             await self._payloads.remove(piece.segment.owner, piece.batches)
 
 

@@ -6,7 +6,6 @@ off is gone on with from where it was.
 """
 
 import base64
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -20,10 +19,10 @@ from fluvial.model.errors import FluvialError
 from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_expiry
+from fluvial.storage.dynamodb.backend import Backend
 from fluvial.storage.dynamodb.reads.cold_segments import SEGMENT_PREFIX
-from fluvial.storage.dynamodb.storage_parts import Backend
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, NotFound, OutcomeUnknown
+from fluvial.storage.dynamodb.table.aws_client import NotFound
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.items import (
     ColdSegment,
@@ -40,15 +39,16 @@ from fluvial.storage.dynamodb.table.keys import (
     Key,
     Value,
     head_key,
-    life_partition,
+    incarnation_partition,
     name_of,
     segment_key,
     segment_sort,
     sweep_key,
 )
 from fluvial.storage.dynamodb.table.objects import ListedObject
+from fluvial.storage.dynamodb.table.write_outcome import InDoubt, require_known
 from fluvial.storage.dynamodb.writes.payloads import OWNER_METADATA, STAGED_PREFIX
-from fluvial.storage.dynamodb.writes.updates import guarded
+from fluvial.storage.dynamodb.writes.updates import guarded_update
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +117,10 @@ class Sweeper:
     async def keep_place(self, place: SweepPlace | None) -> None:
         """Let the next sweep go on from there. Raises StoreUnavailable, Unknown."""
         if place is None:
-            await self._backend.table.delete(sweep_key())
+            require_known(await self._backend.table.delete(sweep_key()))
         else:
-            await self._backend.table.put({**sweep_key(), a.PLACE: {"S": msgspec.json.encode(place).decode()}})
+            item = {**sweep_key(), a.PLACE: {"S": msgspec.json.encode(place).decode()}}
+            require_known(await self._backend.table.put(item))
 
     async def page(self, place: SweepPlace) -> SweepPlace | None:
         """Look at what comes after a place; the place after that, None at the end. Raises StoreUnavailable."""
@@ -201,8 +202,11 @@ class Sweeper:
         e = Expression()
         clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
         update = f"SET {e.name(a.SHOWN_AT)} = {e.value(self._clock.now_ms())}"
-        with contextlib.suppress(ConditionFailed, OutcomeUnknown):  # it is another life, or the next sweep will
-            await self._backend.table.update(guarded(name, e, clauses, update))
+        outcome = await self._backend.table.update(guarded_update(name, e, clauses, update))
+        if isinstance(outcome, InDoubt):
+            log.info(
+                "not_redelivered", extra={"stream": name, "reason": str(outcome.cause)}
+            )  # the next sweep tries again
 
     async def _segment(self, life: Incarnation, item: Item) -> None:
         segment = segment_of_item(item)
@@ -290,7 +294,7 @@ class Sweeper:
         if stored.head is None:
             return frozenset()
         found, after = _stored_apart(stored.buffer), segment_sort(stored.cold_end)
-        partition = life_partition(stored.head.incarnation)
+        partition = incarnation_partition(stored.head.incarnation)
         while items := await self._backend.table.query(partition, after=after, limit=SEGMENTS_PER_QUERY):
             after = items[-1][a.SK]["S"]
             for segment in map(segment_of_item, items):
@@ -306,8 +310,8 @@ class Sweeper:
         guard: dict[str, object] = {"ConditionExpression": condition} if condition else {}
         if values:
             guard["ExpressionAttributeValues"] = values
-        with contextlib.suppress(ConditionFailed):  # it has been replaced by what is needed
-            await self._backend.table.delete({a.PK: item[a.PK], a.SK: item[a.SK]}, **guard)
+        outcome = await self._backend.table.delete({a.PK: item[a.PK], a.SK: item[a.SK]}, **guard)
+        require_known(outcome)  # when the condition fails, a needed item has taken the place of this one
 
     async def _delete_object(self, key: str) -> None:
         if not self._dry_run:

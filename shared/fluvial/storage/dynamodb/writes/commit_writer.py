@@ -1,20 +1,33 @@
-"""Commits on a stream that exists: append, close, renew. Each is exactly one UpdateItem when nothing is in its way."""
+"""The commit writer: append, close and renew a stream that exists.
+
+A commit is one conditional UpdateItem on the head item. The condition has the commit's requirements and guesses of the
+head's fence, deadline and producers from the cached head. What can happen:
+
+1. The update is written: the commit is applied.
+2. The condition fails, and a requirement is unmet on the returned head: the commit is rejected.
+3. The condition fails, and every requirement holds: a guess was wrong, or the buffer or the producers' room is full.
+   Correct the guess, make room, and send the commit again.
+4. The answer is lost. Raise the fence, so that the lost update can never be carried out later, and look for the batch:
+   the commit is applied when the batch is found, and sent again otherwise. Sent again without raising the fence, the
+   batch could be appended twice (docs/decisions/0005).
+"""
 
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from typing import Final
 
 from msgspec.structs import replace
 
 from fluvial.clock import Clock
-from fluvial.model.commit import Applied, Commit, Outcome, Unmet, first_unmet
-from fluvial.model.effect import AddBatch, RenewTtl
+from fluvial.model.commit import Applied, Outcome, Unmet, UpdateCommit, first_unmet
+from fluvial.model.effect import RenewTtl
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.head import Head
 from fluvial.model.names import StreamName
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import HeadItem, StoredBatch
 from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.payloads import Payloads
 from fluvial.storage.dynamodb.writes.producers import evict_producers, find_producer
@@ -22,104 +35,107 @@ from fluvial.storage.dynamodb.writes.spilling import Spiller
 from fluvial.storage.dynamodb.writes.updates import (
     BUFFER_BATCHES_MAX,
     HEAD_PRODUCERS_MAX,
+    EvictedProducer,
     Guesses,
-    LookedUp,
     commit_update,
 )
 from fluvial.storage.keyed_lock import KeyedLock
 
-#: How often a commit is tried whose requirements hold: each try removes what was in the way of the one before, but
-#: other writers may put something there again.
+#: Tries of a commit whose requirements hold. Each try removes what made the one before fail, but other writers may
+#: make the next one fail again.
 TRIES_MAX: Final = 24
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One commit on its way: the guesses that its next request makes, and what is known of its past.
+    """One commit with the guesses that its next request makes.
 
-    `since` is what was known of the head when it began, `seen` what is known by now.
+    `first_seen` is the head item as cached when the commit began, `seen` the last one. With `is_exclusive` no other
+    process may write the same commit as long as this attempt's fence stands.
     """
 
     name: StreamName
-    commit: Commit
+    commit: UpdateCommit
     batch: StoredBatch | None
     fence: int
-    since: HeadItem | None
+    first_seen: HeadItem | None
     began_ms: int
     seen: HeadItem | None
-    producer: LookedUp | None = None
-    is_exclusive: bool = False  # nobody but this attempt may write the commit, as long as its fence stands
+    producer: EvictedProducer | None = None
+    is_exclusive: bool = False
 
 
 class CommitWriter:
-    """Writes commits to heads that exist."""
+    """Writes update commits."""
 
     def __init__(
-        self, table: Table, payloads: Payloads, spiller: Spiller, settler: InDoubtResolver, heads: HeadCache
+        self, table: Table, payloads: Payloads, spiller: Spiller, resolver: InDoubtResolver, heads: HeadCache
     ) -> None:
-        """Nothing is written yet."""
+        """`resolver` finds out about writes in doubt."""
         self._table, self._payloads, self._spiller = table, payloads, spiller
-        self._settler, self._heads = settler, heads
-        self._turns = KeyedLock()
+        self._resolver, self._heads = resolver, heads
+        self._retry_locks = KeyedLock()
 
-    async def write(self, name: StreamName, commit: Commit, clock: Clock) -> Outcome:
-        """Apply a commit that neither begins nor ends a life. Raises StoreUnavailable, StoreUncertain."""
-        data = next((effect.data for effect in commit.effects if isinstance(effect, AddBatch)), None)
-        now_ms = clock.now_ms()
+    async def write(self, name: StreamName, commit: UpdateCommit, clock: Clock) -> Outcome:
+        """Apply a commit. Raises StoreUnavailable, StoreUncertain."""
+        data, now_ms = commit.data, clock.now_ms()
         batch = None
         if data is not None:
-            batch = await self._payloads.laid_out(name, clock.new_commit_id(), data, now_ms)
-        since = self._heads.get(name)
-        attempt = _Attempt(name, commit, batch, 0 if since is None else since.fence, since, now_ms, since)
-        return await self._written(attempt)
+            batch = await self._payloads.store(name, clock.new_commit_id(), data, now_ms)
+        seen = self._heads.get(name)
+        attempt = _Attempt(name, commit, batch, 0 if seen is None else seen.fence, seen, now_ms, seen)
+        return await self._write(attempt)
 
     async def write_exclusively(
-        self, name: StreamName, commit: Commit, batch: StoredBatch, stored: HeadItem, clock: Clock
+        self, name: StreamName, commit: UpdateCommit, batch: StoredBatch, stored: HeadItem, clock: Clock
     ) -> Outcome:
-        """Apply a commit under the fence of `stored` alone; a retry of the same commit raises it first.
+        """Apply a commit under the fence of `stored` and no other; a retry of the same commit raises the fence first.
 
-        Raises StoreUncertain when somebody has raised it, besides what `write` raises.
+        Raises StoreUncertain when the fence was raised meanwhile, besides what `write` raises.
         """
         attempt = _Attempt(name, commit, batch, stored.fence, stored, clock.now_ms(), stored, is_exclusive=True)
-        return await self._written(attempt)
+        return await self._write(attempt)
 
-    async def _written(self, attempt: _Attempt) -> Outcome:
-        outcome = await self._applied(attempt)
+    async def _write(self, attempt: _Attempt) -> Outcome:
+        outcome = await self._send_until_known(attempt)
         if isinstance(outcome, Unmet) and attempt.batch is not None:
             await self._payloads.discard(attempt.name, [attempt.batch])
         return outcome
 
-    async def _applied(self, attempt: _Attempt) -> Outcome:
-        outcome = await self._tried(attempt)
-        if outcome is not None:
-            return outcome
-        # Whatever was in the way is in the way of this process's other writers, too: one of them sees to it.
-        async with self._turns.hold(attempt.name):
+    async def _send_until_known(self, attempt: _Attempt) -> Outcome:
+        result = await self._send(attempt)
+        if not isinstance(result, _Attempt):
+            return result
+        # The same obstacle is in the way of this process's other writers. With the lock, one of them removes it while
+        # the others wait; without it, all of them would spill and evict at the same time.
+        async with self._retry_locks.hold(attempt.name):
             for _ in range(TRIES_MAX):
-                outcome = await self._tried(attempt)
-                if outcome is not None:
-                    return outcome
+                result = await self._send(result)
+                if not isinstance(result, _Attempt):
+                    return result
         raise StoreUnavailable
 
-    async def _tried(self, attempt: _Attempt) -> Outcome | None:
-        """The outcome of one request, or None when another one must follow, whose guesses are better."""
+    async def _send(self, attempt: _Attempt) -> Outcome | _Attempt:
+        """Send one request: the commit's outcome, or the attempt to make next."""
         seen = None if attempt.seen is None else attempt.seen.head
         guesses = Guesses(attempt.fence, seen, attempt.producer)
         request = commit_update(attempt.name, attempt.commit, attempt.batch, guesses)
-        try:
-            stored = self._heads.note(attempt.name, await self._table.update(request))
-        except ConditionFailed as exc:
-            return await self._refused(attempt, self._heads.note(attempt.name, exc.item))
-        except OutcomeUnknown as exc:
-            if all(isinstance(effect, RenewTtl) for effect in attempt.commit.effects):
-                raise StoreUncertain from exc  # not worth a fence: the next read renews, too
-            return await self._settled(attempt)
-        if attempt.batch is not None:
-            await self._spiller.spill_if_due(attempt.name, stored)
-        return Applied(stored.head)
+        match await self._table.update(request):
+            case Written(item):
+                stored = self._heads.store(attempt.name, item)
+                if attempt.batch is not None:
+                    await self._spiller.spill_if_due(attempt.name, stored)
+                return Applied(stored.head)
+            case ConditionFailed(item):
+                return await self._judge(attempt, self._heads.store(attempt.name, item))
+            case InDoubt(cause):
+                if all(isinstance(effect, RenewTtl) for effect in attempt.commit.effects):
+                    raise StoreUncertain from cause  # not worth raising the fence: the next read renews, too
+                return await self._resolve(attempt)
 
-    async def _refused(self, attempt: _Attempt, stored: HeadItem) -> Unmet | None:
-        head, looked_up = stored.head, None
+    async def _judge(self, attempt: _Attempt, stored: HeadItem) -> Unmet | _Attempt:
+        """After a failed condition: the unmet requirement, or the next attempt with corrected guesses."""
+        head, evicted = stored.head, None
         producer_id = attempt.commit.producer_id
         if head is not None and producer_id is not None and producer_id not in head.producers:
             state = None
@@ -127,47 +143,50 @@ class CommitWriter:
                 state = await find_producer(self._table, head.incarnation, producer_id)
             if state is not None:
                 head = replace(head, producers={**head.producers, producer_id: state})
-            looked_up = LookedUp(stored.evictions, state)
+            evicted = EvictedProducer(stored.evictions, state)
         unmet = first_unmet(attempt.commit.requires, head)
         if unmet is not None:
             return Unmet(unmet, head)
         if attempt.is_exclusive and stored.fence != attempt.fence:
-            raise StoreUncertain  # whoever raised the fence may write the same commit
-        attempt.fence, attempt.seen, attempt.producer = stored.fence, stored, looked_up
-        await self._make_room(attempt, stored)
-        return None
+            raise StoreUncertain  # the process that raised the fence may be writing the same commit
+        attempt = replace_fields(attempt, fence=stored.fence, seen=stored, producer=evicted)
+        return await self._make_room(attempt, stored)
 
-    async def _make_room(self, attempt: _Attempt, stored: HeadItem) -> None:
+    async def _make_room(self, attempt: _Attempt, stored: HeadItem) -> _Attempt:
+        """Spill a full buffer, evict producers from a full head."""
         if attempt.batch is not None and len(stored.buffer) >= BUFFER_BATCHES_MAX:
             await self._spiller.spill(attempt.name, stored)
-        looked_up, head = attempt.producer, stored.head
-        if looked_up is None or head is None or len(head.producers) < HEAD_PRODUCERS_MAX:
-            return
-        now = await evict_producers(self._table, self._heads, attempt.name, stored)
-        if now is not None:  # nothing else has moved since the producer was looked up
-            attempt.producer = LookedUp(now.evictions, looked_up.state)
+        evicted, head = attempt.producer, stored.head
+        if evicted is None or head is None or len(head.producers) < HEAD_PRODUCERS_MAX:
+            return attempt
+        after = await evict_producers(self._table, self._heads, attempt.name, stored)
+        if after is None:
+            return attempt
+        # No other eviction has happened since the producer was looked up, so its state is still the one found.
+        return replace_fields(attempt, producer=EvictedProducer(after.evictions, evicted.state))
 
-    async def _settled(self, attempt: _Attempt) -> Outcome | None:
-        """The outcome of a request whose answer was lost, or None when it was not and will not be carried out.
+    async def _resolve(self, attempt: _Attempt) -> Outcome | _Attempt:
+        """After a lost answer: the outcome if the batch is found, else the next attempt under the raised fence.
 
-        Raises StoreUncertain when the life that it was meant for is over, or when others may write it, too.
+        Raises StoreUncertain when the incarnation that the commit was sent to has ended, or when another process may
+        write the same commit.
         """
-        stored = await self._settler.raise_fence(attempt.name)
-        if attempt.fence < stored.began:  # it may have landed in a life before this one
+        stored = await self._resolver.raise_fence(attempt.name)
+        if attempt.fence < stored.began:  # the batch may have landed in an earlier incarnation
             raise StoreUncertain
-        attempt.fence, attempt.seen, head = stored.fence, stored, stored.head
+        head, first = stored.head, None if attempt.first_seen is None else attempt.first_seen.head
+        attempt = replace_fields(attempt, fence=stored.fence, seen=stored)
         if head is None or attempt.batch is None:
-            return None  # to apply the rest again changes nothing
-        since = attempt.since.head if attempt.since is not None else None
-        known = since.tail if since is not None and since.incarnation == head.incarnation else None
-        end = await self._settler.find(stored, attempt.batch.commit_id, known, attempt.began_ms)
+            return attempt  # applying the other effects twice changes nothing
+        position_min = first.tail if first is not None and first.incarnation == head.incarnation else None
+        end = await self._resolver.find_batch(stored, attempt.batch.commit_id, position_min, attempt.began_ms)
         if end is not None:
-            return Applied(_as_of(head, end))
+            return Applied(_head_after(head, end))
         if attempt.is_exclusive:
-            raise StoreUncertain  # under the fence that is raised now, another one may be writing the same commit
-        return None
+            raise StoreUncertain  # under the raised fence another process may be writing the same commit
+        return attempt
 
 
-def _as_of(head: Head, end: int) -> Head:
+def _head_after(head: Head, end: int) -> Head:
     """The head as it was right after a batch, as far as its writer is told."""
     return replace(head, tail=end)

@@ -182,7 +182,7 @@ def _exists(e: Expression) -> str:
 
 
 def _visible(e: Expression) -> str:
-    return f"attribute_not_exists({e.name(a.HIDDEN)})"
+    return f"attribute_not_exists({e.name(a.SOFT_DELETED)})"
 
 
 def _past(now_ms: int, e: Expression) -> str:

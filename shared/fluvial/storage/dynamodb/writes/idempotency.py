@@ -1,13 +1,16 @@
-"""Once: a commit with a key of its sender's is applied once, however often and by whomever it is sent.
+"""Idempotency keys: a commit with a sender's key is applied once, however often and by whichever process it is sent.
 
-The key's item remembers the commit id, and it is put after the head's fence was read. Whoever finds it there raises
-the fence first: from then on no earlier attempt can land, and the batch is either found or may be written. Then it is
-written under a new commit id, which first takes the place of the old one: what an earlier attempt has stored for that
-one may be swept at any moment.
+An item per key holds the *intent*: a commit id and the head's fence as it was before. The sequence:
+
+1. Read the head, then put the intent, on the condition that the key has none.
+2. When the key has one already, an earlier attempt may be under way. Raise the fence: from then on no earlier attempt
+   can land. Its batch is found, and the call is a repeat; or its batch is absent, and the commit may be written.
+3. Then a new intent with a new commit id takes the old one's place before the batch is written. Under the old commit id
+   the batch could point to a payload that the sweep may delete at any moment, because the earlier attempt stored it.
 """
 
-import contextlib
 import dataclasses
+import logging
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -15,30 +18,31 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from fluvial.clock import Clock
-from fluvial.model.commit import Applied, Commit, CommitId, Unmet
-from fluvial.model.effect import AddBatch
+from fluvial.model.commit import Applied, CommitId, Unmet, UpdateCommit
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.names import StreamName
 from fluvial.storage.contract import IdempotentOutcome
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import number
-from fluvial.storage.dynamodb.table.keys import Item, Key, head_key, once_key
+from fluvial.storage.dynamodb.table.keys import Item, Key, idempotency_key
 from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.commit_writer import CommitWriter
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.payloads import Payloads
 
-#: A key is remembered for longer than any queue keeps a message: SQS does for 14 days at most.
+log = logging.getLogger(__name__)
+
+#: A key is remembered longer than any queue keeps a message: SQS keeps one for 14 days at most.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 REMEMBERED_S: Final = 15 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class _Intent:
-    """What is to be written, and under which fence at the earliest."""
+    """A commit that is about to be written, and the lowest fence that it may be written under."""
 
     commit_id: CommitId
     began_ms: int
@@ -46,75 +50,87 @@ class _Intent:
 
 
 class IdempotentWriter:
-    """Writes commits that have a key."""
+    """Writes commits that have an idempotency key."""
 
     def __init__(
-        self, table: Table, payloads: Payloads, settler: InDoubtResolver, writer: CommitWriter, heads: HeadCache
+        self, table: Table, payloads: Payloads, resolver: InDoubtResolver, writer: CommitWriter, heads: HeadCache
     ) -> None:
-        """Nothing is written yet."""
-        self._table, self._payloads, self._settler = table, payloads, settler
+        """`resolver` finds earlier attempts, `writer` writes the commit."""
+        self._table, self._payloads, self._resolver = table, payloads, resolver
         self._writer, self._heads = writer, heads
 
-    async def write(self, name: StreamName, commit: Commit, key: str, clock: Clock) -> IdempotentOutcome:
+    async def write(self, name: StreamName, commit: UpdateCommit, key: str, clock: Clock) -> IdempotentOutcome:
         """See IdempotentAppender.apply_idempotently."""
-        [data] = [effect.data for effect in commit.effects if isinstance(effect, AddBatch)]
-        stored = self._heads.note(name, await self._table.get(head_key(name)))
+        data = commit.data
+        assert data is not None, "only a commit that adds a batch can be found again"
+        stored = await self._heads.load(name)
         mine = _Intent(clock.new_commit_id(), clock.now_ms(), stored.fence)
-        intent = await self._remembered(name, key, mine)
+        intent = await self._put_intent(name, key, mine)
         if intent != mine:
-            stored = await self._settler.raise_fence(name)
+            stored = await self._resolver.raise_fence(name)
             if intent.fence < stored.began:
-                raise StoreUncertain  # it may have landed in a life that is over
-            end = await self._settler.find(stored, intent.commit_id, None, intent.began_ms)
+                raise StoreUncertain  # the batch may have landed in an earlier incarnation
+            end = await self._resolver.find_batch(stored, intent.commit_id, None, intent.began_ms)
             if end is not None and stored.head is not None:
                 return IdempotentOutcome(Applied(replace(stored.head, tail=end)), is_repeat=True)
             mine = dataclasses.replace(mine, fence=stored.fence)
-            await self._replaced(name, key, intent, mine)
-        batch = await self._payloads.laid_out(name, mine.commit_id, data, mine.began_ms)
+            await self._replace_intent(name, key, intent, mine)
+        batch = await self._payloads.store(name, mine.commit_id, data, mine.began_ms)
         outcome = await self._writer.write_exclusively(name, commit, batch, stored, clock)
         if isinstance(outcome, Unmet):
-            await self._forgotten(name, key, mine)
+            await self._delete_intent(name, key, mine)
         return IdempotentOutcome(outcome, is_repeat=False)
 
-    async def _remembered(self, name: StreamName, key: str, mine: _Intent) -> _Intent:
-        """The intent that is remembered by the key: this one, or that of an earlier attempt."""
+    async def _put_intent(self, name: StreamName, key: str, mine: _Intent) -> _Intent:
+        """The intent that the key has then: this one, or that of an earlier attempt. Raises StoreUncertain."""
+        outcome = await self._table.put(
+            _intent_item(name, key, mine), ConditionExpression=f"attribute_not_exists({a.PK})"
+        )
+        match outcome:
+            case Written():
+                return mine
+            case ConditionFailed(item):
+                earlier: Item = item or {}
+                began_ms, fence = int(earlier[a.WRITTEN_AT]["N"]), int(earlier[a.FENCE]["N"])
+                return _Intent(CommitId(earlier[a.COMMIT_IDS]["B"]), began_ms, fence)
+            case InDoubt(cause):
+                raise StoreUncertain from cause
+
+    async def _replace_intent(self, name: StreamName, key: str, old: _Intent, new: _Intent) -> None:
+        """Let another intent take the place of one that can land no longer. Raises StoreUncertain."""
+        match await self._table.put(_intent_item(name, key, new), **_is_intent(old)):
+            case Written():
+                pass
+            case ConditionFailed():
+                raise StoreUncertain  # another process is writing the same commit
+            case InDoubt(cause):
+                raise StoreUncertain from cause
+
+    async def _delete_intent(self, name: StreamName, key: str, rejected: _Intent) -> None:
+        """Let a rejected commit be sent again: the stream may exist by then. A failure costs a lookup later."""
         try:
-            await self._table.put(_item(name, key, mine), ConditionExpression=f"attribute_not_exists({a.PK})")
-        except ConditionFailed as exc:
-            earlier: Item = exc.item or {}
-            began_ms, fence = int(earlier[a.WRITTEN_AT]["N"]), int(earlier[a.FENCE]["N"])
-            return _Intent(CommitId(earlier[a.COMMIT_IDS]["B"]), began_ms, fence)
-        except OutcomeUnknown as exc:
-            raise StoreUncertain from exc
-        return mine
-
-    async def _replaced(self, name: StreamName, key: str, old: _Intent, new: _Intent) -> None:
-        """Let another intent take an old one's place, which can land no more. Raises StoreUncertain."""
-        try:
-            await self._table.put(_item(name, key, new), **_still(old))
-        except (ConditionFailed, OutcomeUnknown) as exc:  # somebody else is at it, or nobody knows
-            raise StoreUncertain from exc
-
-    async def _forgotten(self, name: StreamName, key: str, refused: _Intent) -> None:
-        """What was refused may be sent again, perhaps to a stream that is there by then."""
-        with contextlib.suppress(ConditionFailed, OutcomeUnknown, StoreUnavailable):
-            await self._table.delete(_key(name, key), **_still(refused))
+            outcome = await self._table.delete(_intent_key(name, key), **_is_intent(rejected))
+        except StoreUnavailable as exc:
+            log.info("intent_left", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
+            return
+        if isinstance(outcome, InDoubt):
+            log.info("intent_left", extra={"stream": name, "reason": str(outcome.cause)})
 
 
-def _still(intent: _Intent) -> dict[str, Any]:
-    """The condition that an intent is the one that is remembered."""
+def _is_intent(intent: _Intent) -> dict[str, Any]:
+    """The condition that the key still has this intent."""
     e = Expression()
     condition = f"{e.name(a.COMMIT_IDS)} = {e.value({'B': intent.commit_id})}"
     return {"ConditionExpression": condition, **e.parameters()}
 
 
-def _key(name: StreamName, key: str) -> Key:
-    return once_key(sha256(f"{name}\0{key}".encode()).hexdigest())
+def _intent_key(name: StreamName, key: str) -> Key:
+    return idempotency_key(sha256(f"{name}\0{key}".encode()).hexdigest())
 
 
-def _item(name: StreamName, key: str, intent: _Intent) -> Item:
+def _intent_item(name: StreamName, key: str, intent: _Intent) -> Item:
     return {
-        **_key(name, key),
+        **_intent_key(name, key),
         a.COMMIT_IDS: {"B": intent.commit_id},
         a.WRITTEN_AT: number(intent.began_ms),
         a.FENCE: number(intent.fence),

@@ -1,7 +1,9 @@
-"""Settling: what became of a write whose answer was lost (docs/decisions/0005).
+"""Writes in doubt: find out whether a write whose answer was lost has landed (docs/decisions/0005).
 
-The fence is raised first: from its answer on, the lost request can never be carried out, wherever it still is. Then
-the batch is looked for by its commit id; only if it is not there may it be written again.
+The sequence that goes wrong without a fence: a writer sends a batch and hears no answer; it looks, finds no batch, and
+sends the batch again; then the first request, which was still on its way, is carried out: the batch is there twice.
+So the resolver first raises the head's fence. Every commit names the fence in its condition, so from then on the lost
+request can never be carried out. Then the batch is looked for by its commit id.
 """
 
 import asyncio
@@ -9,89 +11,98 @@ import logging
 from typing import Final
 
 from fluvial.clock import Clock
+from fluvial.concurrency import backoff_s
 from fluvial.model.commit import CommitId
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.reads.cold_segments import ColdSegments
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import ColdSegment, HeadItem, StoredBatch, number, segment_of_item
-from fluvial.storage.dynamodb.table.keys import head_key, life_partition, segment_sort
+from fluvial.storage.dynamodb.table.keys import Item, head_key, incarnation_partition, segment_sort
 from fluvial.storage.dynamodb.table.table import Table
-from fluvial.storage.dynamodb.writes.updates import guarded
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, WriteOutcome, Written
+from fluvial.storage.dynamodb.writes.updates import guarded_update
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
 log = logging.getLogger(__name__)
 
-#: A tombstone outlives every request that was sent to the life before: a signature is good for minutes.
+#: A tombstone outlives every request to the ended incarnation: a request's signature is valid for minutes.
 TOMBSTONE_S: Final = 86_400
 
 FENCE_TRIES_MAX: Final = 6
 
-#: Segments that were written this long before the attempt cannot hold its batch; allows for clocks that differ.
+#: Segments written this long before the attempt cannot hold its batch; allows for clocks that differ.
 CLOCK_SKEW_MS: Final = 15 * 60_000
 
 SEGMENTS_PER_QUERY: Final = 32
 
 
 class InDoubtResolver:
-    """Finds out about writes in doubt."""
+    """Raises fences and finds batches."""
 
     def __init__(
         self, table: Table, cold: ColdSegments, heads: HeadCache, clock: Clock, limits: StoreLimits = STORE_LIMITS
     ) -> None:
-        """Nothing is in doubt."""
+        """`cold` are the segments in S3, which a batch may have been moved to."""
         self._limits = limits
         self._table, self._cold, self._heads, self._clock = table, cold, heads, clock
 
     async def raise_fence(self, name: StreamName) -> HeadItem:
-        """Shut out every request that was sent to the name before; what is stored there then.
+        """Invalidate every earlier request to the name; the head item as it is then.
 
-        Raises StoreUncertain when that cannot be done now.
+        Raises StoreUncertain when that is not possible now.
         """
-        for tried in range(FENCE_TRIES_MAX):
-            if tried:
-                await asyncio.sleep(self._limits.fence_pause_s * 2**tried * (0.5 + self._clock.jitter() / 2))
+        for tries in range(FENCE_TRIES_MAX):
+            if tries:
+                await asyncio.sleep(backoff_s(self._limits.fence_pause_s, tries, self._clock.jitter()))
             try:
-                return await self._raised(name)
-            except (ConditionFailed, OutcomeUnknown, StoreUnavailable):
+                item = await self._try_raise_fence(name)
+            except StoreUnavailable:
                 continue
+            if item is not None:
+                return self._heads.store(name, item)
         log.error("write_in_doubt", extra={"stream": name})
         raise StoreUncertain
 
-    async def _raised(self, name: StreamName) -> HeadItem:
+    async def _try_raise_fence(self, name: StreamName) -> Item | None:
+        """The item with a raised fence; None when this try has failed or is itself in doubt."""
         e = Expression()
         fence = e.name(a.FENCE)
         update = f"SET {fence} = {fence} + {e.value(1)}"
-        try:
-            item = await self._table.update(guarded(name, e, [f"attribute_exists({fence})"], update))
-        except ConditionFailed:
-            # Nothing is at the name, but something may begin there before the lost request comes in.
-            item = {**head_key(name), a.FENCE: number(1), a.TTL: number(tombstone_until(self._clock.now_ms()))}
-            await self._table.put(item, ConditionExpression=f"attribute_not_exists({a.PK})")
-        return self._heads.note(name, item)
+        outcome = await self._table.update(guarded_update(name, e, [f"attribute_exists({fence})"], update))
+        if isinstance(outcome, Written):
+            return outcome.item
+        if not isinstance(outcome, ConditionFailed):
+            return None
+        # No item has the name, but a stream may be created before the lost request arrives: put a tombstone.
+        item = {**head_key(name), a.FENCE: number(1), a.TTL: number(tombstone_until(self._clock.now_ms()))}
+        put: WriteOutcome = await self._table.put(item, ConditionExpression=f"attribute_not_exists({a.PK})")
+        return item if isinstance(put, Written) else None
 
-    async def find(self, stored: HeadItem, commit_id: CommitId, since: int | None, began_ms: int) -> int | None:
-        """Where the batch of a commit ends in the life at hand; None when it is not there.
+    async def find_batch(
+        self, stored: HeadItem, commit_id: CommitId, position_min: int | None, began_ms: int
+    ) -> int | None:
+        """The position where a commit's batch ends in the present incarnation; None when the batch is not there.
 
-        `since` is a position that the life had reached before the attempt, None when nothing is known of it.
+        `position_min` is a position that the stream had reached before the attempt, None when none is known.
         """
         head = stored.head
         if head is None:
             return None
-        end = _end_in(stored.base, stored.buffer, commit_id)
+        end = _batch_end(stored.base, stored.buffer, commit_id)
         if end is not None:
             return end
-        return await self._find_in_segments(head, stored.base, commit_id, (since or 0, began_ms - CLOCK_SKEW_MS))
+        since = (position_min or 0, began_ms - CLOCK_SKEW_MS)
+        return await self._find_in_segments(head, stored.base, commit_id, since)
 
     async def _find_in_segments(self, head: Head, upto: int, commit_id: CommitId, since: tuple[int, int]) -> int | None:
         position_min, written_at_min = since
         while upto > max(position_min, head.own_start):
             items = await self._table.query(
-                life_partition(head.incarnation),
+                incarnation_partition(head.incarnation),
                 after=segment_sort(position_min),
                 before=segment_sort(upto),
                 limit=SEGMENTS_PER_QUERY,
@@ -103,7 +114,7 @@ class InDoubtResolver:
                     ids = await self._cold.commit_ids(segment)
                     end = segment.ends[ids.index(commit_id)] if commit_id in ids else None
                 else:
-                    end = _end_in(segment.start, segment.batches, commit_id)
+                    end = _batch_end(segment.start, segment.batches, commit_id)
                 if end is not None:
                     return end
                 if segment.written_at_ms < written_at_min:
@@ -114,7 +125,7 @@ class InDoubtResolver:
         return None
 
 
-def _end_in(start: int, batches: tuple[StoredBatch, ...], commit_id: CommitId) -> int | None:
+def _batch_end(start: int, batches: tuple[StoredBatch, ...], commit_id: CommitId) -> int | None:
     position = start
     for batch in batches:
         position += batch.byte_count
@@ -124,5 +135,5 @@ def _end_in(start: int, batches: tuple[StoredBatch, ...], commit_id: CommitId) -
 
 
 def tombstone_until(now_ms: int) -> int:
-    """When a tombstone that is made now may go, in epoch seconds."""
+    """When a tombstone that is put now may be deleted, in epoch seconds."""
     return now_ms // 1_000 + TOMBSTONE_S

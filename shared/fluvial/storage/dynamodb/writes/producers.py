@@ -1,4 +1,4 @@
-"""Producers outside the head: those that have not written lately move out, and come back with their next batch."""
+"""Evicted producers: those that have not written lately leave the head, and return with their next batch."""
 
 from typing import Final
 
@@ -6,36 +6,37 @@ from fluvial.model.errors import StoreUnavailable
 from fluvial.model.head import Incarnation, ProducerState
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import ConditionFailed, OutcomeUnknown
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import HeadItem, incarnation_value, number
 from fluvial.storage.dynamodb.table.keys import producer_key
 from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.conditions import producer_path
-from fluvial.storage.dynamodb.writes.updates import HEAD_PRODUCERS_MAX, guarded
+from fluvial.storage.dynamodb.writes.updates import HEAD_PRODUCERS_MAX, guarded_update
 
-#: How many move out at once, so that the next newcomers find room.
+#: How many producers are evicted at once, so that the next new ones find room.
 EVICTED_AT_ONCE: Final = HEAD_PRODUCERS_MAX // 2
 
 
 async def find_producer(table: Table, incarnation: Incarnation, producer_id: str) -> ProducerState | None:
-    """The state of a producer that was moved out; stale when it is in the head again."""
+    """The state of an evicted producer; stale when the producer is in the head again."""
     item = await table.get(producer_key(incarnation, producer_id))
     return None if item is None else ProducerState(int(item[a.EPOCH]["N"]), int(item[a.SEQ]["N"]))
 
 
 async def evict_producers(table: Table, heads: HeadCache, name: StreamName, stored: HeadItem) -> HeadItem | None:
-    """Move some producers out of a head that is full; the head as it is then, None when somebody else was first.
+    """Move producers out of a full head; the head item as it is then, None when another process was first.
 
-    They are stored outside first. A state only moves on, so a late or repeated request cannot set one back.
+    Their states are stored outside before they leave the head. A state only advances, so a late or repeated request
+    cannot set one back.
     """
     head = stored.head
     assert head is not None, "only a head has producers"
     by_use = sorted(head.producers, key=lambda producer_id: stored.used_s.get(producer_id, 0))
     leaving = {producer_id: head.producers[producer_id] for producer_id in by_use[:EVICTED_AT_ONCE]}
     for producer_id, state in leaving.items():
-        await _keep(table, name, (head.incarnation, producer_id), state)
+        await _put_evicted(table, name, (head.incarnation, producer_id), state)
     e = Expression()
     moved, paths = e.name(a.EVICTIONS), {one: producer_path(one, e) for one in leaving}
     clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
@@ -43,26 +44,24 @@ async def evict_producers(table: Table, heads: HeadCache, name: StreamName, stor
         clauses += [f"{path}[0] = {e.value(leaving[one].epoch)}", f"{path}[1] = {e.value(leaving[one].seq)}"]
     clauses.append(f"{moved} = {e.value(stored.evictions)}" if stored.evictions else f"attribute_not_exists({moved})")
     update = f"SET {moved} = {e.value(stored.evictions + 1)} REMOVE {', '.join(paths.values())}"
-    try:
-        return heads.note(name, await table.update(guarded(name, e, clauses, update)))
-    except ConditionFailed as exc:
-        heads.note(name, exc.item)
-        return None
-    except OutcomeUnknown as exc:
-        raise StoreUnavailable from exc
+    match await table.update(guarded_update(name, e, clauses, update)):
+        case Written(item):
+            return heads.store(name, item)
+        case ConditionFailed(item):
+            heads.store(name, item)
+            return None
+        case InDoubt(cause):
+            raise StoreUnavailable from cause
 
 
-async def _keep(table: Table, owner: StreamName, key: tuple[Incarnation, str], state: ProducerState) -> None:
+async def _put_evicted(table: Table, owner: StreamName, key: tuple[Incarnation, str], state: ProducerState) -> None:
     e = Expression()
     epoch, seq = e.name(a.EPOCH), e.name(a.SEQ)
     same_epoch = f"{epoch} = {e.value(state.epoch)} AND {seq} <= {e.value(state.seq)}"
     is_behind = f"{epoch} < {e.value(state.epoch)} OR ({same_epoch})"
     item = {**producer_key(*key), a.EPOCH: number(state.epoch), a.SEQ: number(state.seq), a.OWNER: {"S": owner}}
-    try:
-        await table.put(
-            item, ConditionExpression=f"attribute_not_exists({e.name(a.PK)}) OR {is_behind}", **e.parameters()
-        )
-    except ConditionFailed:
-        pass  # it is outside already, and further on
-    except OutcomeUnknown as exc:
-        raise StoreUnavailable from exc
+    condition = f"attribute_not_exists({e.name(a.PK)}) OR {is_behind}"
+    outcome = await table.put(item, ConditionExpression=condition, **e.parameters())
+    if isinstance(outcome, InDoubt):
+        raise StoreUnavailable from outcome.cause
+    # When the condition fails, a later state of the producer is outside the head already.

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
-from fluvial.model.commit import Commit, EpochBeginsAtZero, NoGap, NotDuplicate, NotFenced, RoomForProducer
+from fluvial.model.commit import EpochBeginsAtZero, NoGap, NotDuplicate, NotFenced, RoomForProducer, UpdateCommit
 from fluvial.model.effect import (
     AddBatch,
-    Begin,
     CloseStream,
     Effect,
-    End,
     MarkFollowed,
     MoveCursor,
     MoveProducer,
@@ -24,7 +22,7 @@ from fluvial.model.lifetime import SlidingTtl
 from fluvial.model.names import StreamName
 from fluvial.model.transition import renewed_deadline_ms
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.expression import Expression
+from fluvial.storage.dynamodb.table.expression import Expression, Request
 from fluvial.storage.dynamodb.table.items import (
     StoredBatch,
     batch_bytes,
@@ -36,8 +34,6 @@ from fluvial.storage.dynamodb.table.items import (
 from fluvial.storage.dynamodb.table.keys import Value, head_key
 from fluvial.storage.dynamodb.writes.conditions import condition_of, cursor_path, producer_path
 
-Request = dict[str, Any]
-
 #: Batches that the head may hold: each is up to INLINE_BYTES_MAX long, so the item stays below a third of its 400 KB,
 #: and a hundred writers at once need not wait for the spill that one of them has begun.
 BUFFER_BATCHES_MAX: Final = 256
@@ -46,8 +42,8 @@ BUFFER_BATCHES_MAX: Final = 256
 HEAD_PRODUCERS_MAX: Final = 16
 
 
-def guarded(name: StreamName, expression: Expression, clauses: Iterable[str], update: str) -> Request:
-    """An UpdateItem that tells the new item when it is done, and the old one when it is refused."""
+def guarded_update(name: StreamName, expression: Expression, clauses: Iterable[str], update: str) -> Request:
+    """An UpdateItem under a condition; it returns the new item, or the present one when the condition fails."""
     return {
         "Key": head_key(name),
         "UpdateExpression": update,
@@ -59,8 +55,8 @@ def guarded(name: StreamName, expression: Expression, clauses: Iterable[str], up
 
 
 @dataclass(frozen=True, slots=True)
-class LookedUp:
-    """What is known outside the head of a producer that is not in it, as long as `evictions` stays the same."""
+class EvictedProducer:
+    """A producer that the head lacks: its state outside the head, valid as long as `evictions` stays the same."""
 
     evictions: int
     state: ProducerState | None
@@ -71,19 +67,19 @@ _OF_PRODUCER: Final = (NotFenced, EpochBeginsAtZero, NotDuplicate, NoGap, RoomFo
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """What a request takes for granted of the head, and its condition checks; a refusal tells how it is."""
+    """A request's assumptions about the head. Its condition checks them; a failed condition returns the true head."""
 
     fence: int
     seen: Head | None = None
-    producer: LookedUp | None = None
+    producer: EvictedProducer | None = None
 
 
-def commit_update(name: StreamName, commit: Commit, batch: StoredBatch | None, guesses: Guesses) -> Request:
-    """The one request that is an append, a close or a renewal.
+def commit_update(name: StreamName, commit: UpdateCommit, batch: StoredBatch | None, guesses: Guesses) -> Request:
+    """The one UpdateItem that is an append, a close or a renewal.
 
-    `producer` is None until the head was seen to lack the producer. What was then found outside has been judged
-    already; the condition sees to it that it is still so. `seen` tells whether a sliding deadline must move: an update
-    cannot take the later of two moments.
+    `guesses.producer` is None until the head was seen to lack the producer. A state found outside the head has been
+    judged already, and the condition makes sure that it has not changed. `guesses.seen` tells whether a sliding
+    deadline must move, because an update cannot compute the later of two moments.
     """
     e, producer = Expression(), guesses.producer
     judged = producer is not None and producer.state is not None
@@ -92,21 +88,21 @@ def commit_update(name: StreamName, commit: Commit, batch: StoredBatch | None, g
     if batch is not None:
         clauses.append(f"size({e.name(a.BUFFER)}) < {e.value(BUFFER_BATCHES_MAX)}")
     if commit.producer_id is not None:
-        clauses.append(_producer_has_place(commit.producer_id, producer, e))
+        clauses.append(_has_room_for_producer(commit.producer_id, producer, e))
     sets, used_s = list[str](), next((one.now_ms // 1_000 for one in commit.effects if isinstance(one, RenewTtl)), 0)
     for effect in commit.effects:
         if isinstance(effect, RenewTtl):
             unmoved, moved = _renewal(effect, guesses.seen, e)
             clauses, sets = clauses + unmoved, sets + moved
         elif isinstance(effect, MoveProducer):
-            sets += _sets_of_producer(effect, producer_value(effect.stamp, used_s), e, is_counted=judged)
+            sets += _producer_sets(effect, producer_value(effect.stamp, used_s), e, is_counted=judged)
         else:
-            sets += _sets(effect, batch, e)
+            sets += _effect_sets(effect, batch, e)
     removes = [cursor_path(effect.source, e) for effect in commit.effects if _is_removal(effect)]
     if not sets and not removes:
         sets = [f"{e.name(a.TAIL)} = {e.name(a.TAIL)}"]  # nothing has to change, but the requirements are to be checked
     parts = [f"SET {', '.join(sets)}" if sets else "", f"REMOVE {', '.join(removes)}" if removes else ""]
-    return guarded(name, e, clauses, " ".join(part for part in parts if part))
+    return guarded_update(name, e, clauses, " ".join(part for part in parts if part))
 
 
 def _renewal(effect: RenewTtl, seen: Head | None, e: Expression) -> tuple[list[str], list[str]]:
@@ -126,11 +122,11 @@ def _is_removal(effect: Effect) -> TypeGuard[MoveCursor]:
 
 
 def fence_is(fence: int, e: Expression) -> str:
-    """The clause that shuts out what was sent before the fence was raised."""
+    """The clause that fails for a request that was sent before the fence was raised."""
     return f"{e.name(a.FENCE)} = {e.value(fence)}"
 
 
-def _producer_has_place(producer_id: str, producer: LookedUp | None, e: Expression) -> str:
+def _has_room_for_producer(producer_id: str, producer: EvictedProducer | None, e: Expression) -> str:
     moved, evictions = e.name(a.EVICTIONS), 0 if producer is None else producer.evictions
     nothing_moved = f"{moved} = {e.value(evictions)}" if evictions else f"attribute_not_exists({moved})"
     has_room = f"size({e.name(a.PRODUCERS)}) < {e.value(HEAD_PRODUCERS_MAX)}"
@@ -140,7 +136,7 @@ def _producer_has_place(producer_id: str, producer: LookedUp | None, e: Expressi
     return f"(attribute_exists({path}) OR ({nothing_moved} AND {has_room}))"
 
 
-def _sets_of_producer(effect: MoveProducer, state: Value, e: Expression, *, is_counted: bool) -> list[str]:
+def _producer_sets(effect: MoveProducer, state: Value, e: Expression, *, is_counted: bool) -> list[str]:
     path = producer_path(effect.stamp.producer_id, e)
     moved = f"{path} = {e.value(state)}"
     if is_counted:
@@ -150,10 +146,10 @@ def _sets_of_producer(effect: MoveProducer, state: Value, e: Expression, *, is_c
     return [moved, f"{count} = {count} + if_not_exists({path}[2], {e.value(1)})"]
 
 
-def _sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> list[str]:
+def _effect_sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> list[str]:
     match effect:
         case AddBatch(data):
-            assert batch is not None, "the batch was stored or laid out before"
+            assert batch is not None, "the batch was stored before"
             buffer, tail = e.name(a.BUFFER), e.name(a.TAIL)
             added = e.value({"L": [{"B": batch_bytes(batch)}]})
             return [f"{buffer} = list_append({buffer}, {added})", f"{tail} = {tail} + {e.value(len(data))}"]
@@ -164,12 +160,12 @@ def _sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> list[str]
         case SetReaderKey(reader_key):
             return [f"{e.name(a.READER_KEY)} = {e.value(reader_key)}"]
         case MarkFollowed() | SetDelivered() | MoveCursor():
-            return _sets_of_following(effect, e)
-        case Begin() | End() | RenewTtl() | MoveProducer():
-            raise AssertionError("a life begins and ends by requests of their own; the others take more to be spelt")
+            return _following_sets(effect, e)
+        case RenewTtl() | MoveProducer():
+            raise AssertionError("the caller encodes these effects: they need more than the batch")
 
 
-def _sets_of_following(effect: MarkFollowed | SetDelivered | MoveCursor, e: Expression) -> list[str]:
+def _following_sets(effect: MarkFollowed | SetDelivered | MoveCursor, e: Expression) -> list[str]:
     match effect:
         case MarkFollowed():
             delivered = e.name(a.DELIVERED)

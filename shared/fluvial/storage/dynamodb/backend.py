@@ -1,4 +1,4 @@
-"""Places: where a stream's bytes can be."""
+"""The backend: a table and a bucket, and the two stores of bytes that are built on them."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fluvial.storage.dynamodb.writes.payloads import Payloads
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One table with heads and hot segments, one bucket with cold ones, and payloads in either."""
+    """The table has heads and hot segments, the bucket cold segments; payloads are in either."""
 
     table: Table
     objects: Objects
@@ -18,6 +18,6 @@ class Backend:
     payloads: Payloads
 
 
-def backend(table: Table, objects: Objects) -> Backend:
-    """The places in a table and a bucket."""
+def build_backend(table: Table, objects: Objects) -> Backend:
+    """The backend on a table and a bucket."""
     return Backend(table, objects, ColdSegments(objects), Payloads(table, objects))
