@@ -121,7 +121,7 @@ async def dynamodb_store(settings: Settings, clock: Clock) -> "DynamoDbStore":
 
 
 def function_store(settings: Settings, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> "DynamoDbStore":
-    """The store of a Lambda function, whose chores the change feed does. Raises StartupError; asks nothing yet."""
+    """The store of a Lambda function, whose background tasks the change feed runs. Raises StartupError."""
     return _dynamodb_store(settings, clock, FUNCTION_THREADS_MAX, limits)
 
 

@@ -216,7 +216,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind(rig: Rig) -> None:
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert rig.store._waiters.count == 0  # type: ignore[attr-defined]
+    assert rig.store._notifier.count == 0  # type: ignore[attr-defined]
 
 
 @also_on_moto

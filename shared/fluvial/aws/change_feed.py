@@ -58,7 +58,7 @@ class StreamChange:
         if old.head is not None and (new.head is None or new.head.incarnation != old.head.incarnation):
             self.ended.append(DroppedIncarnation(self.name, old.head.incarnation, old.buffer))
         images = change.get("OldImage") or {}, change.get("NewImage") or {}
-        self.is_shown_again = self.is_shown_again or images[0].get(a.SHOWN_AT) != images[1].get(a.SHOWN_AT)
+        self.is_shown_again = self.is_shown_again or images[0].get(a.TOUCHED_AT) != images[1].get(a.TOUCHED_AT)
         self.has_changed = self.has_changed or (
             new.head is not None and (old.head is None or has_changed(new.head, old.head))
         )

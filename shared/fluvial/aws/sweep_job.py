@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from fluvial.storage.dynamodb.store import DynamoDbStore
-from fluvial.storage.dynamodb.upkeep.sweep import Sweeper, SweepPlace
+from fluvial.storage.dynamodb.upkeep.sweep import SweepCursor, Sweeper
 
-#: What a page may take, and the note of its place.
+#: What a page may take, and the note of its cursor.
 PAGE_MS_MAX: Final = 60_000
 
 Report = dict[str, Any]
@@ -28,12 +28,12 @@ async def sweep(store: DynamoDbStore, event: object, remaining_ms: Callable[[], 
     """
     dry_run = msgspec.convert(event, SweepEvent).dry_run
     sweeper = store.sweeper(dry_run=dry_run)
-    place: SweepPlace | None = SweepPlace() if dry_run else await sweeper.last_place()
-    while place is not None and remaining_ms() > PAGE_MS_MAX:
-        place = await sweeper.page(place)
+    cursor: SweepCursor | None = SweepCursor() if dry_run else await sweeper.load_cursor()
+    while cursor is not None and remaining_ms() > PAGE_MS_MAX:
+        cursor = await sweeper.sweep_page(cursor)
         if not dry_run:
-            await sweeper.keep_place(place)
-    return _reported(sweeper, dry_run=dry_run, is_complete=place is None)
+            await sweeper.save_cursor(cursor)
+    return _reported(sweeper, dry_run=dry_run, is_complete=cursor is None)
 
 
 async def sweep_all(store: DynamoDbStore, told: Callable[[int, int], None], *, dry_run: bool) -> Report:
@@ -42,9 +42,9 @@ async def sweep_all(store: DynamoDbStore, told: Callable[[int, int], None], *, d
     Raises StoreUnavailable when there is no use in going on.
     """
     sweeper = store.sweeper(dry_run=dry_run)
-    place: SweepPlace | None = SweepPlace()
-    while place is not None:
-        place = await sweeper.page(place)
+    cursor: SweepCursor | None = SweepCursor()
+    while cursor is not None:
+        cursor = await sweeper.sweep_page(cursor)
         told(sweeper.report.items, sweeper.report.objects)
     return _reported(sweeper, dry_run=dry_run, is_complete=True)
 

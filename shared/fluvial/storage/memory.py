@@ -34,7 +34,7 @@ class MemoryStore:
         self._logs: dict[Incarnation, _Log] = {}
         self._followers: dict[Incarnation, dict[StreamName, Follower]] = {}
         self._newest_born_us = 0
-        self._waiters = HeadNotifier()
+        self._notifier = HeadNotifier()
         self.projects: Projects = MemoryProjects()
         self._is_closed = False
         self._renewals = Renewals(self.apply)
@@ -64,7 +64,7 @@ class MemoryStore:
             else:
                 self._heads[changed] = head
             if before is None or has_changed(head, before):
-                self._waiters.wake(changed, head)
+                self._notifier.wake(changed, head)
         return applied
 
     async def renew(self, name: StreamName, now_ms: int) -> None:
@@ -102,7 +102,7 @@ class MemoryStore:
         if has_changed(head, seen):
             return head
         try:
-            return await self._waiters.wait(name, timeout_s)
+            return await self._notifier.wait(name, timeout_s)
         except TimeoutError:
             return self._heads.get(name)
 

@@ -23,7 +23,7 @@ from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.items import HotSegment, head_of_item, hot_segment_item
 from fluvial.storage.dynamodb.table.keys import head_key
 from fluvial.storage.dynamodb.upkeep import rotation
-from fluvial.storage.dynamodb.upkeep.background_tasks import BackgroundTasks, Chore
+from fluvial.storage.dynamodb.upkeep.background_tasks import BackgroundTasks, Work
 from fluvial.storage.dynamodb.writes.updates import HEAD_PRODUCERS_MAX
 from fluvial.storage.limits import STORE_LIMITS
 from tests.support.clocks import START_MS
@@ -226,27 +226,29 @@ async def test_a_stream_that_is_due_is_rotated_once(rig: DynamoDbRig) -> None:
     await eventually(lambda: bool(objects(rig)), rig.let_pass)
 
 
-async def test_a_chore_is_done_once_and_none_is_pushed_out(caplog: pytest.LogCaptureFixture) -> None:
+async def test_background_work_with_one_key_runs_once_and_the_queue_is_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A thousand appends to a stream that is due leave a collection its place; what finds no room is in the log."""
     background_tasks, done = BackgroundTasks(count_max=3), list[str]()
 
-    def chore(name: str) -> Chore:
+    def work(name: str) -> Work:
         async def do() -> None:
             done.append(name)
 
         return do
 
-    background_tasks.add(1, chore("collection"))
+    background_tasks.add(1, work("collection"))
     for _ in range(1_000):
-        background_tasks.add("a", chore("rotation of a"))
-    background_tasks.add("b", chore("rotation of b"))
-    assert "too_many_chores" not in caplog.text
+        background_tasks.add("a", work("rotation of a"))
+    background_tasks.add("b", work("rotation of b"))
+    assert "too_many_background_tasks" not in caplog.text
     for name in ("c", "d"):
-        background_tasks.add(name, chore("too many"))
+        background_tasks.add(name, work("too many"))
     await background_tasks.close()
     assert done == ["collection", "rotation of a", "rotation of b"]
-    assert [caplog.text.count(event) for event in ("too_many_chores", "chores_left")] == [1, 1]
-    background_tasks.add("c", chore("rotation of c"))
+    assert [caplog.text.count(event) for event in ("too_many_background_tasks", "background_tasks_left")] == [1, 1]
+    background_tasks.add("c", work("rotation of c"))
     await background_tasks.close()
     assert done[-1] == "rotation of c"
 

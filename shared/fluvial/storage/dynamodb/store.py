@@ -1,4 +1,4 @@
-"""DynamoDbStore: streams in one table and one bucket, shared by any number of processes, behind the contract."""
+"""The DynamoDB store: streams in one table and one bucket, shared by any number of processes."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,7 @@ from fluvial.storage.open_calls import OpenCalls
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
 
-#: A read waits for its renewal: a function is frozen once it has answered, and nobody else can hold the table.
+#: A read waits so long for its renewal: a function is frozen once it has answered, and could not go on with it.
 RENEWAL_WAIT_S: Final = 10.0
 
 #: Requests to AWS at the same time; a function serves one request at a time and needs few.
@@ -46,7 +46,7 @@ THREADS_MAX: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class DynamoDbConfig:
-    """Where the streams are. `runs_background_tasks` is for a process that no change feed works beside."""
+    """The table and the bucket. `runs_background_tasks` is for a process without a change feed."""
 
     table: str
     bucket: str
@@ -57,10 +57,10 @@ class DynamoDbConfig:
 
 
 class DynamoDbStore:
-    """One process's view of a table and a bucket."""
+    """The store contract on a table and a bucket, as one process sees them."""
 
     def __init__(self, config: DynamoDbConfig, clock: Clock) -> None:
-        """Nothing is asked of AWS before the first call. Raises StartupError when no region is known."""
+        """No request is sent before the first call. Raises StartupError when no region is set."""
         self.config, self._clock = config, clock
         self._aws = Aws(config.endpoints, clock.jitter, config.threads_max, config.limits)
         self.table = Table(self._aws, config.table)
@@ -120,7 +120,7 @@ class DynamoDbStore:
         return await self._reader.read(name, head, start, byte_count_max)
 
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
-        """See Store.wait: at once for commits of this process, within half a second for others'."""
+        """See Store.wait: at once for commits of this process, within half a second for those of others."""
         return await self._poller.wait(name, seen, timeout_s)
 
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
@@ -144,16 +144,16 @@ class DynamoDbStore:
         return await load_follower(self.table, source, estuary)
 
     async def rotate(self, name: StreamName) -> None:
-        """Move all that is due into S3. Raises StoreUnavailable, StorageDamaged."""
+        """Move all hot segments that are due into S3. Raises StoreUnavailable, StoreUncertain, StorageDamaged."""
         while await self._rotator.rotate(name):
             pass
 
     async def collect(self, dropped: DroppedIncarnation) -> None:
-        """Delete what an ended life left behind; it may be done again. Raises StoreUnavailable."""
+        """Delete an ended incarnation's data; may be repeated. Raises StoreUnavailable, StoreUncertain."""
         await self._collector.collect(dropped)
 
     def sweeper(self, *, dry_run: bool) -> Sweeper:
-        """One that looks for what nothing leads to any more."""
+        """A sweeper of the table and the bucket."""
         return Sweeper(self._backend, self.apply, self._clock, dry_run=dry_run)
 
     async def close(self) -> None:

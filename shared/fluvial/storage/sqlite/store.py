@@ -75,7 +75,7 @@ class SqliteStore:
         self._close_projects = projects.close
         self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX, getsizeof=_shares)
         self._runs: LRUCache[_RunKey, BatchRange] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
-        self._waiters = HeadNotifier()
+        self._notifier = HeadNotifier()
         self._group_commit = GroupCommit(self._writer, self._durable_head, self._landed, limits)
         self._renewals = Renewals(self.apply)
         self._rotator = Rotator(self._reader, self._files, self._group_commit, limits)
@@ -112,7 +112,7 @@ class SqliteStore:
         if has_changed(head, seen):
             return head
         try:
-            return await self._waiters.wait(name, timeout_s)
+            return await self._notifier.wait(name, timeout_s)
         except TimeoutError:
             return await self.head(name)
 
@@ -192,11 +192,11 @@ class SqliteStore:
         self._heads.update(group.heads)  # before anything else can fail: the next group is judged on them
         for name, head in group.heads.items():
             before = group.heads_before[name]
-            if self._waiters.waits_for(name) and (before is None or has_changed(head, before)):
+            if self._notifier.waits_for(name) and (before is None or has_changed(head, before)):
                 if head is not None:  # the readers that wake now all ask for the same bytes
                     for run in group.runs.get(head.incarnation, []):
                         self._remember(head.incarnation, run)
-                self._waiters.wake(name, head)
+                self._notifier.wake(name, head)
         for head in group.heads.values():
             if head is not None:
                 self._rotator.grown(head, group.runs.get(head.incarnation, []))

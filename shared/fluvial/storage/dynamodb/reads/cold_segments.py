@@ -1,4 +1,4 @@
-"""Cold segments: immutable S3 objects, a run's bytes and behind them its batches' commit ids."""
+"""Cold segments: immutable S3 objects. Each has the bytes of contiguous batches, then the batches' commit ids."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,28 +17,28 @@ class ColdSegments:
     """The segments in one bucket."""
 
     def __init__(self, objects: Objects) -> None:
-        """Nothing is asked before the first segment."""
+        """No request is sent before the first segment."""
         self._objects = objects
 
     async def put(self, key: str, data: bytes, commit_ids: Sequence[CommitId]) -> None:
-        """Store a segment under a key that is its own. Raises StoreUnavailable: it may be there all the same."""
+        """Store a segment under a key of its own. Raises StoreUnavailable: the object may exist nevertheless."""
         await self._objects.put(key, data + b"".join(commit_ids), {})
 
     async def read(self, segment: ColdSegment, start: int, end: int) -> bytes:
         """The stream's bytes [start, end) of a segment. Raises StorageDamaged, StoreUnavailable."""
-        return await self._range(segment, start - segment.start, end - segment.start)
+        return await self._read_range(segment, start - segment.start, end - segment.start)
 
     async def commit_ids(self, segment: ColdSegment) -> list[CommitId]:
         """The ids of a segment's batches, in their order. Raises StorageDamaged, StoreUnavailable."""
         size = segment.end - segment.start
-        packed = await self._range(segment, size, size + len(segment.ends) * COMMIT_ID_BYTES)
+        packed = await self._read_range(segment, size, size + len(segment.ends) * COMMIT_ID_BYTES)
         return [CommitId(packed[at : at + COMMIT_ID_BYTES]) for at in range(0, len(packed), COMMIT_ID_BYTES)]
 
     async def remove(self, key: str) -> None:
-        """Delete an object that nothing points to."""
+        """Delete a segment's object."""
         await self._objects.delete(key)
 
-    async def _range(self, segment: ColdSegment, first: int, end: int) -> bytes:
+    async def _read_range(self, segment: ColdSegment, first: int, end: int) -> bytes:
         try:
             body = await self._objects.get_range(segment.object_key, first, end)
         except NotFound as exc:

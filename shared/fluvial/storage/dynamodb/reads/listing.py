@@ -11,7 +11,7 @@ from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.keys import Item, head_key, name_of
 from fluvial.storage.dynamodb.table.table import Table
 
-#: Partitions of the index: each takes 1,000 beginnings and ends a second, and each is asked for every page.
+#: Partitions of the index. Each takes 1,000 creations and deletions a second, and every page queries each of them.
 LISTING_SHARDS: Final = 8
 
 
@@ -22,9 +22,11 @@ def listing_shard(name: StreamName) -> int:
 
 async def list_names(table: Table, prefix: str, after: str, count_max: int) -> list[StreamName]:
     """See Store.names; the index is a moment behind. Raises StoreUnavailable."""
-    if not prefix.isascii() or len(prefix) > STREAM_NAME_BYTES_MAX:  # what no name begins with may be no key, either
+    if (
+        not prefix.isascii() or len(prefix) > STREAM_NAME_BYTES_MAX
+    ):  # no name begins with it, and it may be no valid key
         return []
-    after = after[:STREAM_NAME_BYTES_MAX] if after.isascii() else _as_key(after)
+    after = after[:STREAM_NAME_BYTES_MAX] if after.isascii() else _place_among_names(after)
     low, high = _partition(max(prefix, after)), _partition(prefix + HIGHEST)
 
     async def shard_names(shard: int) -> list[StreamName]:
@@ -45,8 +47,8 @@ async def list_names(table: Table, prefix: str, after: str, count_max: int) -> l
     return list(heapq.merge(*shards))[:count_max]
 
 
-def _as_key(text: str) -> str:
-    """Where a text that no name can be is among the names, which are ASCII."""
+def _place_among_names(text: str) -> str:
+    """The place of a text that is no valid name among the names, which are ASCII."""
     ascii_part = next((text[:at] for at, letter in enumerate(text) if not letter.isascii()), text)
     return (ascii_part + HIGHEST)[:STREAM_NAME_BYTES_MAX]
 

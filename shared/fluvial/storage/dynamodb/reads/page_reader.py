@@ -26,41 +26,41 @@ from fluvial.storage.dynamodb.table.keys import incarnation_partition, segment_s
 
 log = logging.getLogger(__name__)
 
-#: What a page of hot segments is asked for at once: each holds about a kilobyte of small batches.
+#: A hot segment holds about a kilobyte of small batches: this estimates how many segments a page needs.
 SEGMENT_BYTES_GUESS: Final = 1_024
 SEGMENTS_PER_QUERY_MIN: Final = 2
 SEGMENTS_PER_QUERY_MAX: Final = 256
 
-#: How often a page is begun again because something was moved while it was read.
+#: Tries of a page whose bytes were moved by a rotation while they were read.
 TRIES_MAX: Final = 3
 
 
 class PageReader:
-    """Reads what is committed, wherever it is by now."""
+    """Reads committed bytes from the buffer, hot segments and cold segments."""
 
     def __init__(self, backend: Backend, heads: HeadCache) -> None:
-        """Nothing is read yet."""
+        """`heads` tells where the buffer begins."""
         self._table, self._payloads, self._cold = backend.table, backend.payloads, backend.cold
         self._heads = heads
 
     async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:
         """See Store.read."""
 
-        async def run_at(span: Span, position: int, room: int) -> BatchRange:
+        async def read_range(span: Span, position: int, room: int) -> BatchRange:
             if span.incarnation != head.incarnation:
-                return await self._spilled(span.incarnation, position, min(room, span.end - position))
+                return await self._read_segments(span.incarnation, position, min(room, span.end - position))
             stored = self._heads.get(name)
             if not _covers(stored, head, position):
                 stored = await self._heads.load(name)
             if stored is None or stored.head is None or stored.head.incarnation != head.incarnation:
                 raise StreamVanished
             if position < stored.base:
-                return await self._spilled(span.incarnation, position, min(room, stored.base - position))
-            return await self._buffered(name, stored, position, room)
+                return await self._read_segments(span.incarnation, position, min(room, stored.base - position))
+            return await self._read_buffer(name, stored, position, room)
 
         for tried in range(1, TRIES_MAX + 1):
             try:
-                run = concatenate(await read_ranges(head, start, byte_count_max, run_at))
+                found = concatenate(await read_ranges(head, start, byte_count_max, read_range))
             except StorageDamaged as exc:
                 stored = await self._heads.load(name)
                 if stored.head is None or stored.head.incarnation != head.incarnation:
@@ -69,19 +69,19 @@ class PageReader:
                     continue
                 log.exception("bytes_missing", extra={"stream": name, "position": start, "tail": head.tail})
                 raise
-            return Page(run.start, run.end, run.data, run.ends)
+            return Page(found.start, found.end, found.data, found.ends)
         raise AssertionError("the last try returns or raises")
 
-    async def _buffered(self, name: StreamName, stored: HeadItem, position: int, room: int) -> BatchRange:
-        """The buffer's batches from `position`; the payloads of those that fit are fetched."""
-        start, batches = _from(stored.base, stored.buffer, position, room)
-        return await self._run(name, start, batches)
+    async def _read_buffer(self, name: StreamName, stored: HeadItem, position: int, room: int) -> BatchRange:
+        """The buffer's batches from `position` on, as many as fit."""
+        start, batches = _batches_from(stored.base, stored.buffer, position, room)
+        return await self._load_range(name, start, batches)
 
-    async def _spilled(self, incarnation: Incarnation, position: int, room: int) -> BatchRange:
-        """A run of segments that has `position`, and as much after it as fits and is at hand."""
+    async def _read_segments(self, incarnation: Incarnation, position: int, room: int) -> BatchRange:
+        """Batches from segments: the one that has `position`, and what follows it in the queried segments and fits."""
         limit = max(SEGMENTS_PER_QUERY_MIN, min(SEGMENTS_PER_QUERY_MAX, room // SEGMENT_BYTES_GUESS))
-        partition, after, runs = incarnation_partition(incarnation), segment_sort(position), list[BatchRange]()
-        while not runs:
+        partition, after, ranges = incarnation_partition(incarnation), segment_sort(position), list[BatchRange]()
+        while not ranges:
             items = await self._table.query(partition, after=after, limit=limit)
             if not items:
                 raise StorageDamaged("no segment has the position")
@@ -92,23 +92,23 @@ class PageReader:
                 if not segment.start <= at < segment.end or at - position >= room:
                     continue
                 try:
-                    run = await self._segment_run(segment, at, room - (at - position))
+                    found = await self._read_segment(segment, at, room - (at - position))
                 except StorageDamaged:
-                    continue  # a put that came late, of what is in a later segment by now
-                runs.append(run)
-                at = run.end
+                    continue  # a late put of a hot segment; a later segment has its bytes
+                ranges.append(found)
+                at = found.end
                 if isinstance(segment, ColdSegment):
                     break
-        return concatenate(runs)
+        return concatenate(ranges)
 
-    async def _segment_run(self, segment: Segment, position: int, room: int) -> BatchRange:
+    async def _read_segment(self, segment: Segment, position: int, room: int) -> BatchRange:
         if isinstance(segment, HotSegment):
-            start, batches = _from(segment.start, segment.batches, position, room)
-            return await self._run(segment.owner, start, batches)
+            start, batches = _batches_from(segment.start, segment.batches, position, room)
+            return await self._load_range(segment.owner, start, batches)
         start, ends = fitting_batches(segment.start, segment.ends, position, position + room)
         return BatchRange(start, ends, await self._cold.read(segment, start, ends[-1]))
 
-    async def _run(self, owner: StreamName, start: int, batches: list[StoredBatch]) -> BatchRange:
+    async def _load_range(self, owner: StreamName, start: int, batches: list[StoredBatch]) -> BatchRange:
         parts = await self._payloads.load(owner, batches)
         ends, position = list[int](), start
         for part in parts:
@@ -123,8 +123,10 @@ def _covers(stored: HeadItem | None, head: Head, position: int) -> bool:
     return position < max(stored.base, stored.head.tail)
 
 
-def _from(start: int, batches: tuple[StoredBatch, ...], position: int, room: int) -> tuple[int, list[StoredBatch]]:
-    """The batches around and after `position`, until they are enough, and where the first one starts."""
+def _batches_from(
+    start: int, batches: tuple[StoredBatch, ...], position: int, room: int
+) -> tuple[int, list[StoredBatch]]:
+    """The position where the batch with `position` starts, and the batches from it on that fit into `room`."""
     taken, at, first = list[StoredBatch](), start, start
     for batch in batches:
         end = at + batch.byte_count

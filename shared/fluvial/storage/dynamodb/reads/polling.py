@@ -1,4 +1,4 @@
-"""Polling: one reader of the head for all who wait for a stream in this process."""
+"""Polling: one task reads a stream's head for all live reads of the stream in this process."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ from fluvial.storage.notifier import HeadNotifier, has_changed
 
 log = logging.getLogger(__name__)
 
-#: A stream that has just had news is looked at this often, one that has long had none this often; an eventually
-#: consistent read of a small head is half a read unit.
+#: The interval of a stream that has just changed, and of one that has not changed for long. An eventually consistent
+#: read of a small head costs half a read unit.
 INTERVAL_S_MIN: Final = 0.05
 INTERVAL_S_MAX: Final = 0.5
 INTERVAL_GROWTH: Final = 1.3
@@ -23,22 +23,22 @@ INTERVAL_GROWTH: Final = 1.3
 
 @dataclass(slots=True)
 class _Watch:
-    """One stream that is watched; whoever waits for it has seen `last`, or has been woken since."""
+    """A stream that is polled. Every waiter has seen `last`, or has been notified since."""
 
     last: Head
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Poller:
-    """Watches every stream that somebody waits for."""
+    """Polls every stream that has waiters."""
 
-    def __init__(self, table: Table, heads: HeadCache, waiters: HeadNotifier) -> None:
-        """Nothing is watched."""
-        self._table, self._heads, self._waiters = table, heads, waiters
+    def __init__(self, table: Table, heads: HeadCache, notifier: HeadNotifier) -> None:
+        """No stream is polled yet; `notifier` has the waiters."""
+        self._table, self._heads, self._notifier = table, heads, notifier
         self._watches: dict[StreamName, _Watch] = {}
 
     async def head(self, name: StreamName) -> Head | None:
-        """The head as it is now. Raises StoreUnavailable."""
+        """The present head, by a strongly consistent read. Raises StoreUnavailable."""
         return (await self._heads.load(name)).head
 
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
@@ -49,21 +49,21 @@ class Poller:
         while not has_changed(head, seen) and (remaining_s := ends_at - loop.time()) > 0:
             watch, known = self._watch(name, head or seen), self._heads.get(name)
             if has_changed(watch.last, seen) or (known is not None and has_changed(known.head, seen)):
-                head = await self.head(name)  # of what came since, this is the latest
-                self._tell(name, watch, head)
+                head = await self.head(name)  # several changes may have come since; this read has the latest
+                self._notify(name, watch, head)
                 continue
             try:
-                told = await self._waiters.wait(name, remaining_s)
+                notified = await self._notifier.wait(name, remaining_s)
             except TimeoutError:
                 return await self.head(name)
-            if told is None or told.incarnation != seen.incarnation:
-                head = await self.head(name)  # the answer that told it may have been overtaken by a later life
-            elif has_changed(told, seen):
-                head = told
+            if notified is None or notified.incarnation != seen.incarnation:
+                head = await self.head(name)  # a later incarnation may have begun since that answer was sent
+            elif has_changed(notified, seen):
+                head = notified
         return head
 
     async def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop polling."""
         tasks = [watch.task for watch in self._watches.values() if watch.task is not None]
         for task in tasks:
             task.cancel()
@@ -81,11 +81,11 @@ class Poller:
         if self._watches.get(name) is watch:
             del self._watches[name]
 
-    def _tell(self, name: StreamName, watch: _Watch, head: Head | None) -> bool:
-        """Wake everybody when the head is news to them; whether it was."""
+    def _notify(self, name: StreamName, watch: _Watch, head: Head | None) -> bool:
+        """Notify the waiters when the head has changed since `watch.last`; whether it has."""
         if not has_changed(head, watch.last):
             return False
-        self._waiters.wake(name, head)
+        self._notifier.wake(name, head)
         if head is not None:
             watch.last = head
         return True
@@ -93,16 +93,16 @@ class Poller:
     async def _poll(self, name: StreamName, watch: _Watch) -> None:
         interval_s = INTERVAL_S_MIN
         await asyncio.sleep(interval_s)
-        while self._waiters.waits_for(name):
+        while self._notifier.waits_for(name):
             try:
-                head = await self._news(name, watch.last)
+                head = await self._load_newer(name, watch.last)
             except StoreError as exc:
                 log.warning("poll_failed", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
                 interval_s, head = INTERVAL_S_MAX, watch.last
-            except Exception:  # whatever it is, the next look may do better
+            except Exception:  # the next poll may succeed
                 log.exception("poll_failed", extra={"stream": name})
                 interval_s, head = INTERVAL_S_MAX, watch.last
-            if self._tell(name, watch, head):
+            if self._notify(name, watch, head):
                 interval_s = INTERVAL_S_MIN
                 if head is None:
                     return
@@ -110,9 +110,9 @@ class Poller:
                 interval_s = min(INTERVAL_S_MAX, interval_s * INTERVAL_GROWTH)
             await asyncio.sleep(interval_s)
 
-    async def _news(self, name: StreamName, last: Head) -> Head | None:
-        """The head, at most a little old, never older than `last`."""
+    async def _load_newer(self, name: StreamName, last: Head) -> Head | None:
+        """The head by an eventually consistent read, but never an older one than `last`."""
         head = (await self._heads.load(name, consistent=False)).head
         if head is None or head.incarnation != last.incarnation or head.soft_deleted:
-            return await self.head(name)  # the end of a life must not be told by a replica that is behind
+            return await self.head(name)  # a replica that is behind must not end a live read
         return last if head.tail < last.tail else head

@@ -1,7 +1,7 @@
-"""Error codes: what a service's error says of the request that it answers, above all whether it was carried out.
+"""Error codes: what a service's error means for the request, above all whether the request was carried out.
 
-A code that nobody has listed is judged by its status: whatever a service answers with 4xx, it has refused. What it
-answers with 5xx, it may have carried out.
+A code that is not listed here is judged by its HTTP status: a service that answers 4xx has refused the request; one
+that answers 5xx may have carried it out.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/CommonErrors.html
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Meaning(Enum):
-    """What became of a request; in all but UNKNOWN nothing was written."""
+    """The result of a failed request. Except for UNKNOWN, nothing was written."""
 
     UNKNOWN = auto()  # it may have been carried out, or may still be
     CONDITION_FAILED = auto()
@@ -21,7 +21,7 @@ class Meaning(Enum):
     NOT_FOUND = auto()  # S3 has no such object
     FORBIDDEN = auto()  # the credentials, the clock, the policy or the key of the encryption
     MISSING = auto()  # the table or the bucket
-    REFUSED = auto()  # for a reason that an operator can see to
+    REFUSED = auto()  # for a reason that an operator can remove
     OUR_MISTAKE = auto()  # the request can never be carried out as it is
 
 
@@ -29,7 +29,7 @@ _CONDITION_FAILED: Final = frozenset(
     {"ConditionalCheckFailedException", "PreconditionFailed", "ConditionalRequestConflict"}
 )
 
-#: What the service was too busy for. The SDK's own list, and what DynamoDB and S3 say of requests in each other's way.
+#: The service was too busy: the SDK's own list, and DynamoDB's and S3's codes for requests that conflict.
 BUSY_CODES: Final = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -53,7 +53,7 @@ BUSY_CODES: Final = frozenset(
     }
 )
 
-#: Told of a request that was under way when its connection or the service failed, whatever the status.
+#: The connection or the service failed while the request was under way, whatever the status.
 _UNKNOWN: Final = frozenset(
     {
         "InternalError",
@@ -104,7 +104,7 @@ _MISSING: Final = frozenset({"ResourceNotFoundException", "TableNotFoundExceptio
 
 _OUR_MISTAKE: Final = frozenset({"SerializationException", "ValidationException"})
 
-#: How a client gets its credentials, before it sends the request that they are for.
+#: Operations by which a client gets credentials, before it sends the request itself.
 _CREDENTIALS: Final = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"})
 
 _BY_CODE: Final[dict[str, Meaning]] = {
@@ -135,7 +135,7 @@ _BY_REASON: Final[dict[str, Meaning]] = {
 
 
 def meaning_of(operation: str, code: str, status: int) -> Meaning:
-    """What an error says of the request; `operation` is the one that the service answered, e.g. `UpdateItem`."""
+    """The meaning of an error; `operation` is the one that the service answered, e.g. `UpdateItem`."""
     if operation in _CREDENTIALS:
         return Meaning.FORBIDDEN
     if code in _BY_CODE:
@@ -150,7 +150,7 @@ def meaning_of(operation: str, code: str, status: int) -> Meaning:
 
 
 def meaning_of_cancellation(codes: list[str]) -> Meaning:
-    """What the reasons of a cancelled transaction say of it: a condition that failed comes before all others."""
+    """The meaning of a cancelled transaction's reasons: a failed condition comes before all others."""
     meanings = {_BY_REASON.get(code, Meaning.REFUSED) for code in codes if code != "None"}
     for meaning in (Meaning.CONDITION_FAILED, Meaning.OUR_MISTAKE, Meaning.REFUSED):
         if meaning in meanings:

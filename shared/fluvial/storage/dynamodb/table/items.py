@@ -1,4 +1,4 @@
-"""How heads, batches and segments are spelt in items: the only place that encodes and decodes them."""
+"""Encoding of heads, batches and segments as items: the only module that encodes and decodes them."""
 
 import struct
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ _LINEAGE = msgspec.json.Decoder(tuple[Span, ...])
 
 
 class Placement(IntEnum):
-    """Where a batch's bytes are."""
+    """Where a batch's bytes are: in the head or segment itself, in a payload item, or in a payload object in S3."""
 
     INLINE = 0
     ITEM = 1
@@ -42,7 +42,7 @@ class Placement(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A batch as a head or a hot segment has it; `data` is empty unless the placement is INLINE."""
+    """A batch in a head's buffer or in a hot segment; `data` is empty unless the placement is INLINE."""
 
     commit_id: CommitId
     byte_count: int
@@ -52,13 +52,14 @@ class StoredBatch:
 
 @dataclass(frozen=True, slots=True)
 class HeadItem:
-    """What is stored at a name: a head, or the tombstone of a life that has ended (`head` is None).
+    """A head item: a head, or the tombstone of an incarnation that has ended (`head` is None).
 
-    The buffer's batches are the stream's bytes [base, head.tail). `cold_end` is where the segments in S3 end,
-    `spilled` counts the batches in hot segments, `evictions` how often producers were moved out. `began` is the fence
-    that the life, or the tombstone, began with: what was sent under a lower one was meant for a life before. A
-    tombstone names the commit and the life that ended. `born_us` is that of the head or, of a tombstone, of the life
-    that it is of. `used_s` is when each of the head's producers wrote last.
+    The buffer's batches are the stream's bytes [base, head.tail). `cold_end` is the position where the segments in S3
+    end, `spilled` counts the batches in hot segments, `evictions` counts evictions of producers. `began` is the fence
+    that the incarnation, or the tombstone, began with: a request that names a lower fence was sent to an earlier
+    incarnation. `ended_by` and `ended_incarnation` are a tombstone's: the commit and the incarnation that ended.
+    `born_us` is the head's, or that of the ended incarnation. `used_s` has the second in which each of the head's
+    producers wrote last.
     """
 
     head: Head | None
@@ -78,7 +79,7 @@ class HeadItem:
 
 @dataclass(frozen=True, slots=True)
 class HotSegment:
-    """Bytes [start, end) of a life in one item; `owner` is the stream, under whose name its payloads are."""
+    """Bytes [start, end) of an incarnation in one item; its payloads are stored under the name `owner`."""
 
     start: int
     batches: tuple[StoredBatch, ...]
@@ -93,7 +94,7 @@ class HotSegment:
 
 @dataclass(frozen=True, slots=True)
 class ColdSegment:
-    """Bytes [start, end) of a life in one S3 object; `ends` are its batches' ends, as positions."""
+    """Bytes [start, end) of an incarnation in one S3 object; `ends` are the positions where its batches end."""
 
     start: int
     ends: tuple[int, ...]
@@ -111,7 +112,7 @@ Segment = HotSegment | ColdSegment
 
 
 def number(value: int) -> Value:
-    """An integer as DynamoDB spells it."""
+    """An integer as an attribute value."""
     return {"N": str(value)}
 
 
@@ -130,7 +131,7 @@ def batch_bytes(batch: StoredBatch) -> bytes:
 
 
 def batch_of(stored: bytes) -> StoredBatch:
-    """The batch that an element of a buffer spells."""
+    """Decode an element of a head's buffer."""
     placement, commit_id = Placement(stored[0]), CommitId(stored[1 : 1 + COMMIT_ID_BYTES])
     rest = stored[1 + COMMIT_ID_BYTES :]
     if placement is Placement.INLINE:
@@ -142,12 +143,12 @@ def batch_of(stored: bytes) -> StoredBatch:
 
 
 def producer_value(state: ProducerState | ProducerStamp, used_s: int) -> Value:
-    """A producer's entry in the head; `used_s` is when it wrote last, in seconds."""
+    """A producer's entry in the head; `used_s` is the second in which it wrote last."""
     return {"L": [number(state.epoch), number(state.seq), number(0), number(used_s)]}
 
 
 def closed_value(by: ProducerStamp | None) -> Value:
-    """How a closed stream is marked: with the stamp of the closing producer, if there was one."""
+    """The mark of a closed stream: the stamp of the producer that closed it, if a producer did."""
     if by is None:
         return {"BOOL": True}
     return {"L": [{"S": by.producer_id}, number(by.epoch), number(by.seq)]}
@@ -160,12 +161,12 @@ def incarnation_value(incarnation: Incarnation) -> Value:
 
 def cursor_value(cursor: SourcePosition) -> Value:
     """A source's entry in an estuary's head."""
-    born = [number(cursor.born_us)] if cursor.born_us else []  # as it was spelt when no life had any
+    born = [number(cursor.born_us)] if cursor.born_us else []  # absent as in entries from before `born_us` existed
     return {"L": [incarnation_value(cursor.incarnation), number(cursor.position), *born]}
 
 
 def head_item(name: StreamName, stored: HeadItem) -> Item:
-    """The item of a live or hidden head."""
+    """Encode a head, also a soft-deleted one."""
     head = stored.head
     assert head is not None, "a tombstone is written by an update"
     item: Item = {
@@ -228,7 +229,7 @@ def _lifetime_attributes(lifetime: Lifetime, live_until_ms: int | None) -> Item:
 
 
 def head_of_item(item: Item) -> HeadItem:
-    """What an item of a name stores."""
+    """Decode a head item or a tombstone."""
     ended_by = item.get(a.ENDED_BY)
     return HeadItem(
         head=_head(item) if a.INCARNATION in item else None,
@@ -248,7 +249,7 @@ def head_of_item(item: Item) -> HeadItem:
 
 
 def _used_s(producers: Item) -> dict[str, int]:
-    """When producers wrote last; entries of before that was kept have three elements, and count as oldest."""
+    """The second in which each producer wrote last; entries of an older format lack it, and count as oldest."""
     return {producer: int(state["L"][3]["N"]) for producer, state in producers.items() if len(state["L"]) > 3}  # noqa: PLR2004  its place
 
 
@@ -293,7 +294,7 @@ def _cursor(value: Value) -> SourcePosition:
 
 
 def incarnation_of(value: Value) -> Incarnation:
-    """The incarnation that eight bytes spell."""
+    """Decode an incarnation from eight bytes."""
     return Incarnation(int.from_bytes(value["B"], "big"))
 
 
@@ -345,7 +346,7 @@ def cold_segment_item(incarnation: Incarnation, segment: ColdSegment) -> Item:
 
 
 def segment_of_item(item: Item) -> Segment:
-    """The segment that an item spells or points to."""
+    """Decode a hot segment, or the pointer to a cold one."""
     packed, start, owner = item[a.LENGTHS]["B"], _integer(item, a.START), StreamName(item[a.OWNER]["S"])
     lengths = struct.unpack(f"<{len(packed) // 4}I", packed)
     if a.OBJECT_KEY in item:

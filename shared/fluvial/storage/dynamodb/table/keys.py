@@ -1,4 +1,4 @@
-"""Where items are: the keys of everything in the table (fluvial.storage.dynamodb.table.attributes lists them)."""
+"""Keys of all items in the table; fluvial.storage.dynamodb.table.attributes lists the kinds of items."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def name_of(item: Item) -> StreamName:
 
 
 def incarnation_partition(incarnation: Incarnation) -> str:
-    """The partition of a life's segments."""
+    """The partition of an incarnation's segments."""
     return f"SEG#{incarnation:016x}"
 
 
@@ -49,17 +49,17 @@ def payload_key(owner: StreamName, commit_id: CommitId) -> Key:
 
 
 def producers_partition(incarnation: Incarnation) -> str:
-    """The partition of the producers that a life's head has no room for."""
+    """The partition of an incarnation's evicted producers."""
     return f"PRODUCER#{incarnation:016x}"
 
 
 def producer_key(incarnation: Incarnation, producer_id: str) -> Key:
-    """The key of such a producer."""
+    """The key of an evicted producer."""
     return _key(producers_partition(incarnation), producer_id)
 
 
 def followers_partition(incarnation: Incarnation) -> str:
-    """The partition of a life's followers."""
+    """The partition of an incarnation's followers."""
     return f"FOLLOWER#{incarnation:016x}"
 
 
@@ -69,12 +69,12 @@ def follower_key(incarnation: Incarnation, estuary: StreamName) -> Key:
 
 
 def broadcast_key(name: StreamName) -> Key:
-    """The key of what is known of a stream's broadcasts."""
+    """The key of the state of a stream's broadcasts."""
     return _key(f"S#{name}", a.BROADCAST_SK)
 
 
 def connection_key(name: StreamName, connection_id: str) -> Key:
-    """The key of a connection that reads a stream; in the head's partition, so that its feed keeps their order."""
+    """The key of a connection that reads a stream: in the head's partition, so that the feed keeps their order."""
     return _key(f"S#{name}", f"{a.CONNECTION_SK_PREFIX}{connection_id}")
 
 
@@ -89,15 +89,15 @@ def project_key(name: ProjectName) -> Key:
 
 
 def usage_key(name: ProjectName, day: int) -> Key:
-    """The key of what a project has appended on a day."""
+    """The key of a project's appended bytes on a day."""
     return _key(f"USAGE#{name}#{day}", "-")
 
 
 def sweep_key() -> Key:
-    """The key of what the last sweep left to the next one."""
+    """The key of the position where the next sweep starts."""
     return _key("SWEEP", "-")
 
 
 def idempotency_key(digest: str) -> Key:
-    """The key of what is remembered of a commit that is to be applied once."""
+    """The key of the intent of a commit with an idempotency key."""
     return _key(f"ONCE#{digest}", "-")

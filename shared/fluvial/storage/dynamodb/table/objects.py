@@ -1,4 +1,4 @@
-"""Objects: the requests that the store makes of S3, each one call. An object is written once and never changed."""
+"""The bucket: the requests that the store sends to S3, one method each. An object is written once and never changed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class ListedObject:
 
 
 class Objects:
-    """One bucket. Every method raises StoreUnavailable; a write that does may have been carried out all the same."""
+    """One bucket. Every method raises StoreUnavailable; a write that does may have been carried out nevertheless."""
 
     def __init__(self, aws: Aws, bucket: str) -> None:
-        """Nothing is asked before the first request."""
+        """No request is sent before the first call."""
         self._aws, self._bucket = aws, bucket
 
     async def put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
@@ -41,16 +41,16 @@ class Objects:
         return await self._aws.read_body(self._aws.objects.get_object, Bucket=self._bucket, Key=key, Range=span)
 
     async def metadata(self, key: str) -> Mapping[str, str]:
-        """What was written beside an object's bytes. Raises NotFound."""
+        """An object's metadata. Raises NotFound."""
         answer = await self._aws.read(self._aws.objects.head_object, Bucket=self._bucket, Key=key)
         found: Mapping[str, str] = answer["Metadata"]
         return found
 
     async def delete(self, key: str) -> None:
-        """Delete an object, if it is there."""
+        """Delete an object, if it exists."""
         await self._aws.read(self._aws.objects.delete_object, Bucket=self._bucket, Key=key)
 
-    async def listed(self, prefix: str, after: str) -> list[ListedObject]:
+    async def list_after(self, prefix: str, after: str) -> list[ListedObject]:
         """Objects whose keys begin with `prefix` and come after `after`, in order; none when there are no more."""
         answer = await self._aws.read(
             self._aws.objects.list_objects_v2,

@@ -1,8 +1,10 @@
-"""Sweeping: what expired streams, and processes that died in between, have left behind.
+"""The sweep: delete expired streams, and the data that dead processes have left behind.
 
-Whatever is in the table and the bucket is looked at in turn. What no head leads to any more is deleted once it is a day
-old, for a late request may still point to something younger. Each deletion may be done again, and a sweep that breaks
-off is gone on with from where it was.
+Rules:
+
+1. A sweep inspects every item of the table, then every object of the bucket.
+2. Data that no head leads to is deleted once it is a day old: a late request may still point to younger data.
+3. Each deletion may be repeated, and a sweep that is interrupted continues where it stopped.
 """
 
 import base64
@@ -52,17 +54,17 @@ from fluvial.storage.dynamodb.writes.updates import guarded_update
 
 log = logging.getLogger(__name__)
 
-#: A request that points to something arrives within minutes of its sender's death: its signature ends.
+#: A request may arrive after its sender has died, but only for minutes: then its signature has expired.
 ORPHAN_AGE_MS: Final = 86_400_000
 
 SEGMENTS_PER_QUERY: Final = 100
 
-#: How a life ends that has expired.
+#: Applies the deletion of an expired stream.
 Apply = Callable[[StreamName, Commit], Awaitable[Outcome]]
 
 
 class SweepPhase(StrEnum):
-    """What is looked at, in this order."""
+    """The phases of a sweep, in order."""
 
     ITEMS = "items"
     SEGMENTS = "segments"
@@ -73,18 +75,18 @@ _PREFIXES: Final = {SweepPhase.SEGMENTS: f"{SEGMENT_PREFIX}/", SweepPhase.STAGED
 _NEXT: Final = {SweepPhase.ITEMS: SweepPhase.SEGMENTS, SweepPhase.SEGMENTS: SweepPhase.STAGED}
 
 
-class SweepPlace(msgspec.Struct, frozen=True):
-    """How far a sweep has come: in the table up to an item's key, in the bucket up to an object's."""
+class SweepCursor(msgspec.Struct, frozen=True):
+    """The progress of a sweep: in the table up to an item's key, in the bucket up to an object's key."""
 
     phase: SweepPhase = SweepPhase.ITEMS
     after: tuple[str, ...] = ()
 
 
-_PLACE: Final = msgspec.json.Decoder(SweepPlace)
+_CURSOR: Final = msgspec.json.Decoder(SweepCursor)
 
 
 class SweepReport(msgspec.Struct, rename="camel"):
-    """What a sweep looked at, and what it removed or, in a dry run, would have removed."""
+    """Counts of what a sweep inspected, and of what it deleted or, in a dry run, would have deleted."""
 
     items: int = 0
     objects: int = 0
@@ -100,57 +102,57 @@ class SweepReport(msgspec.Struct, rename="camel"):
 
 
 class Sweeper:
-    """Sweeps one page after the other."""
+    """Sweeps page by page."""
 
     def __init__(self, backend: Backend, apply: Apply, clock: Clock, *, dry_run: bool) -> None:
-        """With `dry_run` nothing is deleted and nothing ends; the report says what would."""
+        """With `dry_run` nothing is deleted; the report counts what would be."""
         self._backend, self._apply, self._clock, self._dry_run = backend, apply, clock, dry_run
         self.report = SweepReport()
         self._heads: dict[StreamName, HeadItem] = {}
         self._references: dict[StreamName, frozenset[CommitId]] = {}
 
-    async def last_place(self) -> SweepPlace:
-        """Where the last sweep had no time left; the beginning if it came to its end. Raises StoreUnavailable."""
+    async def load_cursor(self) -> SweepCursor:
+        """Where the last sweep stopped; the beginning if it was complete. Raises StoreUnavailable."""
         item = await self._backend.table.get(sweep_key())
-        return SweepPlace() if item is None else _PLACE.decode(item[a.PLACE]["S"])
+        return SweepCursor() if item is None else _CURSOR.decode(item[a.PLACE]["S"])
 
-    async def keep_place(self, place: SweepPlace | None) -> None:
-        """Let the next sweep go on from there. Raises StoreUnavailable, Unknown."""
-        if place is None:
+    async def save_cursor(self, cursor: SweepCursor | None) -> None:
+        """Let the next sweep continue from there. Raises StoreUnavailable, StoreUncertain."""
+        if cursor is None:
             require_known(await self._backend.table.delete(sweep_key()))
         else:
-            item = {**sweep_key(), a.PLACE: {"S": msgspec.json.encode(place).decode()}}
+            item = {**sweep_key(), a.PLACE: {"S": msgspec.json.encode(cursor).decode()}}
             require_known(await self._backend.table.put(item))
 
-    async def page(self, place: SweepPlace) -> SweepPlace | None:
-        """Look at what comes after a place; the place after that, None at the end. Raises StoreUnavailable."""
+    async def sweep_page(self, cursor: SweepCursor) -> SweepCursor | None:
+        """Sweep the page after a cursor; the next cursor, None at the end. Raises StoreUnavailable."""
         self._heads, self._references = {}, {}
-        if place.phase is SweepPhase.ITEMS:
-            return await self._page_of_items(place)
-        after = place.after[0] if place.after else ""
-        listed = await self._backend.objects.listed(_PREFIXES[place.phase], after)
-        look = self._segment_object if place.phase is SweepPhase.SEGMENTS else self._staged_object
+        if cursor.phase is SweepPhase.ITEMS:
+            return await self._sweep_items(cursor)
+        after = cursor.after[0] if cursor.after else ""
+        listed = await self._backend.objects.list_after(_PREFIXES[cursor.phase], after)
+        sweep_one = self._sweep_segment_object if cursor.phase is SweepPhase.SEGMENTS else self._sweep_staged_object
         for one in listed:
             self.report.objects += 1
-            await self._looked_at(look(one), one.key)
+            await self._inspect(sweep_one(one), one.key)
         if listed:
-            return SweepPlace(place.phase, (listed[-1].key,))
-        return SweepPlace(_NEXT[place.phase]) if place.phase in _NEXT else None
+            return SweepCursor(cursor.phase, (listed[-1].key,))
+        return SweepCursor(_NEXT[cursor.phase]) if cursor.phase in _NEXT else None
 
-    async def _page_of_items(self, place: SweepPlace) -> SweepPlace:
+    async def _sweep_items(self, cursor: SweepCursor) -> SweepCursor:
         start: Key | None = None
-        if place.after:
-            start = {a.PK: {"S": place.after[0]}, a.SK: {"S": place.after[1]}}
+        if cursor.after:
+            start = {a.PK: {"S": cursor.after[0]}, a.SK: {"S": cursor.after[1]}}
         items, last = await self._backend.table.scan(start)
         for item in items:
             self.report.items += 1
-            await self._looked_at(self._item(item), item[a.PK]["S"])
+            await self._inspect(self._sweep_item(item), item[a.PK]["S"])
         if last is None:
-            return SweepPlace(_NEXT[place.phase])
-        return SweepPlace(place.phase, (last[a.PK]["S"], last[a.SK]["S"]))
+            return SweepCursor(_NEXT[cursor.phase])
+        return SweepCursor(cursor.phase, (last[a.PK]["S"], last[a.SK]["S"]))
 
-    async def _looked_at(self, look: Awaitable[None], what: str) -> None:
-        """One thing that cannot be looked at, even one that is nobody's, must not keep the others from it."""
+    async def _inspect(self, look: Awaitable[None], what: str) -> None:
+        """Inspect one item or object. A failure must not keep the sweep from the others."""
         try:
             await look
         except FluvialError as exc:
@@ -162,31 +164,31 @@ class Sweeper:
 
     # -- items -------------------------------------------------------------------------------------------------------
 
-    async def _item(self, item: Item) -> None:
+    async def _sweep_item(self, item: Item) -> None:
         kind, _, rest = item[a.PK]["S"].partition("#")
         match kind:
             case "S" if item[a.SK]["S"] == a.HEAD_SK:
-                await self._head(item)
+                await self._sweep_head(item)
             case "SEG":
-                await self._segment(Incarnation(int(rest, 16)), item)
+                await self._sweep_segment(Incarnation(int(rest, 16)), item)
             case "PAYLOAD" if self._is_old(int(item[a.WRITTEN_AT]["N"])):
                 commit_id = CommitId(bytes.fromhex(item[a.SK]["S"]))
                 if not await self._is_referenced(StreamName(rest), commit_id):
                     self.report.payloads += 1
                     await self._delete_item(item)
             case "PRODUCER":
-                if not await self._lives(StreamName(item[a.OWNER]["S"]), Incarnation(int(rest, 16))):
+                if not await self._is_alive(StreamName(item[a.OWNER]["S"]), Incarnation(int(rest, 16))):
                     self.report.producers += 1
                     await self._delete_item(item)
             case "FOLLOWER":
-                if not await self._follows(StreamName(item[a.SK]["S"]), Incarnation(int(rest, 16))):
+                if not await self._is_following(StreamName(item[a.SK]["S"]), Incarnation(int(rest, 16))):
                     self.report.followers += 1
-                    same = f"{a.SUBSCRIPTION} = :id"  # it may have been listed anew meanwhile
+                    same = f"{a.SUBSCRIPTION} = :id"  # the estuary may have subscribed again meanwhile
                     await self._delete_item(item, same, {":id": item[a.SUBSCRIPTION]})
             case _:
-                pass  # DynamoDB itself deletes what else there is
+                pass  # DynamoDB deletes the other kinds of items by their TTL
 
-    async def _head(self, item: Item) -> None:
+    async def _sweep_head(self, item: Item) -> None:
         stored, expiry = head_of_item(item), plan_expiry(self._clock.now_ms())
         if first_unmet(expiry.requires, stored.head) is None:
             self.report.expired_streams += 1
@@ -195,52 +197,55 @@ class Sweeper:
         elif stored.head is not None and stored.head.delivered is not None and stored.head.delivered < stored.head.tail:
             self.report.undelivered_streams += 1
             if not self._dry_run:
-                await self._shown_again(name_of(item), stored.head)
+                await self._touch(name_of(item), stored.head)
 
-    async def _shown_again(self, name: StreamName, head: Head) -> None:
-        """Let the change feed see a head whose followers lack something: it may have given up on them."""
+    async def _touch(self, name: StreamName, head: Head) -> None:
+        """Touch a head whose followers lack something, so that the change feed delivers it again."""
         e = Expression()
         clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
-        update = f"SET {e.name(a.SHOWN_AT)} = {e.value(self._clock.now_ms())}"
+        update = f"SET {e.name(a.TOUCHED_AT)} = {e.value(self._clock.now_ms())}"
         outcome = await self._backend.table.update(guarded_update(name, e, clauses, update))
         if isinstance(outcome, InDoubt):
             log.info(
                 "not_redelivered", extra={"stream": name, "reason": str(outcome.cause)}
             )  # the next sweep tries again
 
-    async def _segment(self, life: Incarnation, item: Item) -> None:
+    async def _sweep_segment(self, incarnation: Incarnation, item: Item) -> None:
         segment = segment_of_item(item)
         if not self._is_old(segment.written_at_ms):
             return
-        stored = await self._stored(segment.owner)
-        is_of_life = stored.head is not None and stored.head.incarnation == life
-        # A late put may bring back a hot segment that rotation has deleted; a cold one has its bytes.
-        if is_of_life and (isinstance(segment, ColdSegment) or segment.end > stored.cold_end):
+        stored = await self._load_head(segment.owner)
+        is_current = stored.head is not None and stored.head.incarnation == incarnation
+        # A late put may bring back a hot segment that rotation has deleted; a cold segment has its bytes.
+        if is_current and (isinstance(segment, ColdSegment) or segment.end > stored.cold_end):
             return
         self.report.segments += 1
         if isinstance(segment, ColdSegment):
             self.report.cold_objects += 1
             await self._delete_object(segment.object_key)
-        elif not is_of_life:
+        elif not is_current:
             await self._delete_payloads(segment)
         condition = "" if isinstance(segment, ColdSegment) else f"attribute_not_exists({a.OBJECT_KEY})"
         await self._delete_item(item, condition)
 
     async def _delete_payloads(self, segment: HotSegment) -> None:
-        """Delete the payloads of a life that has ended, however young: nobody else points to them."""
+        """Delete the payloads of an ended incarnation, whatever their age: no other segment points to them."""
         if not self._dry_run:
             await self._backend.payloads.remove(segment.owner, segment.batches)
 
-    async def _follows(self, estuary: StreamName, life: Incarnation) -> bool:
-        """Whether an estuary follows this life of a stream, and the life goes on; it does so before it is listed."""
-        stored = await self._stored(estuary)
+    async def _is_following(self, estuary: StreamName, incarnation: Incarnation) -> bool:
+        """Whether an estuary follows this incarnation, and the incarnation is alive.
+
+        The estuary's cursor is written before the follower is listed, so a listed follower without a cursor is stale.
+        """
+        stored = await self._load_head(estuary)
         cursors = {} if stored.head is None else stored.head.cursors
-        sources = [source for source, cursor in cursors.items() if cursor.incarnation == life]
-        return bool(sources) and await self._lives(sources[0], life)
+        sources = [source for source, cursor in cursors.items() if cursor.incarnation == incarnation]
+        return bool(sources) and await self._is_alive(sources[0], incarnation)
 
     # -- objects -----------------------------------------------------------------------------------------------------
 
-    async def _segment_object(self, listed: ListedObject) -> None:
+    async def _sweep_segment_object(self, listed: ListedObject) -> None:
         if not self._is_old(listed.written_at_ms):
             return
         _, life, span = listed.key.split("/")
@@ -250,7 +255,7 @@ class Sweeper:
             self.report.cold_objects += 1
             await self._delete_object(listed.key)
 
-    async def _staged_object(self, listed: ListedObject) -> None:
+    async def _sweep_staged_object(self, listed: ListedObject) -> None:
         if not self._is_old(listed.written_at_ms):
             return
         try:
@@ -267,39 +272,42 @@ class Sweeper:
     def _is_old(self, written_at_ms: int) -> bool:
         return written_at_ms < self._clock.now_ms() - ORPHAN_AGE_MS
 
-    async def _stored(self, name: StreamName) -> HeadItem:
-        """What is at a name, as it was when it was first asked for in this page.
+    async def _load_head(self, name: StreamName) -> HeadItem:
+        """A head item as it was when this page first loaded it.
 
-        A life that was over then is over for good, and what was old then is not pointed to anew.
+        An incarnation that had ended by then has ended for good, and no new pointer to old data is made.
         """
         if name not in self._heads:
             item = await self._backend.table.get(head_key(name))
             self._heads[name] = HeadItem(None, 0) if item is None else head_of_item(item)
         return self._heads[name]
 
-    async def _lives(self, name: StreamName, life: Incarnation) -> bool:
-        """Whether a life goes on, perhaps only for its forks; once over, it never begins again."""
-        head = (await self._stored(name)).head
-        return head is not None and head.incarnation == life
+    async def _is_alive(self, name: StreamName, incarnation: Incarnation) -> bool:
+        """Whether an incarnation is alive, perhaps only for its forks. An ended one never begins again."""
+        head = (await self._load_head(name)).head
+        return head is not None and head.incarnation == incarnation
 
     async def _is_referenced(self, owner: StreamName, commit_id: CommitId) -> bool:
-        """Whether the stream has a batch whose bytes are stored apart by this id."""
+        """Whether the stream has a batch whose payload has this commit id."""
         if owner not in self._references:
-            self._references[owner] = await self._references_of(owner)
+            self._references[owner] = await self._load_references(owner)
         return commit_id in self._references[owner]
 
-    async def _references_of(self, owner: StreamName) -> frozenset[CommitId]:
-        """The batches of the head, then those of its hot segments: in the order in which a batch moves."""
-        stored = await self._stored(owner)
+    async def _load_references(self, owner: StreamName) -> frozenset[CommitId]:
+        """Commit ids of payloads: first the head's, then the hot segments', in the order in which batches move.
+
+        In the other order a batch could move from the head into a segment that was read already, and be missed.
+        """
+        stored = await self._load_head(owner)
         if stored.head is None:
             return frozenset()
-        found, after = _stored_apart(stored.buffer), segment_sort(stored.cold_end)
+        found, after = _payload_ids(stored.buffer), segment_sort(stored.cold_end)
         partition = incarnation_partition(stored.head.incarnation)
         while items := await self._backend.table.query(partition, after=after, limit=SEGMENTS_PER_QUERY):
             after = items[-1][a.SK]["S"]
             for segment in map(segment_of_item, items):
                 if isinstance(segment, HotSegment):
-                    found |= _stored_apart(segment.batches)
+                    found |= _payload_ids(segment.batches)
         return frozenset(found)
 
     # -- deletions ---------------------------------------------------------------------------------------------------
@@ -318,5 +326,5 @@ class Sweeper:
             await self._backend.objects.delete(key)
 
 
-def _stored_apart(batches: tuple[StoredBatch, ...]) -> set[CommitId]:
+def _payload_ids(batches: tuple[StoredBatch, ...]) -> set[CommitId]:
     return {batch.commit_id for batch in batches if batch.placement is not Placement.INLINE}

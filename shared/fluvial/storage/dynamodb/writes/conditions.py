@@ -1,4 +1,7 @@
-"""Clauses: each requirement as a condition that DynamoDB checks; what it means is said in the core (`holds`)."""
+"""Conditions: each requirement as a clause of a ConditionExpression.
+
+A requirement's meaning is its `holds` in fluvial.model.commit; a property test holds clause and meaning equal.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -34,31 +37,31 @@ from fluvial.storage.dynamodb.table.items import cursor_value, incarnation_value
 
 
 def condition_of(requires: Iterable[Requirement], expression: Expression) -> list[str]:
-    """The requirements as clauses that must all hold; one that always holds has none."""
+    """The requirements as clauses that must all hold; a requirement that always holds has no clause."""
     clauses = (CLAUSES[type(requirement)](requirement, expression) for requirement in requires)
     return [clause for clause in clauses if clause]
 
 
-def _live(requirement: Exists, e: Expression) -> str:
+def _stream_exists(requirement: Exists, e: Expression) -> str:
     now = e.value(requirement.now_ms)
     fixed = f"(attribute_not_exists({e.name(a.EXPIRES_AT)}) OR {e.name(a.EXPIRES_AT)} > {now})"
     sliding = f"(attribute_not_exists({e.name(a.WINDOW)}) OR {e.name(a.USED_UNTIL)} > {now})"
-    return f"{_exists(e)} AND {_visible(e)} AND {fixed} AND {sliding}"
+    return f"{_exists(e)} AND {_not_soft_deleted(e)} AND {fixed} AND {sliding}"
 
 
 def _absent(requirement: Absent, e: Expression) -> str:
     references = e.name(a.REFERENCES)
     unreferenced = f"(attribute_not_exists({references}) OR {references} = {e.value(0)})"
-    ran_out = f"{_visible(e)} AND {unreferenced} AND {_past(requirement.now_ms, e)}"
+    ran_out = f"{_not_soft_deleted(e)} AND {unreferenced} AND {_past(requirement.now_ms, e)}"
     return f"(attribute_not_exists({e.name(a.INCARNATION)}) OR ({ran_out}))"
 
 
-def _same_life(requirement: SameIncarnation, e: Expression) -> str:
+def _same_incarnation(requirement: SameIncarnation, e: Expression) -> str:
     return f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(requirement.incarnation))}"
 
 
 def _expired(requirement: Expired, e: Expression) -> str:
-    return f"{_exists(e)} AND {_visible(e)} AND {_past(requirement.now_ms, e)}"
+    return f"{_exists(e)} AND {_not_soft_deleted(e)} AND {_past(requirement.now_ms, e)}"
 
 
 def _open(_requirement: Open, e: Expression) -> str:
@@ -138,9 +141,9 @@ def _is_in_one_of(states: list[StreamState], e: Expression) -> str:
 
 
 def _is_in(state: StreamState, e: Expression) -> str:
-    life = f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(state.incarnation))}"
+    incarnation = f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(state.incarnation))}"
     closed = f"attribute_{'exists' if state.closed else 'not_exists'}({e.name(a.CLOSED)})"
-    return f"({life} AND {e.name(a.TAIL)} = {e.value(state.tail)} AND {closed})"
+    return f"({incarnation} AND {e.name(a.TAIL)} = {e.value(state.tail)} AND {closed})"
 
 
 def _is_estuary(requirement: IsEstuary, e: Expression) -> str:
@@ -148,7 +151,7 @@ def _is_estuary(requirement: IsEstuary, e: Expression) -> str:
     return f"attribute_exists({mode})" if requirement.mode is None else f"{mode} = {e.value(requirement.mode.value)}"
 
 
-def _follows_not(requirement: NotFollowing, e: Expression) -> str:
+def _not_following(requirement: NotFollowing, e: Expression) -> str:
     cursor, incarnation = cursor_path(requirement.source, e), e.value(incarnation_value(requirement.incarnation))
     return f"{_exists(e)} AND (attribute_not_exists({cursor}) OR {cursor}[0] <> {incarnation})"
 
@@ -181,12 +184,12 @@ def _exists(e: Expression) -> str:
     return f"attribute_exists({e.name(a.INCARNATION)})"
 
 
-def _visible(e: Expression) -> str:
+def _not_soft_deleted(e: Expression) -> str:
     return f"attribute_not_exists({e.name(a.SOFT_DELETED)})"
 
 
 def _past(now_ms: int, e: Expression) -> str:
-    """The deadline has passed; a comparison with an attribute that is not there is false."""
+    """The deadline has passed. A comparison with a missing attribute is false."""
     now = e.value(now_ms)
     sliding = f"attribute_exists({e.name(a.WINDOW)}) AND {e.name(a.USED_UNTIL)} <= {now}"
     return f"({e.name(a.EXPIRES_AT)} <= {now} OR ({sliding}))"
@@ -195,9 +198,9 @@ def _past(now_ms: int, e: Expression) -> str:
 Clause = Callable[[Any, Expression], str]
 
 CLAUSES: Final[Mapping[type[Requirement], Clause]] = {
-    Exists: _live,
+    Exists: _stream_exists,
     Absent: _absent,
-    SameIncarnation: _same_life,
+    SameIncarnation: _same_incarnation,
     Expired: _expired,
     Open: _open,
     HasMediaType: _has_media_type,
@@ -210,7 +213,7 @@ CLAUSES: Final[Mapping[type[Requirement], Clause]] = {
     RoomAtTail: _room_at_tail,
     PreconditionsHold: _preconditions_hold,
     IsEstuary: _is_estuary,
-    NotFollowing: _follows_not,
+    NotFollowing: _not_following,
     RoomForSource: _room_for_source,
     CursorAt: _cursor_at,
     DeliveredBefore: _delivered_before,
