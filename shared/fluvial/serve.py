@@ -21,7 +21,9 @@ from fluvial.clock import Clock
 from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.model.errors import SettingsError, StartupError, StoreError
 from fluvial.server.application import Application
-from fluvial.server.http1.protocol import IDLE_S, BoundedHttpProtocol, SocketProtocol
+from fluvial.server.http1.bounds import IDLE_S
+from fluvial.server.http1.protocol import BoundedHttpProtocol
+from fluvial.server.http1.websocket_protocol import WebSocketProtocol
 from fluvial.settings import Settings
 from fluvial.storage.contract import UndeliveredIndex
 
@@ -207,7 +209,7 @@ def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Con
     return uvicorn.Config(
         application,
         http=BoundedHttpProtocol,
-        ws=SocketProtocol,
+        ws=WebSocketProtocol,
         ws_max_size=SOCKET_MESSAGE_BYTES_MAX,
         ws_per_message_deflate=False,
         lifespan="off",

@@ -1,4 +1,4 @@
-"""HTTP by hand: requests that no client library would send."""
+"""HTTP as bytes, for requests that client libraries do not send."""
 
 import json
 import socket
@@ -10,7 +10,7 @@ TIMEOUT_S = 20
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """What came back, as far as it could be read."""
+    """One response: its status, its header fields by lower-case name, and its body."""
 
     status: int
     headers: dict[str, str]
@@ -18,7 +18,7 @@ class RawAnswer:
 
     @property
     def error_code(self) -> str:
-        """The `code` of the error body; the body must have the one shape that all errors have."""
+        """The `code` of the error body, which must have the shape of all errors."""
         error = json.loads(self.body)["error"]
         assert set(error) == {"code", "message"}
         assert error["message"]
@@ -26,7 +26,7 @@ class RawAnswer:
 
 
 def connect(url: str) -> socket.socket:
-    """A connection to the server."""
+    """Open a connection to the server at a URL."""
     address = urlsplit(url)
     assert address.hostname
     assert address.port
@@ -34,11 +34,11 @@ def connect(url: str) -> socket.socket:
 
 
 def read_answer(connection: socket.socket) -> RawAnswer:
-    """One response with a Content-Length, or without a body."""
+    """Read one response that has a Content-Length, or no body."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.recv(65_536)
-        assert part, f"the server hung up after {data!r}"
+        assert part, f"the server closed the connection after {data!r}"
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
     status_line, *lines = head.decode("latin-1").split("\r\n")
@@ -49,13 +49,13 @@ def read_answer(connection: socket.socket) -> RawAnswer:
 
 
 def exchange(url: str, request: bytes) -> RawAnswer:
-    """Send the bytes of a request on a connection of its own."""
+    """Send a request on a new connection, and read the response."""
     with connect(url) as connection:
         connection.sendall(request)
         return read_answer(connection)
 
 
 def request_bytes(method: str, target: str, headers: list[tuple[str, str]], body: bytes = b"") -> bytes:
-    """A request, spelt as it is given."""
+    """An HTTP/1.1 request with these fields and no others but Host."""
     fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}".encode("latin-1") + b"\r\n" + body

@@ -14,14 +14,14 @@ VERSION = (b"sec-websocket-version", b"13")
     "host",
     [b"x", b"", b"Example.COM:80", b"a.b:", b"127.0.0.1:4437", b"[::1]", b"[fe80::1]:8080", b"a_b-c.example", b"a%2Db"],
 )
-def test_host_with_or_without_port_is_taken(host: bytes) -> None:
-    """As RFC 9112, section 3.2, has it; it may be empty."""
+def test_host_with_or_without_port_is_accepted(host: bytes) -> None:
+    """The forms of RFC 9112, section 3.2; the host may be empty."""
     check_fields("1.1", [(b"host", host)])
 
 
 @pytest.mark.parametrize("host", [b"a b", b"a/b", b"a:b", b"a:1:2", b"u@a", b"::1", b"[::1", b"a:999999", b"\xe9"])
 def test_malformed_host_is_refused(host: bytes) -> None:
-    """Nobody can tell whom the request is for."""
+    """Which host the request is for is unknown, and the connection closes."""
     with pytest.raises(RequestError) as caught:
         check_fields("1.1", [(b"host", host)])
     assert caught.value.status == 400
@@ -45,15 +45,17 @@ def test_malformed_host_is_refused(host: bytes) -> None:
         ("1.1", [HOST, (b"expect", b"100-continue, the-moon")], 417),
     ],
 )
-def test_head_that_misstates_something_is_refused(version: str, fields: list[tuple[bytes, bytes]], status: int) -> None:
-    """By the status that RFC 9112 and RFC 9110 name."""
+def test_invalid_head_is_refused_with_status_of_the_rfc(
+    version: str, fields: list[tuple[bytes, bytes]], status: int
+) -> None:
+    """The statuses are those of RFC 9112 and RFC 9110."""
     with pytest.raises(RequestError) as caught:
         check_fields(version, fields)
     assert caught.value.status == status
 
 
-def test_head_that_says_all_is_taken() -> None:
-    """HTTP/1.0 needs no host, and its expectations are ignored."""
+def test_valid_head_is_accepted() -> None:
+    """HTTP/1.0 needs no Host, and its expectations are ignored."""
     check_fields("1.0", [(b"expect", b"the-moon")])
     check_fields("1.1", [HOST, (b"transfer-encoding", b"Chunked"), (b"expect", b"100-Continue")])
 
@@ -70,8 +72,8 @@ def test_head_that_says_all_is_taken() -> None:
         ("PUT", b"http://[::1]/a", Target(b"/a", b"", b"[::1]")),
     ],
 )
-def test_target_is_taken_in_each_form(method: str, target: bytes, found: Target) -> None:
-    """Origin, absolute and asterisk form."""
+def test_target_is_parsed_in_each_form(method: str, target: bytes, found: Target) -> None:
+    """Origin form, absolute form and asterisk form."""
     assert parse_target(method, target) == found
 
 
@@ -87,8 +89,8 @@ def test_target_is_taken_in_each_form(method: str, target: bytes, found: Target)
         ("CONNECT", b"h:443", 405),
     ],
 )
-def test_target_that_is_none_is_refused(method: str, target: bytes, status: int) -> None:
-    """And no tunnel is opened."""
+def test_invalid_target_is_refused(method: str, target: bytes, status: int) -> None:
+    """CONNECT is a 405, because the server opens no tunnels."""
     with pytest.raises(RequestError) as caught:
         parse_target(method, target)
     assert caught.value.status == status
@@ -113,8 +115,8 @@ def test_target_that_is_none_is_refused(method: str, target: bytes, status: int)
         ([KEY, VERSION, (b"transfer-encoding", b"chunked")], 400),
     ],
 )
-def test_handshake_that_lacks_something_is_refused(fields: list[tuple[bytes, bytes]], status: int) -> None:
-    """By a status of HTTP; one of another version is told this server's (RFC 6455, section 4.4)."""
+def test_invalid_handshake_is_refused(fields: list[tuple[bytes, bytes]], status: int) -> None:
+    """The answer to another version names the supported one (RFC 6455, section 4.4)."""
     with pytest.raises(RequestError) as caught:
         check_handshake(b"/a", fields)
     assert caught.value.status == status
@@ -122,41 +124,41 @@ def test_handshake_that_lacks_something_is_refused(fields: list[tuple[bytes, byt
         assert dict(caught.value.fields)["sec-websocket-version"] == "13"
 
 
-def test_handshake_of_great_length_is_refused() -> None:
-    """The parser that stands behind takes no longer line."""
+def test_handshake_with_long_target_is_refused() -> None:
+    """The WebSocket library parses no longer line."""
     check_handshake(b"/a", [KEY, VERSION])
     with pytest.raises(RequestError) as caught:
         check_handshake(b"/" + b"a" * 8_000, [KEY, VERSION])
     assert caught.value.status == 414
 
 
-def test_unknown_method_is_told_from_what_is_no_http() -> None:
-    """By its line."""
+def test_request_line_of_unknown_method_is_recognised() -> None:
+    """Other protocols have no request line."""
     assert is_request_line(b"BREW /a HTTP/1.1\r\nHost: x\r\n\r\n")
     assert not is_request_line(b"\x16\x03\x01\x02\x00\x01 x HTTP/1.1\r\n")
     assert not is_request_line(b"GARBAGE\r\n\r\n")
 
 
-def test_repeated_fields_are_one_list_in_order() -> None:
-    """As RFC 9110, section 5.3, has it; a field that must be unique is refused."""
+def test_repeated_fields_are_joined_in_order() -> None:
+    """RFC 9110, section 5.3; a field that must be unique is refused."""
     fields = [(b"accept", b"a"), (b"host", b"h"), (b"accept", b"b"), (b"accept", b"c")]
     assert singular_headers(fields) == {b"accept": b"a, b, c", b"host": b"h"}
     with pytest.raises(RequestError):
         singular_headers([*fields, (b"stream-seq", b"1"), (b"stream-seq", b"1")])
 
 
-#: What takes the square of its length takes an hour at so many times the longest head: a test that hangs fails.
+#: At so many times the longest head, an algorithm of quadratic time takes an hour: a test that hangs fails.
 MANY = 60
 
 
-def test_thousands_of_repeated_fields_take_no_time() -> None:
-    """Nobody stops the event loop with one request: each field is looked at once."""
+def test_repeated_fields_are_joined_in_linear_time() -> None:
+    """One request cannot stop the event loop: each field is looked at once."""
     count = MANY * HEADER_BYTES_MAX // 3
     fields = [(b"%06x" % (number % (count // 2)), b"") for number in range(count)]
     assert len(singular_headers(fields)) == count // 2
 
 
-def test_transfer_codings_in_thousands_of_lines_take_no_time() -> None:
-    """They are one list, which is looked at once."""
+def test_transfer_coding_lines_are_checked_in_linear_time() -> None:
+    """The lines are one list, which is checked once."""
     commas = [(b"transfer-encoding", b",")] * (MANY * HEADER_BYTES_MAX // 18)
     check_fields("1.1", [HOST, *commas, (b"transfer-encoding", b"chunked")])

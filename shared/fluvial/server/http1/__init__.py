@@ -1,1 +1,1 @@
-"""HTTP/1.1 on the socket: uvicorn's protocol class with this server's bounds and answers."""
+"""HTTP/1.1 on a socket: uvicorn's protocol classes with this server's bounds, refusals and answers."""

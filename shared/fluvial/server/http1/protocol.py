@@ -1,162 +1,212 @@
-"""HTTP/1.1 on a socket: uvicorn's protocol with a bound on every wait and size, and Fluvial's errors."""
+"""HTTP/1.1 on one connection: uvicorn's protocol class, with a bound on every wait and every size.
+
+Rules:
+1. Each wait for the client has a deadline, and all that is read without getting further has a bound: a client can hold
+   a connection, but not forever, and it cannot make one grow.
+2. Answers leave in the order of their requests. One request runs at a time; later ones wait in `pipeline`, which has
+   the newest on its left.
+3. A request whose head is wrong reaches no application. Nothing behind a wrong head or wrong framing is parsed, because
+   nothing says where the next request begins: it is discarded.
+4. A refusal never takes the place of an answer that is due before it.
+5. The last answer reaches its client: a connection with unread input is closed in steps (`_linger`).
+6. The one upgrade on offer is that to a WebSocket. A request with any other is answered as if it had none.
+7. Running the application and pausing the transport stay uvicorn's. tests/server/test_uvicorn.py fails when a part of
+   uvicorn changes that is overridden or relied on here.
+
+What a connection waits for (`Arriving`, and whether an answer is due):
+
+| waits for | deadline | when it has passed |
+| --- | --- | --- |
+| a request, and no answer is due | IDLE_S | the connection closes |
+| the rest of a head | ARRIVAL_S after its first byte | 408 |
+| the rest of a body | ARRIVAL_S after its last part | 408, unless reading is paused |
+| an answer | none: the application bounds its own time | |
+| the client's end, after the last answer | LINGER_S after its last bytes | the connection closes |
+
+It ends as one of these, and never goes back: *discarding* (input is counted and dropped; answers that are due still
+leave), *lingering* (discarding, after the last answer), *half-open* (see half_open.py), *upgraded* (uvicorn's WebSocket
+class has the transport).
+"""
 
 import asyncio
+from enum import Enum
 from functools import partial
-from http import HTTPStatus
-from typing import Any, Final
-from urllib.parse import unquote
+from typing import Any
 
 import httptools
-from uvicorn._types import ASGISendEvent, ASGIVersions, HTTPScope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from fluvial.model.errors import ErrorCode, RequestError
-from fluvial.model.limits import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX, REFUSED_BODY_BYTES_MAX
-from fluvial.server.http1.cycle import HttpCycle, send_refusal
+from fluvial.model.errors import RequestError
+from fluvial.model.limits import HEADER_BYTES_MAX, REFUSED_BODY_BYTES_MAX
+from fluvial.server.http1.bounds import ARRIVAL_S, IDLE_S, LINGER_S, LINGERING_BYTES_MAX, STALLED_BYTES_MAX
+from fluvial.server.http1.cycle import HttpCycle
+from fluvial.server.http1.deadline import Deadline
+from fluvial.server.http1.declined_upgrade import decline_upgrade
 from fluvial.server.http1.half_open import HalfOpen
-from fluvial.wire.http_head import (
-    HTTP_1_0,
-    Target,
-    check_fields,
-    check_handshake,
-    is_request_line,
-    parse_target,
-    with_host,
+from fluvial.server.http1.refusals import (
+    CUT_OFF,
+    HEADERS_TOO_LARGE,
+    TOO_SLOW,
+    Refusal,
+    parse_error_refusal,
+    render_refusal,
+    send_refusal,
 )
-from fluvial.wire.response import error_response, request_error_response
+from fluvial.server.http1.scope import build_scope
+from fluvial.wire.http_head import HTTP_1_0, Target, check_fields, check_handshake, parse_target, replace_host
+from fluvial.wire.response import request_error_response
 
-#: How long a connection may stay without a request; longer than the usual 60 s of proxies, so that they close first.
-IDLE_S: Final = 75
 
-#: How long a request's head may take in all, and its body between two parts.
-ARRIVAL_S: Final = 30
+class Arriving(Enum):
+    """The part of a request that the parser is in."""
 
-#: How long more is waited for of what a client still sends after an answer that it had not finished asking for.
-LINGER_S: Final = 2
-
-#: And how much of it, where it is not known what it is.
-LINGERING_BYTES_MAX: Final = 1_048_576
-
-#: What may come in without getting any further: a head and its line, or the trailers of a chunked body.
-STALLED_BYTES_MAX: Final = HEADER_BYTES_MAX + PATH_BYTES_MAX + QUERY_BYTES_MAX
-
-_ASGI: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.3"}
-_FRAMING_FIELDS: Final = (b"content-length", b"transfer-encoding")
+    NOTHING = "nothing"
+    HEAD = "head"
+    BODY = "body"
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, for clients that stall, flood, upgrade or send what is no HTTP."""
+    """One connection; robust against clients that stall, flood, upgrade or do not send HTTP.
 
-    _is_arriving = False
-    _is_in_head = False
-    _is_resuming = False
-    _is_refused = False
+    `cycle` is uvicorn's: the request whose head came last. `_current` is the one that was started last.
+    """
+
+    _arriving = Arriving.NOTHING
+    _is_discarding = False
     _is_lingering = False
     _is_upgraded = False
     _field_bytes = 0
     _stalled_bytes = 0
-    _refused_bytes = 0
-    _refused_bytes_max = REFUSED_BODY_BYTES_MAX
-    _running: RequestResponseCycle | None = None
-    _ends_at: float | None = None
-    _timer: asyncio.Handle | None = None
-    _looks_at = 0.0
+    _discarded_bytes = 0
+    _discarded_bytes_max = REFUSED_BODY_BYTES_MAX
+    _current: RequestResponseCycle | None = None
     _half_open: HalfOpen | None = None
+    _deadline: Deadline
+
+    # -- the transport's callbacks -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A connection must bring a request in time."""
+        """Give the client time to send a request."""
         super().connection_made(transport)
-        self._arm(IDLE_S)
+        self._deadline = Deadline(self.loop, self._expire)
+        self._deadline.set(IDLE_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell every request of the connection, not the last one alone."""
-        self._drop_timer()
+        """Tell every request on the connection that its client is gone.
+
+        uvicorn tells only the newest one. Then:
+
+        1. An event stream runs, and its client sends another request behind it, which becomes `cycle` and waits.
+        2. The client disconnects, and only the waiting request learns of it.
+        3. The event stream keeps its place among the live reads until its greatest age.
+        """
+        self._deadline.close()
         if self._half_open is not None:
             self._half_open.end()
-        for cycle in (self._running, *(queued for queued, _ in self.pipeline)):
+        for cycle in (self._current, *(queued for queued, _ in self.pipeline)):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends nothing more. It gets the answers that are due, and then the connection ends."""
-        if self._is_arriving:
-            self._refuse(400, ErrorCode.MALFORMED_REQUEST, "the connection ended within the request")
-        due = self._due()
-        if not due or self._is_lingering:
+        """The client sends nothing more: send the answers that are due, and end the connection after the last one.
+
+        uvicorn returns None here, which closes the transport. Without the answers:
+
+        1. A client appends and shuts down its sending side at once, as `nc -N` and some proxies do.
+        2. The append is committed, but its answer cannot be sent.
+        3. The client does not know whether it was, and appends again.
+        """
+        if self._arriving is not Arriving.NOTHING:
+            self._refuse(CUT_OFF)
+        unanswered = self._unanswered()
+        if not unanswered or self._is_lingering:
             return False
-        due[-1].keep_alive = False
-        self._drop_timer()
-        self._half_open = HalfOpen(self.loop, self.transport, due)
+        unanswered[-1].keep_alive = False
+        self._deadline.cancel()
+        self._half_open = HalfOpen(self.loop, self.transport, unanswered)
         return True
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and see to it that what is missing comes in time."""
-        if self._is_refused:
-            self._drop(len(data))
+        """Parse the next bytes, and set the deadline for those that are missing.
+
+        A head has one deadline, however many pieces it comes in. If each piece moved it, a client could send a byte
+        every 29 seconds and hold the connection forever. A body's parts do move it, because a slow upload gets further.
+        So a piece that brings no part of a body must be bounded in another way:
+
+        1. A client sends a chunked body, and then trailers without end, a few every 29 seconds.
+        2. The parser reports each as a header field; trailers are ignored, so `_field_bytes` does not grow.
+        3. Only `_stalled_bytes`, which counts what came since the last part of a body, ends it.
+        """
+        if self._is_discarding:
+            self._discard(len(data))
             if self._is_lingering:
-                self._arm(LINGER_S)
+                self._deadline.set(LINGER_S)
             return
-        was_in_head, is_start = self._is_in_head, not self._is_arriving
+        was_in_head, is_start = self._arriving is Arriving.HEAD, self._arriving is Arriving.NOTHING
         self._stalled_bytes += len(data)
         try:
-            self._feed(data)
+            self._parse(data)
         except httptools.HttpParserError as exc:
-            self._refuse(*_reason(exc, data if is_start else b""))
-        if self._is_arriving and self._stalled_bytes > STALLED_BYTES_MAX:
-            self._refuse(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
-        if self._is_refused:
+            self._refuse(parse_error_refusal(exc, data if is_start else b""))
+        if self._arriving is not Arriving.NOTHING and self._stalled_bytes > STALLED_BYTES_MAX:
+            self._refuse(HEADERS_TOO_LARGE)
+        if self._is_discarding:
             return
         if self._is_upgraded:
-            self._drop_timer()  # the connection is another protocol's from here on
+            self._deadline.cancel()  # the WebSocket class has the connection
             return
-        if self._is_arriving and self._is_in_head and was_in_head:
-            return  # a head has one deadline, however many pieces it comes in
-        self._disarm()
-        if self._is_arriving:
-            self._arm(ARRIVAL_S)
-        elif self._running is None or self._running.response_complete:
-            self._arm(IDLE_S)
+        if was_in_head and self._arriving is Arriving.HEAD:
+            return
+        self._deadline.clear()
+        if self._arriving is not Arriving.NOTHING:
+            self._deadline.set(ARRIVAL_S)
+        elif self._current is None or self._current.response_complete:
+            self._deadline.set(IDLE_S)
+
+    # -- the parser's callbacks --------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        if self._is_resuming or self._is_refused:
+        if self._is_discarding:
             return
-        self._is_arriving = self._is_in_head = True
+        self._arriving = Arriving.HEAD
         self._field_bytes = 0
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request's target."""
-        if not self._is_resuming and not self._is_refused:
+        """Take a part of the request's target."""
+        if not self._is_discarding:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field; a trailer is none, for it was not there when the request was judged."""
-        if not self._is_in_head or self._is_resuming or self._is_refused:
+        """Take a header field. Trailers are ignored: the head was checked without them."""
+        if self._arriving is not Arriving.HEAD or self._is_discarding:
             return
         self._field_bytes += len(name) + len(value)
         if self._field_bytes > HEADER_BYTES_MAX:
-            self._refuse(431, ErrorCode.HEADERS_TOO_LARGE, f"header fields may have {HEADER_BYTES_MAX} bytes")
+            self._refuse(HEADERS_TOO_LARGE)
             return
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A head is whole."""
-        if self._is_resuming or self._is_refused:
+        """Check the head, and start its request, or queue it behind those that are due before it.
+
+        A head that is wrong becomes a request to `send_refusal`, so that its answer keeps its turn.
+        """
+        if self._is_discarding:
             return
-        self._is_in_head = False
-        self._refused_bytes = 0
+        self._arriving = Arriving.BODY
+        self._discarded_bytes = 0
         app, is_good = self.app, True
         method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
         try:
-            self.scope = self._new_scope(method, version, self._judged(method, version))
+            self.scope = build_scope(self, method, version, self._check_head(method, version))
         except RequestError as exc:
-            self.scope = self._new_scope(method, version, Target(b"/", b""))
+            self.scope = build_scope(self, method, version, Target(b"/", b""))
             app, is_good = partial(send_refusal, request_error_response(exc)), False
-            self._is_refused = True  # where such a request ends, and what follows it, is not looked for
+            self._is_discarding = True
         if is_good and self.parser.should_upgrade() and self._should_upgrade():
             return
         before: RequestResponseCycle | None = self.cycle
@@ -176,217 +226,159 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, app)
         else:
-            self.flow.pause_reading()
+            self.flow.pause_reading()  # so that a client queues at most the requests of one piece
             self.pipeline.appendleft((self.cycle, app))
 
-    def _judged(self, method: str, version: str) -> Target:
-        """What the request is for. Raises RequestError when the application is not to get it."""
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body. That of a request whose answer is complete is discarded, up to a bound."""
+        if self._is_discarding:
+            return
+        self._stalled_bytes = 0
+        if self.cycle.response_complete:
+            self._discard(len(body))
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is complete, unless the parser has only stopped at its head (see declined_upgrade.py)."""
+        if self._is_discarding or self.parser.should_upgrade():
+            return
+        self._arriving = Arriving.NOTHING
+        self._stalled_bytes = 0
+        super().on_message_complete()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _check_head(self, method: str, version: str) -> Target:
+        """The request's target. RequestError for a head that is wrong."""
         check_fields(version, self.headers)
         target = parse_target(method, self.url)
         if target.host is not None:
-            self.headers = with_host(self.headers, target.host)
+            self.headers = replace_host(self.headers, target.host)
             self.url = target.path + (b"?" + target.query if target.query else b"")
         if self.parser.should_upgrade() and self._should_upgrade():
             check_handshake(self.url, self.headers)
         return target
 
-    def _new_scope(self, method: str, version: str, target: Target) -> HTTPScope:
-        path = target.path.decode("latin-1")
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme or "http",
-            "root_path": "",
-            "headers": self.headers,
-            "method": method,
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": target.path,
-            "query_string": target.query,
-        }
+    def _parse(self, data: bytes) -> None:
+        """Parse bytes. The parser stops at every upgrade; one that is not to a WebSocket is passed over.
 
-    def on_body(self, body: bytes) -> None:
-        """A part of a body; what nobody waits for any more is dropped, up to a bound."""
-        if self._is_refused:
-            return
-        self._stalled_bytes = 0
-        if self.cycle.response_complete:
-            self._drop(len(body))
-            return
-        super().on_body(body)
-
-    def _drop(self, byte_count: int) -> None:
-        """Throw away what nobody waits for."""
-        self._refused_bytes += byte_count
-        if self._refused_bytes > self._refused_bytes_max:
-            self.transport.close()
-
-    def on_message_complete(self) -> None:
-        """A request is whole, unless the parser stopped at its head because of an upgrade that is not offered."""
-        if self._is_refused or (self.parser.should_upgrade() and not self._is_resuming):
-            return
-        self._is_arriving = False
-        self._stalled_bytes = 0
-        super().on_message_complete()
-
-    def _feed(self, data: bytes) -> None:
-        """Parse. The parser gives up at an upgrade; only that to a WebSocket is offered, any other is ignored.
-
-        curl's --http2 and Java's client offer an upgrade with every request, and send its body all the same.
+        This is a loop, because thousands of requests with an upgrade may come in one piece.
         """
         while data:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                if self._is_refused:
+                if self._is_discarding:
                     return
                 if self._should_upgrade():
                     self._is_upgraded = True
                     self.handle_websocket_upgrade()
                     return
-                self._resume()
+                decline_upgrade(self)
                 data = data[upgrade.args[0] :]
             else:
                 return
-
-    def _resume(self) -> None:
-        """Take the parser past the head at which it has given up, to the body that the head tells of."""
-        framing = [b"%s: %s\r\n" % field for field in self.headers if field[0] in _FRAMING_FIELDS]
-        self.parser = httptools.HttpRequestParser(self)
-        self._is_resuming = True
-        self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
-        self._is_resuming = False
 
     def _should_upgrade(self) -> bool:
         """Whether a WebSocket is asked for, on a connection that does nothing else. Any other upgrade is ignored.
 
         "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request." -- RFC 9110, 7.8
+
+        A handshake that comes behind a request without its answer is not one, either: the transport would pass to the
+        WebSocket while the answer is written to it.
         """
-        is_idle = self._running is None or self._running.response_complete
+        is_idle = self._current is None or self._current.response_complete
         is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() != HTTP_1_0
         return is_idle and is_get and super()._should_upgrade()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401  uvicorn's own type
-        self._running = cycle
+        self._current = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """An answer was sent: the next request has its turn, or the connection may rest."""
+        """An answer was written: start the next request, let the connection rest, or end it."""
         self.server_state.total_requests += 1
         if self.transport.is_closing() or self._is_lingering:
             return
-        if self._running is not None and not self._running.keep_alive:
+        if self._current is not None and not self._current.keep_alive:
             self._linger()
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif not self._is_arriving:
-            self._arm(IDLE_S)
+        elif self._arriving is Arriving.NOTHING:
+            self._deadline.set(IDLE_S)
 
-    def _arm(self, seconds: float) -> None:
-        """Have a deadline. Its timer is kept from one request to the next, for most deadlines never come."""
-        self._ends_at = self.loop.time() + seconds
-        if self._timer is not None and self._looks_at > self._ends_at:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._set_timer(self._ends_at)
-
-    def _set_timer(self, at: float) -> None:
-        self._looks_at = at
-        self._timer = self.loop.call_at(at, self._look)
-
-    def _disarm(self) -> None:
-        self._ends_at = None
-
-    def _drop_timer(self) -> None:
-        self._disarm()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        """Whether the deadline has come, or has been moved since the timer was set."""
-        self._timer = None
-        if self._ends_at is None:
-            return
-        if self.loop.time() >= self._ends_at:
-            self._ends_at = None
-            self._ran_out()
-        else:
-            self._set_timer(self._ends_at)
-
-    def _ran_out(self) -> None:
-        """What was waited for did not come."""
-        if self._is_lingering or not self._is_arriving:
-            self.transport.close()
-        elif self.flow.read_paused:
-            self._arm(ARRIVAL_S)  # it is this side that does not read
-        else:
-            self._refuse(408, ErrorCode.REQUEST_TIMEOUT, f"no more of the request came in {ARRIVAL_S} seconds")
-
-    def _due(self) -> list[HttpCycle]:
-        """The requests without a whole answer, in the order that they came in."""
-        cycles = (self._running, *(queued for queued, _ in reversed(self.pipeline)))
+    def _unanswered(self) -> list[HttpCycle]:
+        """The requests without a complete answer, oldest first."""
+        cycles = (self._current, *(queued for queued, _ in reversed(self.pipeline)))
         return [cycle for cycle in cycles if isinstance(cycle, HttpCycle) and not cycle.response_complete]
 
-    def _refuse(self, status: int, code: ErrorCode, message: str) -> None:
-        """Take nothing more from the connection, and say why, unless another answer is due or under way before."""
-        if self._is_refused or self.transport.is_closing():
+    # -- the end of a connection -------------------------------------------------------------------------------------
+
+    def _expire(self) -> None:
+        """Act on a deadline that has passed: see the table above."""
+        if self._is_lingering or self._arriving is Arriving.NOTHING:
+            self.transport.close()
+        elif self.flow.read_paused:
+            self._deadline.set(ARRIVAL_S)  # the rest may lie in the socket: the application is slow, not the client
+        else:
+            self._refuse(TOO_SLOW)
+
+    def _discard(self, byte_count: int) -> None:
+        """Count bytes that are dropped, and close the connection when they are too many."""
+        self._discarded_bytes += byte_count
+        if self._discarded_bytes > self._discarded_bytes_max:
+            self.transport.close()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Take nothing more from the client, and say why, unless another answer is due or under way.
+
+        Why not at once:
+
+        1. A client sends an append and, behind it, bytes that are no request.
+        2. The append is committed, and its answer waits for the disk.
+        3. A 400 that is written now would be read as the answer to the append.
+
+        So the last answer that is due says that the connection closes, and the refusal is not sent. A request whose
+        body is not complete never will be. If it waits in the pipeline it is removed from there, or else it would run,
+        and wait for its body; if it runs already, its own answer gives way to the refusal, unless that has begun.
+        """
+        if self._is_discarding or self.transport.is_closing():
             return
-        self._disarm()
-        self._is_refused = True
-        arriving = self.cycle if self._is_arriving and not self._is_in_head else None
+        self._deadline.clear()
+        self._is_discarding = True
+        arriving = self.cycle if self._arriving is Arriving.BODY else None
         if self.pipeline and self.pipeline[0][0] is arriving:
-            self.pipeline.popleft()  # it will never be whole
-        due = self._due()
-        if due and (due[-1] is not arriving or arriving.response_started):
-            due[-1].keep_alive = False
+            self.pipeline.popleft()
+        unanswered = self._unanswered()
+        if unanswered and (unanswered[-1] is not arriving or arriving.response_started):
+            unanswered[-1].keep_alive = False
             return
         if arriving is not None and arriving.response_complete:
             self.transport.close()
             return
-        response = error_response(status, code, message, (b"connection", b"close"))
-        headers = (*self.server_state.default_headers, *response.headers)
-        fields = b"".join(b"%s: %s\r\n" % field for field in headers)
-        phrase = HTTPStatus(status).phrase.encode()
-        self.transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase, fields, response.body))
-        self._refused_bytes, self._refused_bytes_max = 0, LINGERING_BYTES_MAX
+        self.transport.write(render_refusal(refusal, self.server_state.default_headers))
+        self._discarded_bytes, self._discarded_bytes_max = 0, LINGERING_BYTES_MAX
         self._linger()
 
     def _linger(self) -> None:
-        """End the connection, but let the client see the answer first: what it still sends is read and dropped.
+        """End the connection in steps: shut down the sending side, discard the client's input for a while, close.
 
         "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will
         not be able to read the last HTTP response." -- RFC 9112, 9.6
+
+        1. A client sends a body of 30 MB, and is answered with 413 while it sends.
+        2. The connection is closed with unread input, so the kernel sends a reset.
+        3. The reset makes the client's system throw away the answer, and the client sees a broken connection.
+
+        A half-open client sends nothing more, and a transport with TLS cannot shut down one side alone.
         """
-        self._is_refused = self._is_lingering = True
+        self._is_discarding = self._is_lingering = True
         if self._half_open is not None or not self.transport.can_write_eof():
             self.transport.close()
             return
         self.flow.resume_reading()
         self.transport.write_eof()
-        self._arm(LINGER_S)
-
-
-def _reason(error: httptools.HttpParserError, line: bytes) -> tuple[int, ErrorCode, str]:
-    """What is wrong with what the parser does not take; `line` is what the request begins with, if that is known."""
-    if isinstance(error, httptools.HttpParserInvalidMethodError) and is_request_line(line):
-        return 501, ErrorCode.NOT_IMPLEMENTED, "this server knows no such method"
-    if isinstance(error, httptools.HttpParserInvalidURLError):
-        message = "the request's target has a character that must be percent-encoded, or is none"
-        return 400, ErrorCode.MALFORMED_REQUEST, message
-    return 400, ErrorCode.MALFORMED_REQUEST, "the request is not valid HTTP/1.1"
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, which takes a handshake that was answered in plain HTTP for one that was not answered."""
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send what the application says."""
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body":
-            self.handshake_complete = True
+        self._deadline.set(LINGER_S)
