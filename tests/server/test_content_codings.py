@@ -1,4 +1,4 @@
-"""Content codings on a real connection, with clients that know them: httpx and zlib."""
+"""Content codings over a real connection: compressed request bodies, and compressed answers."""
 
 import asyncio
 import gzip
@@ -8,7 +8,7 @@ from itertools import count
 import httpx
 import pytest
 
-from fluvial.server.content_coding import INLINE_CODED_BYTES_MAX, decoded_body
+from fluvial.server.content_coding import INLINE_CODED_BYTES_MAX, decode_body
 
 TEXT = {"Content-Type": "text/plain"}
 JSON = {"Content-Type": "application/json"}
@@ -18,7 +18,7 @@ numbers = count()
 
 @pytest.fixture
 def name() -> str:
-    """A path that nothing is at."""
+    """A path without a stream."""
     return f"/v1/stream/coded-{next(numbers)}"
 
 
@@ -34,34 +34,34 @@ def name() -> str:
     ],
     ids=["gzip", "X-GZIP", "deflate", "gzip, deflate", "identity", "gzip that is no smaller"],
 )
-def test_coded_append_is_stored_decoded(http: httpx.Client, name: str, coding: str, body: bytes) -> None:
-    """And so is what a stream is created with."""
+def test_compressed_append_is_stored_decoded(http: httpx.Client, name: str, coding: str, body: bytes) -> None:
+    """So is the body that creates a stream."""
     fields = {**TEXT, "Content-Encoding": coding}
     assert http.put(name, content=body, headers=fields).status_code == 201
     assert http.post(name, content=body, headers=fields).status_code == 204
     assert http.get(name).content == LINES * 2
 
 
-async def test_bomb_within_a_bomb_is_decoded_by_a_thread() -> None:
-    """A few hundred bytes may be 16 MB: nobody waits for them meanwhile."""
+async def test_body_with_several_codings_is_decoded_in_a_thread() -> None:
+    """A few hundred bytes may decode to 16 MB; the event loop goes on meanwhile."""
     plain = bytes(16 * 1_048_576)
     body = gzip.compress(gzip.compress(gzip.compress(plain)))
     assert len(body) <= INLINE_CODED_BYTES_MAX
-    decoding = asyncio.ensure_future(decoded_body(body, {b"content-encoding": b"gzip, gzip, gzip"}, len(plain)))
+    decoding = asyncio.ensure_future(decode_body(body, {b"content-encoding": b"gzip, gzip, gzip"}, len(plain)))
     await asyncio.sleep(0)
     assert not decoding.done()
     assert await decoding == plain
 
 
-def test_coded_json_is_checked_decoded(http: httpx.Client, name: str) -> None:
-    """Its messages are found in it."""
+def test_compressed_json_is_split_after_decoding(http: httpx.Client, name: str) -> None:
+    """The messages are those of the decoded body."""
     http.put(name, headers=JSON)
     assert http.post(name, content=gzip.compress(b"[1,2]"), headers={**JSON, "Content-Encoding": "gzip"}).is_success
     assert http.get(name).json() == [1, 2]
 
 
-def test_codings_in_several_lines_are_one_list(http: httpx.Client, name: str) -> None:
-    """In the order of the lines."""
+def test_content_encoding_lines_are_one_list(http: httpx.Client, name: str) -> None:
+    """The codings are in the order of the lines."""
     body = zlib.compress(gzip.compress(b"hello"))
     fields = [*TEXT.items(), ("Content-Encoding", "gzip"), ("Content-Encoding", "deflate")]
     assert http.put(name, content=body, headers=fields).status_code == 201
@@ -77,10 +77,10 @@ def test_codings_in_several_lines_are_one_list(http: httpx.Client, name: str) ->
         ("gzip", gzip.compress(bytes(30_000_000)), (413, "body_too_large")),
     ],
 )
-def test_body_that_cannot_be_decoded_is_refused(
+def test_undecodable_body_is_refused(
     http: httpx.Client, name: str, coding: str, body: bytes, refusal: tuple[int, str]
 ) -> None:
-    """And nothing is stored."""
+    """An unknown coding, damaged data, and too much data have their own errors, and nothing is stored."""
     http.put(name, headers=TEXT)
     answer = http.post(name, content=body, headers={**TEXT, "Content-Encoding": coding})
     assert (answer.status_code, answer.json()["error"]["code"]) == refusal
@@ -88,8 +88,8 @@ def test_body_that_cannot_be_decoded_is_refused(
     assert http.get(name).content == b""
 
 
-def test_coded_body_of_a_control_route_is_decoded(http: httpx.Client) -> None:
-    """Within the limit of such bodies."""
+def test_compressed_body_of_control_route_is_decoded(http: httpx.Client) -> None:
+    """The limit of such bodies is that of the decoded body."""
     fields = {**JSON, "Content-Encoding": "gzip"}
     bomb = gzip.compress(b'{"name":"' + b"x" * 100_000 + b'"}')
     assert http.put("/v1/projects/shop", content=bomb, headers=fields).status_code == 413
@@ -100,7 +100,7 @@ def test_coded_body_of_a_control_route_is_decoded(http: httpx.Client) -> None:
 def test_large_page_is_compressed_when_asked_for(
     http: httpx.Client, name: str, fields: dict[str, str], body: bytes
 ) -> None:
-    """With a tag of its own, and the plain page keeps its own; each is known again, and so is the other."""
+    """Each form has its own entity tag; either tag in If-None-Match gives a 304 with the tag of the form asked for."""
     http.put(name, content=body, headers=fields)
     plain = http.get(name, headers={"Accept-Encoding": "identity"})
     coded = http.get(name, headers={"Accept-Encoding": "br;q=1, gzip;q=0.8"})
@@ -119,8 +119,8 @@ def test_large_page_is_compressed_when_asked_for(
     assert http.get(name, headers={"Accept-Encoding": "gzip;q=0"}).headers.get("content-encoding") is None
 
 
-def test_tag_of_a_compressed_page_guards_a_write(http: httpx.Client, name: str) -> None:
-    """Browsers ask for compressed pages, and cannot know the plain one's tag."""
+def test_entity_tag_of_compressed_page_is_a_precondition_of_a_write(http: httpx.Client, name: str) -> None:
+    """A browser asks for compressed pages, and never sees the plain form's tag."""
     http.put(name, content=LINES, headers=TEXT)
     read = http.get(name, headers={"Accept-Encoding": "gzip"})
     assert read.headers["content-encoding"] == "gzip"
@@ -128,16 +128,16 @@ def test_tag_of_a_compressed_page_guards_a_write(http: httpx.Client, name: str) 
     assert [http.post(name, content=b"x", headers=guarded).status_code for _ in range(2)] == [204, 412]
 
 
-def test_refused_precondition_tells_the_streams_own_tag(http: httpx.Client, name: str) -> None:
-    """The one that HEAD tells: what is refused is not compressed, whatever its reader takes."""
+def test_412_has_the_streams_own_entity_tag(http: httpx.Client, name: str) -> None:
+    """It is the tag of HEAD: a 412 is never compressed, whatever its reader accepts."""
     http.put(name, content=LINES, headers=TEXT)
     refused = http.get(name, headers={"If-Match": '"other"', "Accept-Encoding": "gzip"})
     assert (refused.status_code, refused.headers["etag"]) == (412, http.head(name).headers["etag"])
     assert "accept-encoding" not in refused.headers.get("vary", "").lower()
 
 
-def test_what_does_not_get_smaller_is_not_compressed(http: httpx.Client, name: str) -> None:
-    """Octets, short pages, and the answer to a HEAD, which has no body."""
+def test_binary_short_and_empty_answers_are_not_compressed(http: httpx.Client, name: str) -> None:
+    """Nor do they vary by Accept-Encoding; the answer to a HEAD has no body."""
     asked = {"Accept-Encoding": "gzip"}
     http.put(name, content=LINES, headers={"Content-Type": "application/octet-stream"})
     http.put(name + "s", content=b"short", headers=TEXT)
@@ -149,7 +149,7 @@ def test_what_does_not_get_smaller_is_not_compressed(http: httpx.Client, name: s
 
 
 def test_events_are_never_compressed(http: httpx.Client, name: str) -> None:
-    """A middle box must neither: events would wait in its buffer."""
+    """A proxy must not compress them either, because events would wait in its buffer."""
     http.put(name, content=LINES, headers={**TEXT, "Stream-Closed": "true"})
     answer = http.get(name, params={"offset": "-1", "live": "sse"}, headers={"Accept-Encoding": "gzip"})
     assert "content-encoding" not in answer.headers
@@ -157,7 +157,7 @@ def test_events_are_never_compressed(http: httpx.Client, name: str) -> None:
 
 
 def test_estuary_is_never_compressed(http: httpx.Client, name: str) -> None:
-    """Who writes to its sources must not find out by its length what else is in it."""
+    """The length of a compressed answer would show publishers of its sources whether they guessed its contents."""
     source = name.removeprefix("/v1/stream/")
     http.put(f"/v1/stream/coded/{source}", headers=TEXT)
     made = http.post(f"/v1/estuary/subscribe/coded/{source}", json={"estuaryId": source + "-e"})
@@ -168,8 +168,8 @@ def test_estuary_is_never_compressed(http: httpx.Client, name: str) -> None:
     assert "content-encoding" not in answer.headers
 
 
-def test_large_answers_of_control_routes_are_compressed(http: httpx.Client) -> None:
-    """When asked for; a HEAD tells the same length."""
+def test_large_answer_of_control_route_is_compressed_when_asked_for(http: httpx.Client) -> None:
+    """HEAD has the same Content-Length."""
     plain = http.get("/openapi.json", headers={"Accept-Encoding": "identity"})
     coded = http.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
     head = http.head("/openapi.json", headers={"Accept-Encoding": "gzip"})

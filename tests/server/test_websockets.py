@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from fluvial.wire.websocket_messages import FRAME_BYTES_MAX
+from fluvial.wire.websocket_messages import MESSAGE_BYTES_MAX
 from tests.support.offsets import offset_in
 from tests.support.servers import RunningServer
 
@@ -26,7 +26,7 @@ def name() -> str:
 
 def opened(server: RunningServer, name: str, query: str = "offset=-1&live=websocket") -> ClientConnection:
     """A connection that reads a stream."""
-    return connect(server.url.replace("http", "ws") + f"{name}?{query}", max_size=FRAME_BYTES_MAX)
+    return connect(server.url.replace("http", "ws") + f"{name}?{query}", max_size=MESSAGE_BYTES_MAX)
 
 
 def next_page(socket: ClientConnection) -> tuple[bytes, dict[str, Any]]:

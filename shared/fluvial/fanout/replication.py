@@ -19,7 +19,7 @@ from fluvial.model.names import StreamName
 from fluvial.model.offset import offset_token, source_position
 from fluvial.model.plan import Replica, plan_delivery
 from fluvial.storage.contract import Store
-from fluvial.wire.envelope import enveloped
+from fluvial.wire.envelope import encode_envelopes
 
 #: What one delivery adds at most of a source whose batches have to be enveloped one by one; how many, FanOutLimits say.
 ENVELOPED_BYTES_MAX: Final = 262_144
@@ -100,7 +100,7 @@ async def _next_bytes(
     count_max = limits.enveloped_batches_max
     while position < head.tail and len(parts) < count_max and byte_count < ENVELOPED_BYTES_MAX:
         batch = await store.read(source.name, head, position, 1)
-        parts.append(enveloped(source.name, head.content_type, batch.data, offset_token(head, batch.end)))
+        parts.append(encode_envelopes(source.name, head.content_type, batch.data, offset_token(head, batch.end)))
         byte_count += len(parts[-1])
         position = batch.end
     return position, b"".join(parts)

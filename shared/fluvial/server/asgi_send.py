@@ -1,14 +1,18 @@
-"""Bodies: how bytes are handed to a connection."""
+"""Sending a body over ASGI in parts of a bounded size.
+
+A large body goes out in slices, so that a client that does not read makes the application wait at the next slice
+instead of filling the connection's buffer with the whole body.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
 from starlette.types import Send
 
-#: What is handed to the connection at once: one that does not read is waited for, not buffered for.
+#: A slice is sent at once; before the next one the application waits while the client does not read.
 SLICE_BYTES: Final = 262_144
 
-#: What is so small goes with what comes before it.
+#: A last slice that is at most this long is sent with the slice before it.
 TRAILING_BYTES_MAX: Final = 1_024
 
 

@@ -32,10 +32,10 @@ from fluvial.model.plan import plan_append, plan_close, plan_delete
 from fluvial.operations.create_stream import create
 from fluvial.operations.open_read import load_head_and_renew, resolve_position
 from fluvial.server.asgi_send import send_parts
-from fluvial.server.content_coding import PADDING_BYTES_MAX, Compression, decoded_body
+from fluvial.server.content_coding import PADDING_BYTES_MAX, Compression, decode_body
 from fluvial.server.live_reads import LiveReadRequest, LiveReads
 from fluvial.storage.contract import Store
-from fluvial.wire.content_coding import too_large
+from fluvial.wire.content_coding import body_too_large
 from fluvial.wire.cors import cors_headers, error_cors_headers, preflight_response
 from fluvial.wire.cursor import next_cursor
 from fluvial.wire.forwarded import client_host, client_scheme
@@ -304,7 +304,7 @@ class StreamsApp:
         page_read = PageRead(head, page, cursor, read.of_page, visit.permit.is_shared(head), is_keyed)
         response = page_response(page_read, self.clock.now_ms())
         padding = b"" if page_read.is_shared else b"x" * int(self.clock.jitter() * PADDING_BYTES_MAX)
-        return await self.compression.of_page(response, visit.headers, (head, page), padding)
+        return await self.compression.compress_page(response, visit.headers, head, page, padding=padding)
 
     async def _body(self, visit: AuthorizedRequest) -> bytes:
         """The whole body, counted; the server hangs up on a client that stops sending it.
@@ -315,7 +315,7 @@ class StreamsApp:
         if project is not None and project.limits.body_bytes is not None:
             byte_count_max = min(byte_count_max, project.limits.body_bytes)
         body = await whole_body(visit.headers.get(b"content-length"), visit.asked.receive, byte_count_max)
-        body = await decoded_body(body, visit.headers, byte_count_max)
+        body = await decode_body(body, visit.headers, byte_count_max)
         await self._check_again(visit)
         return body
 
@@ -332,7 +332,7 @@ async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: i
     if declared == b"0":
         return b""
     if declared is not None and declared.isdigit() and int(declared) > byte_count_max:
-        raise too_large(byte_count_max)
+        raise body_too_large(byte_count_max)
     parts, byte_count = list[bytes](), 0
     while True:
         message = await receive()
@@ -341,7 +341,7 @@ async def whole_body(declared: bytes | None, receive: Receive, byte_count_max: i
         parts.append(message.get("body", b""))
         byte_count += len(parts[-1])
         if byte_count > byte_count_max:
-            raise too_large(byte_count_max)
+            raise body_too_large(byte_count_max)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -1,4 +1,9 @@
-"""Envelopes: a source's messages as the JSON messages of an estuary, each saying where it comes from."""
+"""Envelopes: a source's messages as JSON messages of an estuary (a fan-in stream), each with its source and offset.
+
+Rules:
+1. An envelope loses nothing: bytes that are not valid UTF-8 are in base64, and JSON is copied as it was sent.
+2. Its `offset` is where to go on reading the source after the batch that the message was in.
+"""
 
 from base64 import b64encode
 
@@ -10,7 +15,7 @@ from fluvial.model.names import StreamName
 
 
 class _Envelope(msgspec.Struct, omit_defaults=True):
-    """`offset` is where to go on reading the source after the batch that the message came in."""
+    """One message of an estuary; its field names are what readers see."""
 
     stream: str
     offset: str
@@ -19,24 +24,24 @@ class _Envelope(msgspec.Struct, omit_defaults=True):
     encoding: str | None = None
 
 
-def enveloped(source: StreamName, content_type: str, batch: bytes, token: str) -> bytes:
-    """A batch of a source that ends at the offset `token`, as stored JSON messages.
+def encode_envelopes(source: StreamName, content_type: str, batch: bytes, token: str) -> bytes:
+    """The envelopes of a source's batch, which ends at the offset `token`, as stored JSON messages.
 
-    One for each JSON message, and one for any other batch.
-    A JSON payload is the message itself, text is a string, and all else is base64 with `"encoding": "base64"`.
+    A JSON batch has one for each message, any other batch has one in all. The payload of a JSON message is the message
+    itself, that of text is a string, and any other is base64 with `"encoding": "base64"`.
     """
     if is_json(content_type):
         starts = (0, *(ends := message_ends(batch)))
         payloads = [msgspec.Raw(batch[start : stop - 1]) for start, stop in zip(starts, ends, strict=False)]
-        return b"".join(_stored(_Envelope(source, token, content_type, payload)) for payload in payloads)
-    text = _as_text(content_type, batch)
+        return b"".join(_encode(_Envelope(source, token, content_type, payload)) for payload in payloads)
+    text = _decode_text(content_type, batch)
     if text is None:
-        return _stored(_Envelope(source, token, content_type, b64encode(batch).decode(), "base64"))
-    return _stored(_Envelope(source, token, content_type, text))
+        return _encode(_Envelope(source, token, content_type, b64encode(batch).decode(), "base64"))
+    return _encode(_Envelope(source, token, content_type, text))
 
 
-def _as_text(content_type: str, batch: bytes) -> str | None:
-    """The batch as a string, if that loses nothing."""
+def _decode_text(content_type: str, batch: bytes) -> str | None:
+    """The batch as a string; None for bytes that are not text, or not valid UTF-8."""
     if not is_text(content_type):
         return None
     try:
@@ -45,5 +50,5 @@ def _as_text(content_type: str, batch: bytes) -> str | None:
         return None
 
 
-def _stored(envelope: _Envelope) -> bytes:
+def _encode(envelope: _Envelope) -> bytes:
     return msgspec.json.encode(envelope) + b","

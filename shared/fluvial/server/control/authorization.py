@@ -15,7 +15,7 @@ from fluvial.model.errors import ErrorCode, RequestError, StoreError
 from fluvial.model.limits import CONTROL_BODY_BYTES_MAX
 from fluvial.model.names import StreamName, parse_name
 from fluvial.model.permissions import Permission
-from fluvial.server.content_coding import compressed_answer, decoded_body
+from fluvial.server.content_coding import compress_answer, decode_body
 from fluvial.server.control.fastapi_errors import Needs
 from fluvial.server.streams import ClientDisconnected, check_path, send_response, whole_body
 from fluvial.wire.cors import cors_headers, error_cors_headers, preflight_response
@@ -63,7 +63,7 @@ class ControlApp:
             route, scope, methods = self._routed(scope)
             name = _name(route, scope)
             body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
-            body = await decoded_body(body, headers, CONTROL_BODY_BYTES_MAX)
+            body = await decode_body(body, headers, CONTROL_BODY_BYTES_MAX)
             tenant = await self.authorizer.tenant(_project(name, scope))
             self.authorizer.log_rejected_origin(tenant, headers)
             fields = error_cors_headers(tenant.origins, headers.get(b"origin"))
@@ -170,7 +170,7 @@ class _Answering:
             return
         if not self.has_begun:
             self.has_begun = True
-            start, message = await compressed_answer(self._start, message, self._headers)
+            start, message = await compress_answer(self._start, message, self._headers)
             await self._send(start)
         await self._send({**message, "body": b""} if self._is_head else message)
 
