@@ -1,4 +1,4 @@
-"""Handshakes that cannot be, because the store cannot: they are answered in HTTP, as a GET would be."""
+"""WebSocket handshakes when the store cannot read: they are answered over HTTP, as a GET would be."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ from tests.support.commands import NAME, append_commit, create_commit
 
 
 class BrokenStore(MemoryStore):
-    """Tells heads, but cannot read."""
+    """A store that loads heads and fails every read."""
 
     def __init__(self, error: Exception) -> None:
-        """What reading comes to."""
+        """`error` is what each read raises."""
         super().__init__()
         self._error = error
 
@@ -32,8 +32,8 @@ class BrokenStore(MemoryStore):
 @pytest.mark.parametrize(
     ("error", "status"), [(StoreUnavailable(), 503), (StorageDamaged(), 500), (StreamVanished(), 404)], ids=str
 )
-async def test_a_store_that_cannot_read_is_told_by_its_status(error: Exception, status: int) -> None:
-    """Not by a 403, which a close before the connection is made would be."""
+async def test_handshake_gets_http_status_when_store_cannot_read(error: Exception, status: int) -> None:
+    """A close before the handshake is accepted would be a 403."""
     store, clock = BrokenStore(error), FixedClock().clock()
     await store.apply(NAME, create_commit())
     await store.apply(NAME, append_commit())

@@ -1,4 +1,4 @@
-"""Hostile requests: each gets its documented 4xx in the one error shape, and the server lives on."""
+"""Hostile requests: each is refused with its documented 4xx in the shape of all errors, and changes nothing."""
 
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,7 +18,7 @@ numbers = count()
 
 @dataclass(frozen=True)
 class Hostile:
-    """A request and what must come of it; `{s}` in its target stands for a stream that exists."""
+    """A request with its expected status and code; `{s}` in it stands for the path of an existing stream."""
 
     name: str
     method: str
@@ -38,22 +38,22 @@ def put(name: str, *headers: tuple[str, str], status: int = 400, code: Code = Co
 def post(
     name: str, body: bytes, *headers: tuple[str, str], status: int = 400, code: Code = Code.INVALID_JSON
 ) -> Hostile:
-    """A POST to a stream that exists."""
+    """A POST to an existing stream."""
     return Hostile(name, "POST", "{s}", status, code, list(headers), body)
 
 
 def get(name: str, query: str, code: Code = Code.MALFORMED_OFFSET, status: int = 400) -> Hostile:
-    """A GET of a stream that exists."""
+    """A GET of an existing stream."""
     return Hostile(name, "GET", "{s}?" + query, status, code)
 
 
 def path(name: str, target: str, status: int = 400, code: Code = Code.MALFORMED_NAME) -> Hostile:
-    """A PUT of an odd path."""
+    """A PUT to an invalid path."""
     return Hostile(name, "PUT", target, status, code, [TEXT])
 
 
 def producer(name: str, *fields: tuple[str, str], code: Code = Code.MALFORMED_HEADER, status: int = 400) -> Hostile:
-    """A POST with odd producer headers."""
+    """A POST with invalid producer headers."""
     return post(name, b"x", TEXT, *fields, code=code, status=status)
 
 
@@ -86,9 +86,14 @@ HOSTILE = [
     get("400-digit offset", f"offset={LONG}"),
     get("offset in other digits", "offset=0000000000000000_00000000000000%D9%A3%D9%A3"),
     get("offset with NUL", "offset=-1%00"),
-    get("offset of another life", "offset=0000000000000000_0000000000000001", Code.OFFSET_GONE, 410),
-    get("offset of a life to come", "offset=9999999999999999_0000000000000001", Code.OFFSET_GONE, 410),
-    get("offset of another life, live", "offset=0000000000000000_0000000000000001&live=sse", Code.OFFSET_GONE, 410),
+    get("offset of another incarnation", "offset=0000000000000000_0000000000000001", Code.OFFSET_GONE, 410),
+    get("offset of a future incarnation", "offset=9999999999999999_0000000000000001", Code.OFFSET_GONE, 410),
+    get(
+        "offset of another incarnation, live",
+        "offset=0000000000000000_0000000000000001&live=sse",
+        Code.OFFSET_GONE,
+        410,
+    ),
     get("offset path traversal", "offset=../../etc/passwd"),
     get("unknown live mode", "offset=-1&live=carrier-pigeon", Code.MALFORMED_QUERY),
     get("live without offset", "live=sse", Code.MISSING_OFFSET),
@@ -196,7 +201,7 @@ HOSTILE = [
 
 @pytest.fixture
 def stream(http: httpx.Client) -> str:
-    """A text stream, or rather its path; `/json` below it is its JSON twin."""
+    """The path of a text stream; the path with `/json` is that of a JSON stream."""
     name = f"/v1/stream/hostile-{next(numbers)}"
     assert http.put(name, content=b"hello", headers={"Content-Type": "text/plain"}).status_code == 201
     assert (
@@ -206,10 +211,10 @@ def stream(http: httpx.Client) -> str:
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: hostile.name)
-def test_a_hostile_request_gets_its_documented_refusal(
+def test_hostile_request_is_refused_with_documented_status_and_code(
     hostile: Hostile, server: RunningServer, http: httpx.Client, stream: str
 ) -> None:
-    """The status and the code are those of the documentation, and nothing was lost or added."""
+    """The existing streams keep their bytes, and none is created."""
     target = stream + "/json" if JSON in hostile.headers else stream
     before = [http.get(stream).content, http.get(stream + "/json").content]
     if hostile.raw is not None:
@@ -228,7 +233,7 @@ def test_a_hostile_request_gets_its_documented_refusal(
     assert http.head("/v1/stream/hostile-new").status_code == 404
 
 
-def test_there_are_at_least_sixty() -> None:
-    """The table stays a table."""
+def test_hostile_requests_are_at_least_sixty_distinct_cases() -> None:
+    """The names of the cases are distinct, so that a failure names one."""
     assert len(HOSTILE) >= 60
     assert len({hostile.name for hostile in HOSTILE}) == len(HOSTILE)

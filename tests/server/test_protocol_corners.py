@@ -1,4 +1,4 @@
-"""What the public suite leaves open, through a real connection."""
+"""Rules of the protocol that the public conformance suite does not test, over a real connection."""
 
 from email.utils import parsedate_to_datetime
 from itertools import count
@@ -15,12 +15,12 @@ numbers = count()
 
 @pytest.fixture
 def name() -> str:
-    """A path that nothing is at."""
+    """A path without a stream."""
     return f"/v1/stream/corner-{next(numbers)}"
 
 
-def test_a_life_has_its_own_etag(http: httpx.Client, name: str) -> None:
-    """A stream that was deleted and made anew is not taken for the old one by any cache."""
+def test_etag_changes_with_the_incarnation(http: httpx.Client, name: str) -> None:
+    """A cache does not confuse a stream with a deleted one of the same name."""
     http.put(name, content=b"x", headers=TEXT)
     old = http.get(name).headers["etag"]
     http.delete(name)
@@ -30,8 +30,8 @@ def test_a_life_has_its_own_etag(http: httpx.Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["{tag}", "W/{tag}", '"other", {tag}', "*"])
-def test_a_known_page_is_not_sent_again(http: httpx.Client, name: str, spelling: str) -> None:
-    """RFC 9110's weak comparison; a compressing proxy weakens tags."""
+def test_page_with_matching_if_none_match_is_304(http: httpx.Client, name: str, spelling: str) -> None:
+    """The comparison is weak, because compressing proxies weaken tags (RFC 9110, section 8.8.3.2)."""
     http.put(name, content=b"x", headers=TEXT)
     tag = http.get(name).headers["etag"]
     answer = http.get(name, headers={"If-None-Match": spelling.format(tag=tag)})
@@ -40,8 +40,8 @@ def test_a_known_page_is_not_sent_again(http: httpx.Client, name: str, spelling:
     assert http.get(name, headers={"If-None-Match": tag}).headers["stream-closed"] == "true"
 
 
-def test_only_what_has_the_reader_key_may_be_cached_unasked(http: httpx.Client, name: str) -> None:
-    """And only what is final, no longer than its stream lives; any other page a cache must ask for."""
+def test_only_final_page_with_reader_key_is_cacheable(http: httpx.Client, name: str) -> None:
+    """It is cacheable until its stream expires; any other page must be revalidated."""
     key = http.put(name, content=b"x", headers=TEXT).headers["stream-reader-key"]
     assert http.head(name).headers["stream-reader-key"] == key
     assert http.get(name, params={"rk": key}).headers["cache-control"] == "no-cache"
@@ -57,8 +57,8 @@ def test_only_what_has_the_reader_key_may_be_cached_unasked(http: httpx.Client, 
     assert 0 <= rest.total_seconds() <= 10
 
 
-def test_a_long_stream_comes_in_pages(http: httpx.Client, name: str) -> None:
-    """Each page is whole batches, and the last one says so."""
+def test_long_stream_is_read_in_pages(http: httpx.Client, name: str) -> None:
+    """Each page has complete batches, and the last one has Stream-Up-To-Date."""
     batch = b"x" * 400_000
     http.put(name, headers=TEXT)
     for _ in range(7):
@@ -73,15 +73,15 @@ def test_a_long_stream_comes_in_pages(http: httpx.Client, name: str) -> None:
     assert sizes == [800_000, 800_000, 800_000, 400_000]
 
 
-def test_json_is_kept_byte_for_byte(http: httpx.Client, name: str) -> None:
-    """Numbers, escapes and spaces are the writer's."""
+def test_json_messages_are_stored_byte_for_byte(http: httpx.Client, name: str) -> None:
+    """Numbers, escapes and spaces stay as they were sent."""
     http.put(name, content=b"[]", headers=JSON)
     http.post(name, content=b'[1.0e+2, {"a" : "\\u00e9"}]', headers=JSON)
     http.post(name, content=b"12345678901234567890123", headers=JSON)
     assert http.get(name).content == b'[1.0e+2,{"a" : "\\u00e9"},12345678901234567890123]'
 
 
-def test_a_fork_may_divide_a_json_batch(http: httpx.Client, name: str) -> None:
+def test_fork_sub_offset_divides_a_json_batch(http: httpx.Client, name: str) -> None:
     """A sub-offset counts messages past the anchor, within one batch (spec 4.2)."""
     http.put(name, content=b"[1,2,3]", headers=JSON)
     http.post(name, content=b"[4,5]", headers=JSON)
@@ -94,8 +94,8 @@ def test_a_fork_may_divide_a_json_batch(http: httpx.Client, name: str) -> None:
     assert http.put(name + "g", headers={**fork, "Stream-Fork-Sub-Offset": "4"}).status_code == 400
 
 
-def test_a_fork_is_confirmed_by_what_was_asked_for(http: httpx.Client, name: str) -> None:
-    """An inherited lifetime and a lifetime of the same length are two configurations."""
+def test_repeated_fork_is_confirmed_only_with_the_same_fields(http: httpx.Client, name: str) -> None:
+    """An inherited lifetime differs from an explicit one of the same length."""
     http.put(name, content=b"x", headers={**TEXT, "Stream-TTL": "60"})
     source = {"Stream-Forked-From": name}
     assert http.put(name + "a", headers=source).status_code == 201
@@ -107,8 +107,8 @@ def test_a_fork_is_confirmed_by_what_was_asked_for(http: httpx.Client, name: str
     assert http.head(name + "a").headers["stream-ttl"] == "60"
 
 
-def test_a_fork_is_confirmed_after_its_source_has_gone(http: httpx.Client, name: str) -> None:
-    """What exists is looked at before its source is."""
+def test_repeated_fork_is_confirmed_after_its_source_was_deleted(http: httpx.Client, name: str) -> None:
+    """The existing stream is compared before the source is loaded."""
     http.put(name, content=b"x", headers=TEXT)
     source = {"Stream-Forked-From": name}
     http.put(name + "f", headers=source)
@@ -119,8 +119,8 @@ def test_a_fork_is_confirmed_after_its_source_has_gone(http: httpx.Client, name:
     assert http.get(name).status_code == 410
 
 
-def test_forks_of_forks_have_a_bound(http: httpx.Client, name: str) -> None:
-    """A chain is refused at its 65th link, and ends as a whole when its last one goes."""
+def test_chain_of_forks_is_limited_to_64(http: httpx.Client, name: str) -> None:
+    """The 65th fork is refused; deleting the last one deletes its soft-deleted ancestors."""
     http.put(name + "-0", headers=TEXT)
     statuses = [
         http.put(f"{name}-{depth}", headers={"Stream-Forked-From": f"{name}-{depth - 1}"}).status_code
@@ -134,58 +134,58 @@ def test_forks_of_forks_have_a_bound(http: httpx.Client, name: str) -> None:
     assert http.head(f"{name}-0").status_code == 404
 
 
-def test_an_unusual_path_is_one_stream(http: httpx.Client, name: str) -> None:
-    """However it is spelt; an encoded slash is not a slash."""
+def test_spellings_of_one_path_are_one_stream(http: httpx.Client, name: str) -> None:
+    """An encoded slash is not a slash."""
     http.put(name + "/caf%C3%A9", content=b"x", headers=TEXT)
     assert http.head(name + "/%63af%c3%a9").status_code == 200
     http.put(name + "/a%2Fb", headers=TEXT)
     assert http.head(name + "/a/b").status_code == 404
 
 
-def test_a_browser_may_ask_before_it_writes(http: httpx.Client, name: str) -> None:
-    """A preflight allows what the protocol's headers need."""
+def test_preflight_allows_the_fields_of_the_protocol(http: httpx.Client, name: str) -> None:
+    """A browser asks before a page of another origin writes."""
     answer = http.options(name, headers={"Origin": "http://localhost:5173"})
     assert answer.status_code == 204
     assert "Producer-Id" in answer.headers["access-control-allow-headers"]
     assert answer.headers["access-control-allow-origin"] == "http://localhost:5173"
 
 
-def test_the_location_is_the_url_that_the_client_used(http: httpx.Client, name: str) -> None:
-    """Also behind a proxy that ends TLS."""
+def test_location_is_the_clients_url(http: httpx.Client, name: str) -> None:
+    """Behind a proxy that terminates TLS its scheme is https."""
     assert http.put(name, headers=TEXT).headers["location"] == f"{http.base_url}{name}".replace("//v1", "/v1")
     answer = http.put(name + "b", headers={**TEXT, "X-Forwarded-Proto": "https", "Host": "streams.example"})
     assert answer.headers["location"] == f"https://streams.example{name}b"
 
 
-def test_an_empty_stream_reads_as_nothing(http: httpx.Client, name: str) -> None:
-    """At the tail there is an empty page, as the content type has it."""
+def test_empty_json_stream_reads_as_an_empty_array(http: httpx.Client, name: str) -> None:
+    """An empty page has the form of the content type."""
     http.put(name, headers=JSON)
     answer = http.get(name)
     assert (answer.content, answer.headers["stream-next-offset"]) == (b"[]", offset_in(http, name, 0))
 
 
-def test_metrics_and_health_are_told(http: httpx.Client) -> None:
-    """For the operator's tools."""
+def test_health_and_metrics_are_served(http: httpx.Client) -> None:
+    """Operators' tools read them."""
     assert http.get("/health").json()["status"] == "ok"
     assert "fluvial_live_reads" in http.get("/metrics").text
 
 
-def test_a_fork_of_another_type_is_refused(http: httpx.Client, name: str) -> None:
-    """A fork has its source's content type."""
+def test_fork_with_another_content_type_is_refused(http: httpx.Client, name: str) -> None:
+    """A fork inherits its source's content type."""
     http.put(name, content=b"x", headers=TEXT)
     answer = http.put(name + "f", headers={**JSON, "Stream-Forked-From": name})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "content_type_mismatch")
 
 
-def test_a_fork_at_no_boundary_is_refused(http: httpx.Client, name: str) -> None:
-    """An offset inside a batch was never issued."""
+def test_fork_offset_inside_a_batch_is_refused(http: httpx.Client, name: str) -> None:
+    """The server never issued such an offset."""
     http.put(name, content=b"hello", headers=TEXT)
     headers = {"Stream-Forked-From": name, "Stream-Fork-Offset": offset_in(http, name, 2)}
     answer = http.put(name + "f", headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_fork_offset")
 
 
-def test_a_create_that_differs_says_in_what(http: httpx.Client, name: str) -> None:
+def test_conflicting_create_names_the_difference(http: httpx.Client, name: str) -> None:
     """The message names the first difference."""
     http.put(name, headers={**TEXT, "Stream-Expires-At": "2099-01-01T00:00:00Z"})
     same_moment = {**TEXT, "Stream-Expires-At": "2099-01-01T01:00:00+01:00"}
@@ -202,8 +202,8 @@ def test_a_create_that_differs_says_in_what(http: httpx.Client, name: str) -> No
     assert http.head(name).headers["stream-expires-at"] == "2099-01-01T00:00:00Z"
 
 
-def test_forks_of_different_sources_differ(http: httpx.Client, name: str) -> None:
-    """And so do forks at different offsets."""
+def test_fork_conflicts_with_fork_of_another_source_or_offset(http: httpx.Client, name: str) -> None:
+    """The existing fork is kept, and the PUT is a 409."""
     for source in ("1", "2"):
         http.put(name + source, content=b"x", headers=TEXT)
     http.put(name, headers={"Stream-Forked-From": name + "1"})
@@ -211,8 +211,8 @@ def test_forks_of_different_sources_differ(http: httpx.Client, name: str) -> Non
         assert http.put(name, headers=headers).status_code == 409
 
 
-def test_a_closing_producer_is_told_its_success_again(http: httpx.Client, name: str) -> None:
-    """The same stamp is a retry; any other finds the stream closed (spec 5.2.1)."""
+def test_repeated_close_of_a_producer_is_a_duplicate(http: httpx.Client, name: str) -> None:
+    """The same stamp is a retry and succeeds; any other is refused by the closed stream (spec 5.2.1)."""
     http.put(name, headers=TEXT)
     stamp = {"Producer-Id": "p", "Producer-Epoch": "1", "Producer-Seq": "0"}
     closing = {**TEXT, **stamp, "Stream-Closed": "true"}
@@ -233,10 +233,10 @@ def test_a_closing_producer_is_told_its_success_again(http: httpx.Client, name: 
         (("2", "2"), 409, ("producer-expected-seq", "1")),
     ],
 )
-def test_a_producer_is_told_where_it_stands(
+def test_rejected_producer_learns_epoch_or_sequence(
     http: httpx.Client, name: str, stamp: tuple[str, str], status: int, header: tuple[str, str] | None
 ) -> None:
-    """Fenced, begun wrong, a duplicate or a gap (spec 5.2.1)."""
+    """It is fenced, begins an epoch past 0, sends a duplicate, or leaves a gap (spec 5.2.1)."""
     http.put(name, headers=TEXT)
     first = {**TEXT, "Producer-Id": "p", "Producer-Epoch": "2", "Producer-Seq": "0"}
     http.post(name, content=b"x", headers=first)
@@ -247,17 +247,17 @@ def test_a_producer_is_told_where_it_stands(
     assert http.get(name).content == b"x"
 
 
-def test_stream_seq_only_goes_up(http: httpx.Client, name: str) -> None:
-    """Byte by byte, whatever it looks like."""
+def test_stream_seq_must_increase(http: httpx.Client, name: str) -> None:
+    """Sequences are compared as bytes, so `10` is before `2`."""
     http.put(name, headers=TEXT)
     answers = [http.post(name, content=b"x", headers={**TEXT, "Stream-Seq": seq}) for seq in ("2", "10", "2")]
     assert [answer.status_code for answer in answers] == [204, 409, 409]
-    # By these words clients (PHP's, and the adapters of others) tell it from the other conflicts.
+    # Clients (PHP's, and adapters of others) recognise this conflict by these words.
     assert "sequence conflict" in answers[1].json()["error"]["message"]
 
 
-def test_long_polls_at_the_end(http: httpx.Client, name: str) -> None:
-    """A closed stream does not let its readers wait; a missing one is not waited for."""
+def test_long_poll_of_closed_or_missing_stream_does_not_wait(http: httpx.Client, name: str) -> None:
+    """The answer says that the stream is closed, or that there is none."""
     http.put(name, content=b"x", headers={**TEXT, "Stream-Closed": "true"})
     query = {"offset": "now", "live": "long-poll"}
     answer = http.get(name, params=query)
@@ -266,8 +266,8 @@ def test_long_polls_at_the_end(http: httpx.Client, name: str) -> None:
     assert http.get(name + "-no", params=query).status_code == 404
 
 
-def test_every_answer_has_its_date(http: httpx.Client, name: str) -> None:
-    """A cache tells a page's age by it (RFC 9110, section 6.6.1)."""
+def test_every_answer_has_a_date(http: httpx.Client, name: str) -> None:
+    """A cache computes a page's age from it (RFC 9110, section 6.6.1)."""
     asked = [
         ("PUT", name),
         ("GET", name),
@@ -280,8 +280,8 @@ def test_every_answer_has_its_date(http: httpx.Client, name: str) -> None:
         assert parsedate_to_datetime(http.request(method, path).headers["date"]).year > 2000
 
 
-def test_streams_are_listed_a_page_at_a_time(http: httpx.Client) -> None:
-    """Below a prefix, in order; a page that cannot be is a clear 400."""
+def test_stream_list_is_paged(http: httpx.Client) -> None:
+    """It has the names below a prefix in order; an invalid limit is a 400."""
     for number in range(5):
         http.put(f"/v1/stream/listed/{number}", headers=TEXT)
     http.delete("/v1/stream/listed/3")
