@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from fluvial.server.http1.bounds import STALLED_BYTES_MAX
 from tests.support.raw_http import RawAnswer, connect, exchange, read_answer, request_bytes
 from tests.support.servers import RunningServer
 
@@ -101,6 +102,16 @@ def test_handshake_of_other_version_is_answered_with_supported_version(server: R
     answer = exchange(server.url, b"GET %s HTTP/1.1\r\n%s%s\r\n" % (stream.encode(), UPGRADE, KEY))
     assert (answer.status, answer.headers["sec-websocket-version"]) == (426, "13")
     assert answer.headers["upgrade"] == "websocket"
+
+
+def test_bytes_behind_a_handshake_are_the_websockets(server: RunningServer, stream: str) -> None:
+    """Also when they are more than a head may have: no second answer is written, and nothing fails."""
+    head = b"GET %s?offset=-1&live=websocket HTTP/1.1\r\n%s%s" % (stream.encode(), UPGRADE, KEY)
+    with connect(server.url) as connection:
+        connection.sendall(head + b"Sec-WebSocket-Version: 13\r\n\r\n" + bytes(STALLED_BYTES_MAX + 1))
+        assert read_answer(connection).status == 101
+    assert exchange(server.url, b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % stream.encode()).status == 200
+    assert "error" not in server.log, server.log
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])

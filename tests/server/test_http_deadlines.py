@@ -148,6 +148,25 @@ async def test_head_has_one_deadline_for_all_its_pieces(connection: Connection) 
     assert b"request_timeout" in connection.transport.written
 
 
+async def test_head_that_begins_behind_another_one_has_its_own_deadline(connection: Connection) -> None:
+    """A client that sends its requests one after the other is not late because the one before took long."""
+    connection.receive(b"GET /first HTTP/1.1\r\nHost: x\r\n")
+    connection.receive(b"\r\nGET /second HTTP/1.1\r\n", after_s=ARRIVAL_S - 1)
+    connection.loop.advance(ARRIVAL_S - 1)
+    assert not connection.protocol._is_discarding
+    connection.loop.advance(1)
+    assert connection.protocol._is_discarding
+
+
+async def test_empty_lines_before_a_request_are_no_part_of_it(connection: Connection) -> None:
+    """However many come: "a server [...] SHOULD ignore at least one empty line" (RFC 9112, 2.2)."""
+    connection.receive(b"\r\n" * STALLED_BYTES_MAX)
+    connection.receive(POST)
+    connection.receive(b"Content-Length: 1\r\n")
+    assert connection.transport.written == b""
+    assert not connection.protocol._is_discarding
+
+
 async def test_part_of_a_body_moves_the_deadline(connection: Connection) -> None:
     """A slow upload goes on as long as something comes in time."""
     connection.receive(POST + b"Content-Length: 9\r\n\r\n")

@@ -75,6 +75,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _is_discarding = False
     _is_lingering = False
     _is_upgraded = False
+    _is_head_new = False
     _field_bytes = 0
     _stalled_bytes = 0
     _discarded_bytes = 0
@@ -145,19 +146,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._deadline.set(LINGER_S)
             return
         was_in_head, is_start = self._arriving is Arriving.HEAD, self._arriving is Arriving.NOTHING
+        self._is_head_new = False
         self._stalled_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError as exc:
             self._refuse(parse_error_refusal(exc, data if is_start else b""))
+        if self._is_upgraded:
+            # The WebSocket class has the connection, and bounds what comes behind the handshake: a 431 that was written
+            # now would stand before its answer.
+            self._deadline.cancel()
+            return
         if self._arriving is not Arriving.NOTHING and self._stalled_bytes > STALLED_BYTES_MAX:
             self._refuse(HEADERS_TOO_LARGE)
         if self._is_discarding:
             return
-        if self._is_upgraded:
-            self._deadline.cancel()  # the WebSocket class has the connection
-            return
-        if was_in_head and self._arriving is Arriving.HEAD:
+        if was_in_head and self._arriving is Arriving.HEAD and not self._is_head_new:
             return
         self._deadline.clear()
         if self._arriving is not Arriving.NOTHING:
@@ -172,7 +176,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._is_discarding:
             return
         self._arriving = Arriving.HEAD
-        self._field_bytes = 0
+        self._is_head_new = True
+        self._field_bytes = self._stalled_bytes = 0  # empty lines before a request are not a part of it
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_url(self, url: bytes) -> None:
