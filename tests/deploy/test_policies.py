@@ -306,7 +306,7 @@ def test_the_sockets_function_may_do_what_it_does(
         runner.run(_renewed_later(rig))
     module = import_handler("sockets")
     calls = OpenCalls(module)
-    monkeypatch.setattr(module.sockets, "_world", replace(module.clock, now_ms=lambda: rig.still.time.now_ms))
+    monkeypatch.setattr(module.sockets, "_clock", replace(module.clock, now_ms=lambda: rig.still.time.now_ms))
     tokens = [offset_token(head, position) for position in (100, head.tail - 401_000, head.tail - 400_000)]
     for stream, offset in (*((RICH, one) for one in tokens), ("renewed", "-1")):
         query = {"stream": [stream], "offset": [offset]}
@@ -404,7 +404,7 @@ def test_the_sweep_function_may_do_what_it_does(
         runner.run(leave_behind())
     module = import_handler("sweep")
     rig.still.time.advance(2 * 86_400_000)
-    monkeypatch.setattr(module.store, "_world", rig.still.own_clock())
+    monkeypatch.setattr(module.store, "_clock", rig.still.own_clock())
     calls = OpenCalls(module)
     report = module.handler({}, Context("sweep", "request"))
     assert report["isComplete"] is True
