@@ -5,7 +5,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.aws_local.template import load_template
+from tests.aws_local.template import load_properties
 
 
 @dataclass
@@ -57,7 +57,7 @@ def as_lambda_has_it(record: dict[str, Any]) -> dict[str, Any]:
 
 def passes_filter(record: dict[str, Any]) -> bool:
     """Whether the template's filter lets a record pass."""
-    mapping = load_template()["Resources"]["ChangeSource"]["Properties"]
+    mapping = load_properties("AWS::Lambda::EventSourceMapping")["ChangeSource"]
     [one] = mapping["FilterCriteria"]["Filters"]
     sort = record["dynamodb"]["Keys"]["sk"]["S"]
     rules = json.loads(one["Pattern"])["dynamodb"]["Keys"]["sk"]["S"]

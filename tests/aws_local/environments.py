@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.aws_local.template import load_template
+from tests.aws_local.template import load_properties
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +80,10 @@ def _begin(module: str) -> None:
 
 
 def timeout_of(module: str) -> int:
-    """How long the template lets a function run, in seconds."""
-    [properties] = [
-        resource["Properties"]
-        for resource in load_template()["Resources"].values()
-        if resource["Type"] == "AWS::Serverless::Function"
-        and resource["Properties"]["Handler"] == f"{module}.handler.handler"
-    ]
-    return int(properties["Timeout"])
+    """A function's timeout in the template, in seconds."""
+    functions = load_properties("AWS::Serverless::Function").values()
+    [timeout] = [one["Timeout"] for one in functions if one["Handler"] == f"{module}.handler.handler"]
+    return int(timeout)
 
 
 class Environments:

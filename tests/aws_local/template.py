@@ -1,4 +1,4 @@
-"""What template.yaml says, and its table and bucket made on this machine."""
+"""Reads template.yaml, and creates its table on this machine."""
 
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ class _Loader(yaml.SafeLoader):
     """YAML with CloudFormation's short functions: `!Ref X` becomes {"Ref": "X"}."""
 
 
-def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _construct_function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     value: Any
     match node:
         case yaml.ScalarNode():
@@ -28,19 +28,25 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     return {name: value.split(".", 1) if suffix == "GetAtt" and isinstance(value, str) else value}
 
 
-_Loader.add_multi_constructor("!", _function)
+_Loader.add_multi_constructor("!", _construct_function)
 
 
 @cache
 def load_template() -> dict[str, Any]:
-    """The template, with functions in their long form."""
+    """The template with functions in their long form; YAML resolves its anchors and merge keys, as it does for SAM."""
     template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506  a SafeLoader
     return template
 
 
+def load_properties(resource_type: str) -> dict[str, dict[str, Any]]:
+    """The properties of the template's resources of one type, by their names."""
+    resources = load_template()["Resources"].items()
+    return {name: resource["Properties"] for name, resource in resources if resource["Type"] == resource_type}
+
+
 def create_table(client: Any, name: str) -> None:  # noqa: ANN401  boto3 makes its clients' classes at run time
-    """The template's table, as far as an engine on one machine knows its properties."""
-    properties = load_template()["Resources"]["StreamTable"]["Properties"]
+    """Create the template's table with those of its properties that an engine on one machine knows."""
+    properties = load_properties("AWS::DynamoDB::Table")["StreamTable"]
     passed = ("AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema")
     stream = {**properties["StreamSpecification"], "StreamEnabled": True}
     client.create_table(TableName=name, StreamSpecification=stream, **{key: properties[key] for key in passed})

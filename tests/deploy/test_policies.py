@@ -46,11 +46,11 @@ RICH = StreamName("news/rich")
 
 VerifiedToken = tuple[str, str]
 
-#: What Lambda itself does in a function's name, so that no call of the function's tells of it.
-OF_LAMBDA = {"TakePublications", "TakeDeliveries", "ReadTheFeed", "PutAsideWhatFails"}
+#: Statements that Lambda itself uses in the function's name; the function makes no such call.
+OF_LAMBDA = {"ReceivePublications", "ReceiveDeliveries", "ReadChangeFeed", "SendDeadLetters"}
 
-#: What S3 looks at before it says that an object is not there; no call asks for it.
-OF_S3 = {"TellWhatIsMissing"}
+#: A permission that S3 checks before it answers 404 for a missing object; no call needs it by itself.
+OF_S3 = {"DetectMissingObjects"}
 
 #: Operations whose permission has another name.
 #: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
