@@ -4,7 +4,7 @@ import org.eclipse.jetty.server.ServerConnector;
 import software.amazon.dynamodb.services.local.main.ServerRunner;
 import software.amazon.dynamodb.services.local.server.DynamoDBProxyServer;
 
-/** DynamoDB Local for this machine alone: by its own command line it listens on every address. */
+/** Starts DynamoDB Local on the loopback address; its own command line would listen on every address. */
 public class Loopback {
     public static void main(String[] arguments) throws Exception {
         DynamoDBProxyServer proxy = ServerRunner.createServerFromCommandLineArgs(arguments);

@@ -1,1 +1,1 @@
-"""AWS on one machine: DynamoDB Local (AWS's own engine), moto, and the resources of the template."""
+"""AWS on one machine: DynamoDB Local (AWS's own engine), moto, and emulations of what the template deploys."""

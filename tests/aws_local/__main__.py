@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local
 from tests.aws_local.template import create_table
 
-#: Longer than the server waits for requests under way.
+#: Longer than the server waits for its running requests.
 SERVER_STOP_TIMEOUT_S = 15
 
 REGION = "eu-central-1"
@@ -31,7 +31,7 @@ CREDENTIALS = {
 
 @contextmanager
 def moto_server() -> Iterator[str]:
-    """The URL of a moto server that is gone at the end of the block."""
+    """Run a moto server for the block, and yield its URL."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -44,7 +44,7 @@ def moto_server() -> Iterator[str]:
 
 @contextmanager
 def local_aws(dynamodb: str | None = None) -> Iterator[dict[str, str]]:
-    """The template's table and a bucket; the environment that a server or a function finds them by."""
+    """Create the template's table and a bucket, and yield the environment variables that name them."""
     with ExitStack() as stack:
         moto = stack.enter_context(moto_server())
         os.environ.update(CREDENTIALS)
@@ -52,13 +52,13 @@ def local_aws(dynamodb: str | None = None) -> Iterator[dict[str, str]]:
             try:
                 dynamodb = stack.enter_context(dynamodb_local())
             except NotInstallableError as exc:
-                sys.stderr.write(f"{exc}: moto stands in for it\n")
+                sys.stderr.write(f"{exc}: moto is used instead\n")
                 dynamodb = moto
         name = f"{TABLE}-{os.urandom(4).hex()}"
         table_client = boto3.client("dynamodb", endpoint_url=dynamodb)
         create_table(table_client, name)
-        place = {"LocationConstraint": REGION}
-        boto3.client("s3", endpoint_url=moto).create_bucket(Bucket=name, CreateBucketConfiguration=place)  # type: ignore[arg-type]
+        region = {"LocationConstraint": REGION}
+        boto3.client("s3", endpoint_url=moto).create_bucket(Bucket=name, CreateBucketConfiguration=region)  # type: ignore[arg-type]
         yield {
             **CREDENTIALS,
             "FLUVIAL_STORE": "dynamodb",
@@ -69,8 +69,8 @@ def local_aws(dynamodb: str | None = None) -> Iterator[dict[str, str]]:
         }
 
 
-def exports(environment: Mapping[str, str]) -> str:
-    """The lines by which a shell leads other commands to the same table: Fluvial's, the AWS CLI's, any SDK's."""
+def export_lines(environment: Mapping[str, str]) -> str:
+    """Shell lines that point other commands at the same table: Fluvial's own, the AWS CLI, any SDK."""
     endpoints = {
         "AWS_ENDPOINT_URL_DYNAMODB": environment["FLUVIAL_ENDPOINT_URL"],
         "AWS_ENDPOINT_URL_S3": environment["FLUVIAL_S3_ENDPOINT_URL"],
@@ -80,23 +80,23 @@ def exports(environment: Mapping[str, str]) -> str:
 
 
 def _stop(_number: int, _frame: object) -> None:
-    """SIGTERM ends the program as an exception does, so that what it has started ends with it."""
+    """Raise an exception at SIGTERM, so that context managers stop the processes that the program started."""
     raise SystemExit(0)
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; more options are passed on."""
+    """Serve until SIGTERM or Ctrl-C; the command line's options are passed on to `fluvial serve`."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     with local_aws() as environment:
-        sys.stdout.write(exports(environment))
+        sys.stdout.write(export_lines(environment))
         sys.stdout.flush()
         command = [sys.executable, "-m", "fluvial", "serve", *sys.argv[1:]]
         server = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
         try:
             return server.wait()
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):  # a second one is for nobody: the end is near
+            for number in (signal.SIGTERM, signal.SIGINT):  # a second signal must not interrupt the shutdown
                 signal.signal(number, signal.SIG_IGN)
             server.terminate()
             try:

@@ -1,4 +1,4 @@
-"""API Gateway on one machine: HTTP becomes REST proxy events for the functions, and their answers become HTTP.
+"""API Gateway on one machine: turns HTTP requests into REST proxy events for functions, and their results into HTTP.
 
 The rules are those of a Regional REST API with Lambda proxy integration and `*/*` as a binary type:
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
@@ -26,7 +26,7 @@ ENVIRONMENTS = 2
 REQUEST_BYTES_MAX = 10 * 1_048_576
 LAMBDA_BYTES_MAX = 6 * 1_048_576
 
-#: What a client sends to the gateway and not to the function, and what the gateway keeps for itself in answers.
+#: Request header fields that the gateway does not forward, and answer header fields that it renames.
 NOT_FORWARDED = {
     "connection",
     "expect",
@@ -41,7 +41,7 @@ REMAPPED = {"connection", "content-length", "date", "server", "transfer-encoding
 
 
 def proxy_event(scope: Scope, body: bytes) -> dict[str, Any]:
-    """The event that a request becomes. The path stays encoded, query values do not."""
+    """A request as an event. The path stays percent-encoded; query values are decoded."""
     public_path = scope["raw_path"].decode("latin-1")
     path = public_path.removeprefix(f"/{STAGE}") or "/"
     fields: dict[str, list[str]] = {}
@@ -84,8 +84,8 @@ def proxy_event(scope: Scope, body: bytes) -> dict[str, Any]:
     }
 
 
-def answer_of(result: dict[str, Any], method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, header fields and body of the HTTP answer to a function's result."""
+def http_answer(result: dict[str, Any], method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """A function's result as the status, header fields and body of an HTTP answer."""
     body = result.get("body") or ""
     content = b64decode(body) if result.get("isBase64Encoded") else body.encode()
     named = {name.lower(): [value] for name, value in (result.get("headers") or {}).items()}
@@ -104,14 +104,14 @@ def answer_of(result: dict[str, Any], method: str) -> tuple[int, list[tuple[byte
 
 
 class ApiGateway:
-    """The gateway as an ASGI application in front of the functions: each GET of a stream is streamed."""
+    """The gateway as an ASGI application in front of the functions; the live function streams each GET of a stream."""
 
     def __init__(self, edge: Environments, live: LiveFunction) -> None:
-        """The functions' processes have the settings in their environment variables."""
+        """`edge` and `live` run processes that read their settings from environment variables."""
         self._edge, self._live = edge, live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back."""
+        """Forward a request to its function, and send the answer."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -119,33 +119,33 @@ class ApiGateway:
         if scope["method"] == "GET" and scope["path"].startswith(f"/{STAGE}/v1/stream/"):
             await self._live.stream(proxy_event(scope, body), send)
             return
-        status, fields, content = await self._answer(scope, body)
+        status, fields, content = await self._invoke_edge(scope, body)
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": content})
 
-    async def _answer(self, scope: Scope, body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    async def _invoke_edge(self, scope: Scope, body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         event = json.dumps(proxy_event(scope, body)).encode()
         if len(body) > REQUEST_BYTES_MAX or len(event) > LAMBDA_BYTES_MAX:
-            return _own_answer(413, "Request Too Long")
+            return _gateway_error(413, "Request Too Long")
         try:
             result = await self._edge.invoke(event)
         except TimeoutError:
-            return _own_answer(504, "Endpoint request timed out")
+            return _gateway_error(504, "Endpoint request timed out")
         except FunctionFailedError:
-            return _own_answer(502, "Internal server error")
+            return _gateway_error(502, "Internal server error")
         if len(result) > LAMBDA_BYTES_MAX:
-            return _own_answer(502, "Internal server error")
-        return answer_of(json.loads(result), scope["method"])
+            return _gateway_error(502, "Internal server error")
+        return http_answer(json.loads(result), scope["method"])
 
 
-def _own_answer(status: int, message: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def _gateway_error(status: int, message: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     body = json.dumps({"message": message}).encode()
     length = (b"content-length", str(len(body)).encode())
     return status, [(b"content-type", b"application/json"), length], body
 
 
 def main() -> None:
-    """Serve on a free port, with the functions' settings from the environment, and say where."""
+    """Serve on a free port, and print its URL; the functions take their settings from the environment."""
     os.environ.setdefault("POWERTOOLS_TRACE_DISABLED", "true")
     os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "Fluvial")
     asyncio.run(_serve())
@@ -153,7 +153,7 @@ def main() -> None:
 
 async def _serve() -> None:
     edge, live = Environments("edge", ENVIRONMENTS), LiveFunction()
-    await live.ready()
+    await live.wait_until_ready()
     await edge.provision()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sys.stdout.write(f"serves http://127.0.0.1:{listener.getsockname()[1]}/{STAGE}/v1/stream/\n")

@@ -1,4 +1,4 @@
-"""The table's stream on one machine: DynamoDB Local's records, as Lambda hands them to a function."""
+"""The table's change feed on one machine: DynamoDB Local's stream records, in the form that Lambda gives a function."""
 
 import json
 from base64 import b64encode
@@ -10,20 +10,20 @@ from tests.aws_local.template import load_properties
 
 @dataclass
 class ChangeFeedReader:
-    """Reads a table's stream from its beginning; what the function's filter lets pass, in order."""
+    """Reads a table's stream in order from its beginning, and keeps the records that the template's filter passes."""
 
     client: Any
     table: str
     _iterators: dict[str, str | None] = field(default_factory=dict)
 
     def records(self) -> list[dict[str, Any]]:
-        """What is new since the last call."""
+        """The new records since the last call."""
         found = list[dict[str, Any]]()
         for shard in self._shards():
             iterator = self._iterators[shard]
             while iterator is not None:
                 answer = self.client.get_records(ShardIterator=iterator, Limit=1_000)
-                found += map(as_lambda_has_it, answer["Records"])
+                found += map(lambda_record, answer["Records"])
                 iterator = self._iterators[shard] = answer.get("NextShardIterator")
                 if not answer["Records"]:
                     break
@@ -41,22 +41,22 @@ class ChangeFeedReader:
         return names
 
 
-def as_lambda_has_it(record: dict[str, Any]) -> dict[str, Any]:
-    """A record in Lambda's JSON: bytes are base64, the moment is a number."""
+def lambda_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A record in Lambda's JSON: bytes as base64, and times as text."""
 
-    def spelt(value: object) -> object:
+    def encode(value: object) -> object:
         return b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
-    as_json: dict[str, Any] = json.loads(json.dumps(record, default=spelt))
+    as_json: dict[str, Any] = json.loads(json.dumps(record, default=encode))
     for image in ("OldImage", "NewImage"):
         for value in as_json["dynamodb"].get(image, {}).values():
             if not value:
-                value["M"] = {}  # DynamoDB Local leaves out an empty map; DynamoDB does not
+                value["M"] = {}  # DynamoDB Local omits an empty map, but DynamoDB does not
     return as_json
 
 
 def passes_filter(record: dict[str, Any]) -> bool:
-    """Whether the template's filter lets a record pass."""
+    """Whether a record passes the filter of the template's event source."""
     mapping = load_properties("AWS::Lambda::EventSourceMapping")["ChangeSource"]
     [one] = mapping["FilterCriteria"]["Filters"]
     sort = record["dynamodb"]["Keys"]["sk"]["S"]

@@ -1,4 +1,4 @@
-"""DynamoDB Local: fetched with Maven, run with Java."""
+"""Installs DynamoDB Local with Maven, and runs it with Java."""
 
 import fcntl
 import os
@@ -24,25 +24,25 @@ COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 
 
 class NotInstallableError(Exception):
-    """What it takes is not on this machine."""
+    """DynamoDB Local cannot be installed or started on this machine."""
 
 
 def install() -> None:
-    """Fetch it once. Raises NotInstallableError without a Java development kit and Maven."""
+    """Download it, unless an earlier call did. Raises NotInstallableError without a Java development kit and Maven."""
     missing = [tool for tool in ("java", "javac", "mvn") if shutil.which(tool) is None]
     if missing:
         raise NotInstallableError(f"DynamoDB Local needs {' and '.join(missing)}")
     LIBRARIES.mkdir(exist_ok=True)
     with Path(LIBRARIES, ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two that test side by side would copy into the same files
+        fcntl.flock(lock, fcntl.LOCK_EX)  # parallel test processes would copy into the same files
         if not _is_newer(MARK, HERE / "pom.xml"):
-            _fetch()
+            _download()
         if not _is_newer(LAUNCHER_CLASS, LAUNCHER):
             _compile_launcher()
 
 
-def _is_newer(made: Path, source: Path) -> bool:
-    return made.exists() and made.stat().st_mtime >= source.stat().st_mtime
+def _is_newer(target: Path, source: Path) -> bool:
+    return target.exists() and target.stat().st_mtime >= source.stat().st_mtime
 
 
 def _compile_launcher() -> None:
@@ -52,7 +52,7 @@ def _compile_launcher() -> None:
         raise NotInstallableError(f"javac failed: {ran.stderr[-2_000:]}")
 
 
-def _fetch() -> None:
+def _download() -> None:
     command = ["mvn", "-B", "-q", "-ntp", COPY, "-DincludeScope=runtime", f"-DoutputDirectory={LIBRARIES}"]
     ran = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=600, check=False)
     if ran.returncode != 0:
@@ -61,7 +61,7 @@ def _fetch() -> None:
 
 
 def is_required() -> bool:
-    """Whether its absence is a failure: in CI, where a skipped test would hide one."""
+    """Whether a missing tool fails a test instead of skipping it: in CI, where a skipped test would hide a failure."""
     return bool(os.environ.get("CI"))
 
 
@@ -69,7 +69,7 @@ def _answers(url: str) -> bool:
     try:
         urllib.request.urlopen(url, timeout=1).close()  # noqa: S310  http on this machine
     except urllib.error.HTTPError:
-        return True  # it wants to see credentials
+        return True  # it rejects the request for its lack of credentials, so it runs
     except OSError:
         return False
     return True
@@ -77,13 +77,13 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """The URL of an empty one that is gone at the end of the block. Raises NotInstallableError."""
+    """Run an empty DynamoDB Local for the block, and yield its URL. Raises NotInstallableError."""
     install()
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBRARIES}/*:{LIBRARIES}"]
     command += [LAUNCHER.stem]
     command += ["-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
-    # In a session of its own: Ctrl-C is for who uses it, and ends it when they have ended.
+    # In a session of its own, so that Ctrl-C reaches the caller alone, which stops DynamoDB Local after its other work.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         ends_at = time.monotonic() + START_TIMEOUT_S

@@ -1,4 +1,4 @@
-"""Lambda's environments on one machine: processes that have a function loaded, each for one event at a time."""
+"""Lambda's execution environments on one machine: processes that each run one function, one event at a time."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.aws_local.template import load_properties
 
 log = logging.getLogger(__name__)
 
-#: What takes a new environment longest is imported once, so that one that has died is soon replaced.
+#: The slowest imports. The fork server does them once, so that a killed environment is replaced quickly.
 PRELOADED = [
     "aws_lambda_powertools",
     "boto3",
@@ -31,17 +31,17 @@ PRELOADED = [
 ]
 
 
-#: A killed function's process dies somewhere within this time of its event.
+#: A process that is to be killed dies within this time after its event arrives.
 DEATH_S_MAX = 0.3
 
 
 class FunctionFailedError(Exception):
-    """The function raised, or its process died; Lambda tells its invoker no more than that."""
+    """The function raised, or its process died; Lambda does not tell its invoker which."""
 
 
 @dataclass
 class Context:
-    """What Lambda tells a function of its invocation."""
+    """The context that Lambda gives a function with an event."""
 
     function_name: str
     aws_request_id: str
@@ -54,12 +54,12 @@ class Context:
         return f"arn:aws:lambda:eu-central-1:123456789012:function:{self.function_name}"
 
     def get_remaining_time_in_millis(self) -> int:
-        """As much as the longest-running function begins with."""
+        """The longest timeout of the template's functions."""
         return 900_000
 
 
 def load(module: str) -> Callable[[Any, Context], Any]:
-    """A function's handler, loaded into this process."""
+    """Import a function's handler into this process."""
     functions = str(Path(__file__).parents[2] / "functions")
     if functions not in sys.path:
         sys.path.insert(0, functions)
@@ -68,13 +68,13 @@ def load(module: str) -> Callable[[Any, Context], Any]:
 
 
 def invoke(module: str, event: bytes) -> bytes:
-    """Run a handler in this process; what goes in and out is JSON, as with Lambda."""
+    """Run a handler in this process; event and answer are JSON, as with Lambda."""
     answer = load(module)(json.loads(event), Context(module, str(uuid4())))
     return json.dumps(answer).encode()
 
 
-def _begin(module: str) -> None:
-    """What an environment does before its first event: its output is its log, for nobody reads the other pipe."""
+def _initialize(module: str) -> None:
+    """Load a function before its first event; stdout goes to stderr, which is the log, because nothing reads stdout."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     load(module)
 
@@ -87,10 +87,10 @@ def timeout_of(module: str) -> int:
 
 
 class Environments:
-    """One function's processes; more are started as they are needed, and some are killed at their work."""
+    """One function's processes; more are started on demand, and a share of the events kills its process."""
 
     def __init__(self, module: str, count_max: int, deaths: float = 0.0) -> None:
-        """`deaths` is the share of events that kill their process."""
+        """At most `count_max` processes run; `deaths` is the share of events that kill their process."""
         self._module, self._count_max, self._deaths = module, count_max, deaths
         self._timeout_s = timeout_of(module)
         self._idle: list[ProcessPoolExecutor] = []
@@ -98,20 +98,20 @@ class Environments:
         self._room = asyncio.Semaphore(count_max)
 
     async def provision(self) -> None:
-        """Start them all before the first event, one after the other, as provisioned concurrency does."""
+        """Start all processes before the first event, one after the other, as provisioned concurrency does."""
         for _ in range(self._count_max):
-            environment = self._started()
+            environment = self._start_environment()
             await asyncio.get_running_loop().run_in_executor(environment, os.getpid)
             self._idle.append(environment)
 
     async def invoke(self, event: bytes) -> bytes:
-        """The answer to an event, from whichever environment is free. Raises TimeoutError, FunctionFailedError."""
+        """Run an event in a free environment, and return its answer. Raises TimeoutError, FunctionFailedError."""
         await self._room.acquire()
         loop = asyncio.get_running_loop()
-        environment, call = self._begun(event)
+        environment, call = self._submit(event)
         if random.random() < self._deaths:
             loop.call_later(random.uniform(0, DEATH_S_MAX), _kill, environment)
-        call.add_done_callback(lambda done: self._freed(environment, done))
+        call.add_done_callback(lambda done: self._release(environment, done))
         try:
             return await asyncio.wait_for(asyncio.shield(call), self._timeout_s)
         except TimeoutError:
@@ -121,32 +121,32 @@ class Environments:
             log.warning("%s failed: %s: %s", self._module, type(exc).__name__, exc)
             raise FunctionFailedError(type(exc).__name__) from exc
 
-    def _begun(self, event: bytes) -> tuple[ProcessPoolExecutor, asyncio.Future[bytes]]:
-        """An environment that is alive, at work on an event."""
+    def _submit(self, event: bytes) -> tuple[ProcessPoolExecutor, asyncio.Future[bytes]]:
+        """Give an event to a living environment, idle or new."""
         loop = asyncio.get_running_loop()
         while self._idle:
             environment = self._idle.pop()
             try:
                 return environment, loop.run_in_executor(environment, invoke, self._module, event)
-            except BrokenProcessPool:  # it was killed when its work was done already
+            except BrokenProcessPool:  # it was killed after it had finished its last event
                 self._all.discard(environment)
-        environment = self._started()
+        environment = self._start_environment()
         return environment, loop.run_in_executor(environment, invoke, self._module, event)
 
     def close(self) -> None:
-        """End them all."""
+        """Kill all processes."""
         for environment in self._all:
             _kill(environment)
             environment.shutdown(wait=False)
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _start_environment(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        environment = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._module,))
+        environment = ProcessPoolExecutor(1, mp_context=context, initializer=_initialize, initargs=(self._module,))
         self._all.add(environment)
         return environment
 
-    def _freed(self, environment: ProcessPoolExecutor, call: asyncio.Future[bytes]) -> None:
+    def _release(self, environment: ProcessPoolExecutor, call: asyncio.Future[bytes]) -> None:
         if not call.cancelled() and isinstance(call.exception(), BrokenProcessPool):
             self._all.discard(environment)
             environment.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""The live function on one machine: its own start script, behind what the Lambda Web Adapter does to a request.
+"""The live function on one machine: its start script behind an emulation of the Lambda Web Adapter.
 
 The adapter waits until the server is ready, forwards each REST event as an HTTP request, and streams the answer.
 """
@@ -21,22 +21,22 @@ RUN = Path(__file__).parents[2] / "functions" / "live" / "run.sh"
 READY_TRIES = 200
 READY_PAUSE_S = 0.05
 
-#: What is the connection's own, on either side; API Gateway streams without a length.
+#: Header fields that belong to one connection; API Gateway streams answers without a length.
 NOT_FORWARDED = {"connection", "content-length", "date", "server", "transfer-encoding"}
 
 
-def path_without(base_path: str, path: str) -> str:
-    """What the adapter forwards: the path without the base path, however often it begins with it."""
+def strip_base_path(base_path: str, path: str) -> str:
+    """The path that the adapter forwards: it removes the base path repeatedly."""
     while base_path and path.startswith(base_path):
         path = path.removeprefix(base_path)
     return path
 
 
 class LiveFunction:
-    """One environment of the function, which is a server; here it takes any number of requests at once."""
+    """One environment of the function, which is a server. Unlike Lambda's, it serves any number of requests at once."""
 
     def __init__(self) -> None:
-        """Start the script as the adapter does."""
+        """Start the script, as the adapter does; `wait_until_ready` comes before the first event."""
         port = free_port()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._process = subprocess.Popen(
@@ -44,7 +44,7 @@ class LiveFunction:
         )
         self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90, limits=httpx.Limits())
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until the readiness check succeeds."""
         for _ in range(READY_TRIES):
             try:
@@ -56,11 +56,11 @@ class LiveFunction:
         raise AssertionError("the live function never became ready")
 
     async def stream(self, event: dict[str, Any], send: Send) -> None:
-        """Answer an event, chunk by chunk."""
+        """Send the answer to an event, chunk by chunk."""
         query = urlencode(event["multiValueQueryStringParameters"] or {}, doseq=True)
         fields = [(name, value) for name, values in event["multiValueHeaders"].items() for value in values]
         fields.append(("x-amzn-request-context", json.dumps(event["requestContext"])))
-        path = path_without(os.environ.get("AWS_LWA_REMOVE_BASE_PATH", ""), event["path"])
+        path = strip_base_path(os.environ.get("AWS_LWA_REMOVE_BASE_PATH", ""), event["path"])
         url = self._client.base_url.copy_with(raw_path=f"{path}?{query}".encode())
         async with self._client.stream(event["httpMethod"], url, headers=fields) as answer:
             kept = [(name.lower(), value) for name, value in answer.headers.raw]
@@ -71,7 +71,7 @@ class LiveFunction:
         await send({"type": "http.response.body", "body": b""})
 
     async def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         await self._client.aclose()
         self._process.terminate()
         self._process.wait(15)

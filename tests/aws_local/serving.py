@@ -1,4 +1,4 @@
-"""Serving until SIGTERM, with a chance to clean up afterwards: uvicorn's own way ends the process at once."""
+"""Serves an ASGI application until SIGTERM, and then returns: uvicorn itself would end the process at once."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal, and do not send it again."""
+        """Stop at a signal; uvicorn would raise the signal again after the shutdown."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -24,7 +24,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(application: ASGIApp, listener: socket.socket) -> None:
-    """Serve HTTP and WebSockets on a socket; connections get a second to end."""
+    """Serve HTTP and WebSockets on a socket until SIGTERM or Ctrl-C; connections then get a second to end."""
     config = uvicorn.Config(
         application,
         http="httptools",

@@ -1,4 +1,4 @@
-"""A WebSocket API on one machine: connections become events for the sockets function, and are posted to."""
+"""API Gateway's WebSocket API on one machine: sends the sockets function events, and posts messages to connections."""
 
 import asyncio
 import json
@@ -13,20 +13,20 @@ from tests.aws_local.environments import Environments, FunctionFailedError
 
 
 class SocketsApi:
-    """The connections that are open, by their ids."""
+    """The open connections, by their ids."""
 
-    def __init__(self, function: Environments, untold: float = 0.0) -> None:
-        """`untold` is the share of disconnections that the function does not hear of."""
-        self._function, self._untold = function, untold
+    def __init__(self, function: Environments, lost_disconnections: float = 0.0) -> None:
+        """`lost_disconnections` is the share of disconnections of which the function gets no event."""
+        self._function, self._lost_disconnections = function, lost_disconnections
         self._connections: dict[str, Send] = {}
 
     async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, from its handshake to its end."""
+        """Serve one connection, from its handshake to its end."""
         connection_id = f"{uuid4().hex[:14]}="
         query: dict[str, list[str]] = {}
         for key, value in parse_qsl(scope["query_string"].decode(), keep_blank_values=True):
             query.setdefault(key, []).append(value)
-        status = await self._told(connection_id, "CONNECT", multiValueQueryStringParameters=query)
+        status = await self._notify(connection_id, "CONNECT", multiValueQueryStringParameters=query)
         if status != 200:
             await send({"type": "websocket.http.response.start", "status": status, "headers": []})
             await send({"type": "websocket.http.response.body", "body": b""})
@@ -35,13 +35,13 @@ class SocketsApi:
         self._connections[connection_id] = send
         while (message := await receive())["type"] != "websocket.disconnect":
             if message["type"] == "websocket.receive":
-                await self._told(connection_id, "MESSAGE", body=message.get("text") or "")
+                await self._notify(connection_id, "MESSAGE", body=message.get("text") or "")
         self._connections.pop(connection_id, None)
-        if random.random() >= self._untold:
-            await self._told(connection_id, "DISCONNECT")
+        if random.random() >= self._lost_disconnections:
+            await self._notify(connection_id, "DISCONNECT")
 
     async def manage(self, connection_id: str, method: str, body: bytes) -> int:
-        """Post to a connection or close it; the status of the answer."""
+        """Post to a connection or close it, and return the status of the answer."""
         send = self._connections.get(connection_id)
         if send is None:
             return 410
@@ -51,12 +51,12 @@ class SocketsApi:
             else:
                 self._connections.pop(connection_id, None)
                 await send({"type": "websocket.close", "code": 1000})
-        except Exception:  # noqa: BLE001  the client has gone meanwhile
+        except Exception:  # noqa: BLE001  the client has disconnected
             self._connections.pop(connection_id, None)
             return 410
         return 200
 
-    async def _told(self, connection_id: str, kind: str, **more: Any) -> int:  # noqa: ANN401  an event's fields
+    async def _notify(self, connection_id: str, kind: str, **more: Any) -> int:  # noqa: ANN401  an event's fields
         context = {"connectionId": connection_id, "eventType": kind}
         try:
             answer = await self._function.invoke(json.dumps({"requestContext": context, **more}).encode())

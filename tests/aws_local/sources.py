@@ -1,4 +1,4 @@
-"""Event sources on one machine: the table's stream and SQS queues, as Lambda reads them for a function."""
+"""Lambda's event source mappings on one machine: they read the change feed and SQS queues for a function."""
 
 import asyncio
 import json
@@ -14,15 +14,15 @@ LANES = 4
 
 
 class FeedSource:
-    """Hands a table's changes to a function: in order within a partition key, and again after a failure."""
+    """Sends a table's changes to a function, in order within a partition key, and again after a failure."""
 
     def __init__(self, reader: ChangeFeedReader, function: Environments, repeats: float = 0.0) -> None:
-        """`repeats` is the share of batches that come twice."""
+        """`repeats` is the share of batches that are sent twice."""
         self._reader, self._function, self._repeats = reader, function, repeats
         self._lanes: list[list[dict[str, Any]]] = [[] for _ in range(LANES)]
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         workers = [asyncio.create_task(self._work(lane)) for lane in self._lanes]
         try:
             while True:
@@ -53,14 +53,14 @@ class FeedSource:
 
 
 class QueueSource:
-    """Hands a queue's messages to a function; what is not deleted comes again."""
+    """Sends a queue's messages to a function; SQS delivers messages again that are not deleted."""
 
     def __init__(self, client: Any, url: str, function: Environments, repeats: float = 0.0) -> None:  # noqa: ANN401
-        """`repeats` is the share of messages that come again although they were done."""
+        """`repeats` is the share of processed messages that are not deleted, and so are delivered again."""
         self._client, self._url, self._function, self._repeats = client, url, function, repeats
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         await asyncio.gather(*(self._work() for _ in range(2)))
 
     async def _work(self) -> None:

@@ -8,5 +8,5 @@ __all__ = ["import_handler", "limits", "rig"]
 
 @pytest.fixture
 def limits() -> StoreLimits:
-    """A few batches are enough for a segment."""
+    """Limits with which four batches are enough for a segment."""
     return StoreLimits(segment_batches=4)

@@ -1,4 +1,4 @@
-"""The template's alarms: what fails raises one, and each watches a metric of its own."""
+"""The template's alarms: each failure raises one, and each alarm watches a metric of its own."""
 
 import json
 
@@ -7,30 +7,30 @@ from tests.aws_local.template import load_properties
 ALARM = "AWS::CloudWatch::Alarm"
 
 
-def watched(metric: str, dimension: str) -> set[str]:
-    """The values of a dimension, in the template's form, that alarms watch a metric of."""
+def alarm_dimensions(metric: str, dimension: str) -> set[str]:
+    """The values of one dimension of a metric for which there are alarms, as JSON of the template."""
     alarms = [one for one in load_properties(ALARM).values() if one["MetricName"] == metric]
     return {json.dumps(d["Value"]) for one in alarms for d in one["Dimensions"] if d["Name"] == dimension}
 
 
 def test_every_function_has_an_alarm_for_errors() -> None:
-    """Each names its function by a reference."""
+    """An alarm refers to its function by the dimension FunctionName."""
     functions = load_properties("AWS::Serverless::Function")
-    assert watched("Errors", "FunctionName") == {json.dumps({"Ref": name}) for name in functions}
+    assert alarm_dimensions("Errors", "FunctionName") == {json.dumps({"Ref": name}) for name in functions}
 
 
 def test_every_function_with_reserved_concurrency_has_an_alarm_for_throttles() -> None:
     """Its own limit throttles it, whatever the account's limit is."""
     functions = load_properties("AWS::Serverless::Function")
     reserving = [name for name, properties in functions.items() if "ReservedConcurrentExecutions" in properties]
-    assert watched("Throttles", "FunctionName") == {json.dumps({"Ref": name}) for name in reserving}
+    assert alarm_dimensions("Throttles", "FunctionName") == {json.dumps({"Ref": name}) for name in reserving}
 
 
 def test_every_dead_letter_queue_has_an_alarm() -> None:
     """Its first message raises the alarm."""
     queues = [name for name in load_properties("AWS::SQS::Queue") if name.endswith("DeadLetters")]
     names = {json.dumps({"Fn::GetAtt": [name, "QueueName"]}) for name in queues}
-    assert watched("ApproximateNumberOfMessagesVisible", "QueueName") == names
+    assert alarm_dimensions("ApproximateNumberOfMessagesVisible", "QueueName") == names
 
 
 def test_no_two_alarms_watch_the_same_metric() -> None:
@@ -41,6 +41,6 @@ def test_no_two_alarms_watch_the_same_metric() -> None:
 
 
 def test_every_alarm_notifies_the_topic() -> None:
-    """If the stack has one."""
+    """It does so if the stack has a topic."""
     for name, properties in load_properties(ALARM).items():
         assert properties["AlarmActions"]["Fn::If"][:2] == ["Notifies", [{"Ref": "AlarmTopicArn"}]], name

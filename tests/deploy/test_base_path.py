@@ -1,10 +1,10 @@
-"""A custom domain's base path, as the template gives it to the Lambda Web Adapter."""
+"""The base path of a custom domain: which ones the template allows, and how the Lambda Web Adapter removes them."""
 
 import re
 
 import pytest
 
-from tests.aws_local.live_function import path_without
+from tests.aws_local.live_function import strip_base_path
 from tests.aws_local.template import load_template
 
 PATH = "/v1/stream/v1/stream/a"
@@ -12,25 +12,25 @@ PATH = "/v1/stream/v1/stream/a"
 
 @pytest.fixture(scope="module")
 def pattern() -> re.Pattern[str]:
-    """What the parameter may be."""
+    """The pattern of allowed values of the parameter BasePath."""
     return re.compile(load_template()["Parameters"]["BasePath"]["AllowedPattern"])
 
 
 @pytest.mark.parametrize("base_path", ["", "/streams", "/api/v2", "/a/v1", "/video", "/v2", "/S$_.+!*'()-"])
-def test_the_adapter_takes_a_base_path_off(pattern: re.Pattern[str], base_path: str) -> None:
-    """And nothing of the stream's path."""
+def test_adapter_removes_an_allowed_base_path_alone(pattern: re.Pattern[str], base_path: str) -> None:
+    """The stream's own path stays whole, even if it has segments that look like a base path."""
     assert pattern.fullmatch(base_path)
-    assert path_without(base_path, base_path + PATH) == PATH
+    assert strip_base_path(base_path, base_path + PATH) == PATH
 
 
 @pytest.mark.parametrize("base_path", ["/", "streams", "/streams/", "//a", "/v", "/v1", "/v1/stream", "/a b", "/a%20b"])
-def test_a_base_path_that_the_adapter_would_mistake_is_refused(pattern: re.Pattern[str], base_path: str) -> None:
-    """It takes off as often as the path begins with it, also what is the stream's."""
+def test_base_path_that_is_a_prefix_of_stream_paths_is_not_allowed(pattern: re.Pattern[str], base_path: str) -> None:
+    """The adapter removes the base path repeatedly, so it would remove a part of the stream's path, too."""
     assert not pattern.fullmatch(base_path)
 
 
-def test_the_live_function_knows_the_base_path() -> None:
-    """Only if there is one."""
+def test_live_function_gets_the_base_path_if_there_is_one() -> None:
+    """Without a base path the adapter's variable is absent."""
     template = load_template()
     variables = template["Resources"]["LiveFunction"]["Properties"]["Environment"]["Variables"]
     assert "BasePath" in str(variables["AWS_LWA_REMOVE_BASE_PATH"])

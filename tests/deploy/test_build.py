@@ -1,4 +1,4 @@
-"""What `sam build` made: for Lambda's Python and processor, and enough by itself."""
+"""The output of `sam build`: it fits Lambda's Python, processor and size limit, and it is complete."""
 
 import re
 import subprocess
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def built() -> None:
-    """`make build` comes first."""
+    """Skip these tests, or fail them in CI, unless `make build` has run."""
     if not BUILT.exists():
         assert not is_required(), "make build has not run"
         pytest.skip("make build has not run")
 
 
-def test_binaries_are_for_lambdas_python_and_processor() -> None:
-    """Whatever built them."""
+def test_layer_binaries_are_for_the_functions_python_and_architecture() -> None:
+    """They do not depend on the Python and the processor of the machine that built them."""
     function = load_template()["Globals"]["Function"]
     assert function["Architectures"] == ["arm64"]
     version = re.sub(r"\D", "", function["Runtime"])
@@ -37,27 +37,27 @@ def test_binaries_are_for_lambdas_python_and_processor() -> None:
         assert f"cpython-{version}-aarch64" in path.name or ".abi3." in path.name, path
 
 
-def test_it_fits_into_lambda() -> None:
-    """Layer and functions, unpacked."""
+def test_layer_and_functions_fit_into_lambdas_size_limit() -> None:
+    """All of them together, unpacked, are smaller than the limit of one function."""
     assert sum(path.stat().st_size for path in BUILT.rglob("*") if path.is_file()) < UNPACKED_BYTES_MAX
 
 
 @pytest.fixture(scope="module")
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The layer's lock for this machine's processor."""
+    """The layer, built for this machine's Python and processor from the same lock."""
     layer = tmp_path_factory.mktemp("layer")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    made = ["make", "-s", "-C", "shared", "build-FluvialLayer", f"ARTIFACTS_DIR={layer}", f"PYTHON_VERSION={here}"]
-    subprocess.run([*made, "PLATFORM=linux"], cwd=ROOT, check=True, timeout=300, capture_output=True)
+    command = ["make", "-s", "-C", "shared", "build-FluvialLayer", f"ARTIFACTS_DIR={layer}", f"PYTHON_VERSION={here}"]
+    subprocess.run([*command, "PLATFORM=linux"], cwd=ROOT, check=True, timeout=300, capture_output=True)
     packaged = {path.relative_to(layer) for path in (layer / "python" / "fluvial").rglob("*.py")}
     deployed = BUILT / "FluvialLayer"
     assert packaged == {path.relative_to(deployed) for path in (deployed / "python" / "fluvial").rglob("*.py")}
     return layer
 
 
-@pytest.mark.parametrize("function", ["edge", "append", "sockets", "subscription", "fanout", "changes"])
-def test_a_function_imports_from_its_own_folders(function: str, layer: Path) -> None:
-    """The layer, the function, and nothing else."""
+@pytest.mark.parametrize("function", ["edge", "append", "sockets", "subscription", "fanout", "changes", "sweep"])
+def test_function_imports_from_the_layer_and_its_own_folder_alone(function: str, layer: Path) -> None:
+    """It needs no other folder on its path, and it does not import FastAPI at its start."""
     folder = f"{function.capitalize()}Function"
     program = f"import sys; sys.path[:0] = [{str(BUILT / folder)!r}, {str(layer / 'python')!r}]\n"
     program += f"import {function}.handler, fluvial; print(fluvial.__file__); print('fastapi' in sys.modules)"

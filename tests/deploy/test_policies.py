@@ -1,4 +1,7 @@
-"""Each function may do what it does, and nothing else: its calls, recorded, against its policy in the template."""
+"""Least privilege: each function's policy in the template allows the calls to AWS that it makes, and no others.
+
+The tests record a function's calls while it does all that it can do, and compare them with its policy.
+"""
 
 import asyncio
 import json
@@ -30,7 +33,7 @@ from fluvial.settings import Settings
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.dynamodb.table.keys import head_key
 from tests.aws_local.environments import Context
-from tests.aws_local.template import load_template
+from tests.aws_local.template import load_properties, load_template
 from tests.functions.conftest import ImportHandler
 from tests.functions.samples import event
 from tests.support.access import OPERATOR_SECRET, SECRET, token
@@ -42,9 +45,11 @@ from tests.support.rigs import DynamoDbRig
 
 pytestmark = pytest.mark.medium
 
+FUNCTION = "AWS::Serverless::Function"
 RICH = StreamName("news/rich")
 
-VerifiedToken = tuple[str, str]
+#: An action and a resource that a policy allows, or that a call used.
+Grant = tuple[str, str]
 
 #: Statements that Lambda itself uses in the function's name; the function makes no such call.
 OF_LAMBDA = {"ReceivePublications", "ReceiveDeliveries", "ReadChangeFeed", "SendDeadLetters"}
@@ -59,29 +64,26 @@ S3_ACTIONS = {"HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
 TRANSACTED = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 
 
-def granted(function: str) -> set[VerifiedToken]:
-    """The pairs of action and resource in a function's policy."""
-    properties = load_template()["Resources"][function]["Properties"]
+def load_grants(function: str) -> set[Grant]:
+    """The grants of a function's policy, but for those that only Lambda or S3 itself uses."""
     found = set()
-    for policy in properties["Policies"]:
+    for policy in load_properties(FUNCTION)[function]["Policies"]:
         for statement in policy["Statement"]:
             assert statement["Effect"] == "Allow"
             if statement["Sid"] in OF_LAMBDA | OF_S3:
                 continue
-            actions, resources = statement["Action"], statement["Resource"]
-            for action in listed(actions):
-                for resource in resources if isinstance(resources, list) else [resources]:
-                    found.add((action, spelt(resource)))
+            for action in as_list(statement["Action"]):
+                found |= {(action, resource_name(resource)) for resource in as_list(statement["Resource"])}
     return found
 
 
-def listed(actions: str | list[str]) -> list[str]:
-    """A statement's actions, of which there may be one."""
-    return [actions] if isinstance(actions, str) else actions
+def as_list(value: Any) -> list[Any]:  # noqa: ANN401  the template's own types
+    """A statement's actions or resources, which are not a list if there is one."""
+    return value if isinstance(value, list) else [value]
 
 
-def spelt(resource: dict[str, Any]) -> str:
-    """A resource of the template in short: its name there, or a pattern of keys in the bucket."""
+def resource_name(resource: dict[str, Any]) -> str:
+    """A short name of a resource: its name in the template, or a pattern of keys in the bucket."""
     if "Fn::GetAtt" in resource:
         name, attribute = resource["Fn::GetAtt"]
         assert attribute == "Arn"
@@ -97,12 +99,12 @@ def spelt(resource: dict[str, Any]) -> str:
     return text.replace("${SegmentBucket.Arn}", "bucket")
 
 
-class OpenCalls:
-    """What a function asks of AWS."""
+class CallRecorder:
+    """Records the calls that a function makes to AWS."""
 
     def __init__(self, module: ModuleType | SimpleNamespace) -> None:
-        """Record every call of the module's store."""
-        self.made: set[VerifiedToken] = set()
+        """Record every call of the clients of the module's store, queue and broadcaster."""
+        self.calls: set[Grant] = set()
         aws = module.store._aws
         others = [module.queue._client, module.broadcaster._client] if hasattr(module, "queue") else []
         for client in (aws.writes, aws.reads, aws.objects, *others):
@@ -111,83 +113,83 @@ class OpenCalls:
     def _record(self, params: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401  botocore's own
         if model.service_model.service_name == "s3":
             resource = f"bucket/{params['Key']}" if "Key" in params else "SegmentBucket"
-            self.made.add((f"s3:{S3_ACTIONS.get(model.name, model.name)}", resource))
+            self.calls.add((f"s3:{S3_ACTIONS.get(model.name, model.name)}", resource))
         elif model.service_model.service_name == "sqs":
-            self.made.add(("sqs:SendMessage", "FanoutQueue"))  # what a batch needs, too
+            self.calls.add(("sqs:SendMessage", "FanoutQueue"))  # SendMessageBatch needs this permission, too
         elif model.service_model.service_name == "apigatewaymanagementapi":
-            self.made.add(("execute-api:ManageConnections", "SocketApi"))
+            self.calls.add(("execute-api:ManageConnections", "SocketApi"))
         elif model.name == "TransactWriteItems":
             for action in params["TransactItems"]:
-                self.made |= {(f"dynamodb:{TRANSACTED[kind]}", "StreamTable") for kind in action}
+                self.calls |= {(f"dynamodb:{TRANSACTED[kind]}", "StreamTable") for kind in action}
         else:
             resource = f"StreamTable/index/{params['IndexName']}" if "IndexName" in params else "StreamTable"
-            self.made.add((f"dynamodb:{model.name}", resource))
+            self.calls.add((f"dynamodb:{model.name}", resource))
 
-    def watch_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Record what Powertools asks Secrets Manager."""
+    def record_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Record the calls of Powertools to Secrets Manager as well."""
         get = SecretsProvider._get
 
-        def recorded(provider: SecretsProvider, name: str, **options: object) -> str | bytes:
-            self.made.add(("secretsmanager:GetSecretValue", "OperatorSecret"))
+        def get_and_record(provider: SecretsProvider, name: str, **options: object) -> str | bytes:
+            self.calls.add(("secretsmanager:GetSecretValue", "OperatorSecret"))
             return get(provider, name, **options)
 
-        monkeypatch.setattr(SecretsProvider, "_get", recorded)
+        monkeypatch.setattr(SecretsProvider, "_get", get_and_record)
 
-    def assert_are(self, grants: set[VerifiedToken]) -> None:
-        """All that was done is allowed, and all that is allowed was done."""
-        for call in self.made:
-            assert any(matches(grant, call) for grant in grants), f"{call} is missing"
+    def assert_match(self, grants: set[Grant]) -> None:
+        """Assert that a grant allows each call, and that a call used each grant."""
+        for call in self.calls:
+            assert any(matches(grant, call) for grant in grants), f"the policy lacks {call}"
         for grant in grants:
-            assert any(matches(grant, call) for call in self.made), f"{grant} is not used"
+            assert any(matches(grant, call) for call in self.calls), f"no call needs {grant}"
 
 
-def matches(grant: VerifiedToken, call: VerifiedToken) -> bool:
+def matches(grant: Grant, call: Grant) -> bool:
     """Whether a grant allows a call."""
     return grant[0] == call[0] and fnmatchcase(call[1], grant[1])
 
 
-def http(
-    module: ModuleType, method: str, path: str, body: bytes = b"", *, refused: bool = False, **headers: str
+def send(
+    module: ModuleType, method: str, path: str, body: bytes = b"", *, is_error: bool = False, **headers: str
 ) -> dict[str, Any]:
-    """One request to the edge function."""
-    asked = {**event("edge_head"), "httpMethod": method, "path": path if path[0] == "/" else f"/v1/stream/{path}"}
-    asked["multiValueHeaders"] = {name.replace("_", "-"): [value] for name, value in headers.items()}
-    asked |= {"body": b64encode(body).decode(), "isBase64Encoded": bool(body)}
-    answer: dict[str, Any] = module.handler(asked, Context("edge", "request"))
-    assert (answer["statusCode"] >= 300) is refused, answer
+    """Send one request to the edge function, and assert that its answer is or is not an error."""
+    request = {**event("edge_head"), "httpMethod": method, "path": path if path[0] == "/" else f"/v1/stream/{path}"}
+    request["multiValueHeaders"] = {name.replace("_", "-"): [value] for name, value in headers.items()}
+    request |= {"body": b64encode(body).decode(), "isBase64Encoded": bool(body)}
+    answer: dict[str, Any] = module.handler(request, Context("edge", "request"))
+    assert (answer["statusCode"] >= 300) is is_error, answer
     return answer
 
 
-def test_the_edge_function_may_do_what_it_does(
+def test_edge_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Create, append small and large, spill, read from every place, fork, delete."""
+    """It creates, appends, spills, reads from every place, forks, deletes, and manages projects."""
     module = import_handler("edge")
-    calls, octets = OpenCalls(module), "application/octet-stream"
-    http(module, "PUT", "new", content_type=octets)
+    recorder, octets = CallRecorder(module), "application/octet-stream"
+    send(module, "PUT", "new", content_type=octets)
     for _ in range(12):
-        http(module, "POST", "new", b"x" * 100, content_type=octets)
-    asyncio.get_event_loop().run_until_complete(_rotated(rig, "new"))
-    http(module, "POST", "new", b"x" * 1_000, content_type=octets)
-    http(module, "POST", "new", b"x" * 400_000, content_type=octets)
-    http(module, "GET", "new")
-    http(module, "POST", "nothing", b"x" * 400_000, refused=True, content_type=octets)
-    http(module, "PUT", "fork", content_type=octets, stream_forked_from="/v1/stream/new")
-    http(module, "DELETE", "fork")
+        send(module, "POST", "new", b"x" * 100, content_type=octets)
+    asyncio.get_event_loop().run_until_complete(_rotate(rig, "new"))
+    send(module, "POST", "new", b"x" * 1_000, content_type=octets)
+    send(module, "POST", "new", b"x" * 400_000, content_type=octets)
+    send(module, "GET", "new")
+    send(module, "POST", "nothing", b"x" * 400_000, is_error=True, content_type=octets)
+    send(module, "PUT", "fork", content_type=octets, stream_forked_from="/v1/stream/new")
+    send(module, "DELETE", "fork")
     session, as_json = json.dumps({"estuaryId": "session"}).encode(), "application/json"
-    http(module, "POST", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
-    http(module, "DELETE", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
-    calls.watch_secrets(monkeypatch)
+    send(module, "POST", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
+    send(module, "DELETE", "/v1/estuary/subscribe/news/source", session, content_type=as_json)
+    recorder.record_secrets(monkeypatch)
     operator = f"Bearer {token(Scope.MANAGE, OPERATOR_SECRET, OPERATOR, exp=2**32)}"
-    http(module, "GET", "/v1/streams", authorization=operator)
-    wanted = json.dumps({"name": "shop", "secret": SECRET.value, "cutOff": True}).encode()
-    http(module, "POST", "/v1/projects", wanted, content_type=as_json, authorization=operator)
-    http(module, "GET", "/v1/projects/shop/streams", authorization=operator)
-    calls.assert_are(granted("EdgeFunction"))
+    send(module, "GET", "/v1/streams", authorization=operator)
+    project = json.dumps({"name": "shop", "secret": SECRET.value, "cutOff": True}).encode()
+    send(module, "POST", "/v1/projects", project, content_type=as_json, authorization=operator)
+    send(module, "GET", "/v1/projects/shop/streams", authorization=operator)
+    recorder.assert_match(load_grants("EdgeFunction"))
 
 
-async def _rich_source(rig: DynamoDbRig) -> Head:
-    """A stream with bytes in every place, and nothing delivered to its followers: one is gone, one takes no more."""
+async def _make_rich_source(rig: DynamoDbRig) -> Head:
+    """Make a stream with bytes in every place, whose followers lack all of them; one is deleted, and one is closed."""
     octets = "application/octet-stream"
     async with own_process(rig) as process:
         await process.make_source(RICH, octets)
@@ -203,23 +205,23 @@ async def _rich_source(rig: DynamoDbRig) -> Head:
         return await process.append(b"x" * 400_000, RICH, octets)
 
 
-def rich_source(rig: DynamoDbRig) -> Head:
-    """Made by a process of its own."""
+def make_rich_source(rig: DynamoDbRig) -> Head:
+    """Make it by another store, so that the function's own caches are empty."""
     with asyncio.Runner() as runner:
-        return runner.run(_rich_source(rig))
+        return runner.run(_make_rich_source(rig))
 
 
-def test_the_subscription_function_may_do_what_it_does(
+def test_subscription_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Append by the append function, and deliver what is anywhere, however large."""
-    rich_source(rig)
+    """It appends by the append function, and delivers bytes of any place and size."""
+    make_rich_source(rig)
     module = import_handler("subscription")
-    calls, service = OpenCalls(module), LambdaService(import_handler("append"))
+    recorder, service = CallRecorder(module), LambdaService(import_handler("append"))
 
     class Appender:
         def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803  boto3's own names
-            calls.made.add(("lambda:InvokeFunction", "AppendFunction"))
+            recorder.calls.add(("lambda:InvokeFunction", "AppendFunction"))
             return service.invoke(FunctionName=FunctionName, Payload=Payload)
 
     module.appender._client = Appender()
@@ -227,18 +229,18 @@ def test_the_subscription_function_may_do_what_it_does(
         asked = {"stream": RICH, "payload": "y" * 1_000, "contentType": "application/octet-stream"}
         answer = module.handler(asked, Context("subscription", "request"))
         assert answer["fanout"]["failures"] == 0
-    calls.assert_are(granted("SubscriptionFunction"))
+    recorder.assert_match(load_grants("SubscriptionFunction"))
 
 
-def test_the_fan_out_function_may_do_what_it_does(
+def test_fan_out_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deliver what is anywhere, however large, to whoever is still there."""
-    head = rich_source(rig)
+    """It delivers bytes of any place and size to the followers that still exist."""
+    head = make_rich_source(rig)
     module = import_handler("fanout")
-    calls = OpenCalls(module)
+    recorder = CallRecorder(module)
     with asyncio.Runner() as runner:
-        followers = runner.run(_followers(rig, head))
+        followers = runner.run(_load_followers(rig, head))
     for _ in range(2):
         message = {"stream": RICH, "incarnation": head.incarnation, "followers": followers}
         record = {"messageId": "1", "body": msgspec.json.encode(message).decode()}
@@ -247,27 +249,27 @@ def test_the_fan_out_function_may_do_what_it_does(
         import_handler("append").handler(
             {"stream": RICH, "payload": "y" * 1_000, "contentType": octets}, Context("append", "request")
         )
-    calls.assert_are(granted("FanoutFunction"))
+    recorder.assert_match(load_grants("FanoutFunction"))
 
 
-def gone(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-    """API Gateway's answer for a connection that is not there."""
+def answer_gone(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+    """API Gateway's answer for a connection that has ended."""
     return AWSResponse(request.url, 410, HTTPHeaders(), Body(b"{}"))
 
 
-def test_the_changes_function_may_do_what_it_does(
+def test_changes_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deliver, queue deliveries, rotate, and collect what has ended."""
-    rich_source(rig)
+    """It delivers, queues deliveries, rotates, sends to connections, and collects garbage."""
+    make_rich_source(rig)
     module = import_handler("changes")
     module.broadcaster.limits = BroadcastLimits(busy_pause_s=0.001)
-    module.broadcaster._client.meta.events.register("before-send.*", gone)
-    calls, append = OpenCalls(module), import_handler("append").handler
+    module.broadcaster._client.meta.events.register("before-send.*", answer_gone)
+    recorder, append = CallRecorder(module), import_handler("append").handler
     connect = {**event("sockets_connect"), "multiValueQueryStringParameters": {"stream": [RICH], "offset": ["-1"]}}
     assert import_handler("sockets").handler(connect, Context("sockets", "request"))["statusCode"] == 200
 
-    def follow_up(*records: dict[str, Any]) -> None:
+    def process(*records: dict[str, Any]) -> None:
         numbered = [{**one, "SequenceNumber": str(number)} for number, one in enumerate(records)]
         wrapped = [{"eventSource": "aws:dynamodb", "eventName": "MODIFY", "dynamodb": one} for one in numbered]
         assert module.handler({"Records": wrapped}, Context("changes", "request")) == {"batchItemFailures": []}
@@ -277,13 +279,13 @@ def test_the_changes_function_may_do_what_it_does(
         image = json.loads(json.dumps(item, default=lambda data: b64encode(data).decode()))
         return {"Keys": head_key(RICH), "OldImage": {**image, "n": {"N": "0"}}, "NewImage": image}
 
-    follow_up(change())
+    process(change())
     octets = "application/octet-stream"
     for size in (1_000, 100, 400_000, 100):
         asked = {"stream": RICH, "payload": "y" * size, "contentType": octets}
         assert "error" not in append(asked, Context("append", "request"))
     append({"stream": RICH, "close": True}, Context("append", "request"))
-    follow_up(change())
+    process(change())
     module.feed._publisher.limits = FanOutLimits(inline_subscribers_max=0)
     rig.client.update_item(
         TableName=rig.config.table,
@@ -292,20 +294,20 @@ def test_the_changes_function_may_do_what_it_does(
         ExpressionAttributeValues={":none": {"N": "0"}},
     )
     last = change()
-    follow_up(last)
-    follow_up({"Keys": head_key(RICH), "OldImage": last["NewImage"]})
-    calls.assert_are(granted("ChangesFunction"))
+    process(last)
+    process({"Keys": head_key(RICH), "OldImage": last["NewImage"]})
+    recorder.assert_match(load_grants("ChangesFunction"))
 
 
-def test_the_sockets_function_may_do_what_it_does(
+def test_sockets_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Note connections at any offset, forget them, and renew what they read."""
-    head = rich_source(rig)
+    """It stores connections at any offset, deletes them, and renews the streams that they read."""
+    head = make_rich_source(rig)
     with asyncio.Runner() as runner:
-        runner.run(_renewed_later(rig))
+        runner.run(_make_renewable(rig))
     module = import_handler("sockets")
-    calls = OpenCalls(module)
+    recorder = CallRecorder(module)
     monkeypatch.setattr(module.sockets, "_clock", replace(module.clock, now_ms=lambda: rig.still.time.now_ms))
     tokens = [offset_token(head, position) for position in (100, head.tail - 401_000, head.tail - 400_000)]
     for stream, offset in (*((RICH, one) for one in tokens), ("renewed", "-1")):
@@ -313,17 +315,17 @@ def test_the_sockets_function_may_do_what_it_does(
         for name in ("connect", "disconnect"):
             asked = {**event(f"sockets_{name}"), "multiValueQueryStringParameters": query}
             assert module.handler(asked, Context("sockets", "request"))["statusCode"] == 200
-    calls.assert_are(granted("SocketsFunction"))
+    recorder.assert_match(load_grants("SocketsFunction"))
 
 
-def test_the_live_function_may_do_what_it_does(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read what is anywhere, and renew what is read; nothing else is let through."""
-    rich_source(rig)
+def test_live_function_policy_allows_exactly_its_calls(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads bytes of any place, and renews the streams that it reads; it rejects every other method."""
+    make_rich_source(rig)
 
-    async def read() -> OpenCalls:
-        await _renewed_later(rig)
+    async def read() -> CallRecorder:
+        await _make_renewable(rig)
         async with own_process(rig) as process:
-            calls = OpenCalls(SimpleNamespace(store=process.store))
+            recorder = CallRecorder(SimpleNamespace(store=process.store))
             settings = Settings(read_only=True)
             application = build_application(settings, process.store, process.clock, ChangeFeedBacklog(process.store))
             transport = httpx.ASGITransport(application)
@@ -332,41 +334,41 @@ def test_the_live_function_may_do_what_it_does(rig: DynamoDbRig, monkeypatch: py
                 assert (await client.get("renewed")).status_code == 200
                 assert (await client.put("new")).status_code == 405
                 assert (await client.post("/v1/estuary/news/a/touch")).status_code == 405
-            return calls
+            return recorder
 
     with asyncio.Runner() as runner:
-        runner.run(read()).assert_are(granted("LiveFunction"))
+        runner.run(read()).assert_match(load_grants("LiveFunction"))
 
 
-async def _renewed_later(rig: DynamoDbRig) -> None:
-    """A stream whose next read renews it."""
+async def _make_renewable(rig: DynamoDbRig) -> None:
+    """Make a stream whose next read renews it."""
     async with own_process(rig) as process:
         commit = create_commit(process.clock.new_incarnation(), lifetime=SlidingTtl(100))
         await process.store.apply(StreamName("renewed"), commit)
     rig.still.time.advance(50_000)
 
 
-async def _followers(rig: DynamoDbRig, head: Head) -> list[Follower]:
+async def _load_followers(rig: DynamoDbRig, head: Head) -> list[Follower]:
     async with own_process(rig) as process:
         return await process.store.followers(head.incarnation, "", 9)
 
 
-async def _rotated(rig: DynamoDbRig, name: str) -> None:
-    """Let the change feed's work be done, by a store of its own."""
+async def _rotate(rig: DynamoDbRig, name: str) -> None:
+    """Rotate a stream as the changes function does, by another store."""
     async with own_process(rig) as process:
         assert isinstance(process.store, DynamoDbStore)
         await process.store.rotate(StreamName(name))
 
 
-def test_the_append_function_may_do_what_it_does(
+def test_append_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Append small and large, with more producers than the head holds, and look for what was lost."""
+    """It appends small and large batches of more producers than the head holds, and resolves a write in doubt."""
     module = import_handler("append")
-    calls = OpenCalls(module)
+    recorder = CallRecorder(module)
 
-    def append(**asked: object) -> None:
-        answer = module.handler({"stream": "demo", **asked}, Context("append", "request"))
+    def append(**fields: object) -> None:
+        answer = module.handler({"stream": "demo", **fields}, Context("append", "request"))
         assert "error" not in answer, answer
 
     for number in range(20):
@@ -374,26 +376,26 @@ def test_the_append_function_may_do_what_it_does(
     append(payload=[7], producer={"id": "writer-0", "epoch": 0, "seq": 1})
     append(payload=["x" * 400_000])
     for size in (1_000, 400_000):
-        refused = module.handler({"stream": "nothing", "payload": ["x" * size]}, Context("append", "request"))
-        assert refused["error"]["code"] == "STREAM_NOT_FOUND"
-    module.runner.run(_rotated(rig, "demo"))
+        rejected = module.handler({"stream": "nothing", "payload": ["x" * size]}, Context("append", "request"))
+        assert rejected["error"]["code"] == "STREAM_NOT_FOUND"
+    module.runner.run(_rotate(rig, "demo"))
     network = Network(random.Random(1), request_lost=1.0)
     network.attach(module.store)
     module.store._heads._items.clear()
     lost = iter([1.0])
     monkeypatch.setattr(network.rng, "random", lambda: 0.0 if next(lost, None) else 1.0)
-    append(payload=["found out"])
+    append(payload=["in doubt"])
     assert network.seen["request lost"] == 1
-    calls.assert_are(granted("AppendFunction"))
+    recorder.assert_match(load_grants("AppendFunction"))
 
 
-def test_the_sweep_function_may_do_what_it_does(
+def test_sweep_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """End what has expired, and delete what is left of a stream that nobody collected."""
+    """It ends expired streams, and deletes the data of an ended stream that no garbage collection deleted."""
 
-    async def leave_behind() -> None:
-        await _rich_source(rig)
+    async def leave_garbage() -> None:
+        await _make_rich_source(rig)
         async with own_process(rig) as process:
             await process.store.apply(RICH, delete_commit())
             await process.store.apply(StreamName("short"), create_commit(incarnation=77, lifetime=SlidingTtl(1)))
@@ -401,42 +403,40 @@ def test_the_sweep_function_may_do_what_it_does(
             await process.append(b"x" * 1_000, StreamName("kept"))
 
     with asyncio.Runner() as runner:
-        runner.run(leave_behind())
+        runner.run(leave_garbage())
     module = import_handler("sweep")
     rig.still.time.advance(2 * 86_400_000)
     monkeypatch.setattr(module.store, "_clock", rig.still.own_clock())
-    calls = OpenCalls(module)
+    recorder = CallRecorder(module)
     report = module.handler({}, Context("sweep", "request"))
     assert report["isComplete"] is True
     assert module.handler({}, BusyContext("sweep", "request"))["isComplete"] is False
-    calls.assert_are(granted("SweepFunction"))
+    recorder.assert_match(load_grants("SweepFunction"))
 
 
 class BusyContext(Context):
-    """Has no time left after a look at it."""
+    """The context of an invocation that has time for one page."""
 
     def __init__(self, function_name: str, request_id: str) -> None:
-        """Time for one page."""
+        """The first question for the remaining time gets all of it, and later ones none."""
         super().__init__(function_name, request_id)
         self._remaining = iter([900_000])
 
     def get_remaining_time_in_millis(self) -> int:
-        """Enough, and then nothing."""
+        """15 minutes at first, then nothing."""
         return next(self._remaining, 0)
 
 
-def test_functions_that_read_objects_are_told_when_one_is_missing() -> None:
-    """Without s3:ListBucket they would take what rotation has moved for a denial."""
-    for name, resource in load_template()["Resources"].items():
-        if resource["Type"] != "AWS::Serverless::Function":
-            continue
-        [policy] = resource["Properties"]["Policies"]
-        actions = {action for one in policy["Statement"] for action in listed(one["Action"])}
+def test_functions_that_read_objects_may_list_the_bucket() -> None:
+    """Without s3:ListBucket, S3 answers 403 for an object that rotation has moved, and not 404."""
+    for name, properties in load_properties(FUNCTION).items():
+        [policy] = properties["Policies"]
+        actions = {action for one in policy["Statement"] for action in as_list(one["Action"])}
         assert "s3:GetObject" not in actions or "s3:ListBucket" in actions, name
 
 
-def test_the_bucket_takes_no_plain_http() -> None:
-    """And is private and encrypted."""
+def test_bucket_is_private_and_encrypted_and_denies_plain_http() -> None:
+    """The bucket policy denies every request without TLS."""
     resources = load_template()["Resources"]
     [statement] = resources["SegmentBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert statement["Effect"] == "Deny"

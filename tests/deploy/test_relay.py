@@ -1,4 +1,4 @@
-"""The relay's container file, as far as it can be had without a container: what it copies, and what it runs."""
+"""The relay's container file, tested without a container: the files that it copies, and the command that it runs."""
 
 import asyncio
 import json
@@ -23,16 +23,16 @@ LINES = (ROOT / "relay" / "Containerfile").read_text().splitlines()
 READERS = 40
 
 
-def test_what_the_container_file_copies_is_there() -> None:
-    """Seen from the repository's root."""
+def test_files_that_the_container_file_copies_exist() -> None:
+    """Their paths are relative to the repository's root."""
     copied = [line.split()[1] for line in LINES if line.startswith("COPY ")]
     assert copied == ["shared/requirements.txt", "shared/fluvial"]
     assert all((ROOT / path).exists() for path in copied)
 
 
 @pytest.mark.slow
-async def test_the_relay_feeds_many_readers_of_what_others_write(tmp_path: Path) -> None:
-    """By the container's own command; it refuses writers, and stops when it is told to."""
+async def test_relay_serves_many_readers_and_rejects_writes(tmp_path: Path) -> None:
+    """The container's own command serves appends of another process to its readers, and stops at SIGTERM."""
     [command] = [json.loads(line.removeprefix("CMD ")) for line in LINES if line.startswith("CMD ")]
     variables = dict(line.removeprefix("ENV ").split("=", 1) for line in LINES if line.startswith("ENV "))
     name = StreamName("demo/news")
@@ -52,16 +52,16 @@ async def test_the_relay_feeds_many_readers_of_what_others_write(tmp_path: Path)
                 url = f"{relay.url}/v1/stream/{name}?offset=-1&live=sse"
                 return (await client.get(url)).text
 
-            async def liveliness() -> int:
+            async def count_live_reads() -> int:
                 return int((await client.get(f"{relay.url}/health")).json()["liveReads"])
 
             limits = httpx.Limits(max_connections=READERS + 1)
             async with httpx.AsyncClient(timeout=30, limits=limits, headers=bearer(minted())) as client:
-                strangers = {"authorization": ""}
-                assert (await client.get(f"{relay.url}/v1/stream/{name}", headers=strangers)).status_code == 401
+                anonymous = {"authorization": ""}
+                assert (await client.get(f"{relay.url}/v1/stream/{name}", headers=anonymous)).status_code == 401
                 assert (await client.put(f"{relay.url}/v1/stream/other")).status_code == 405
                 readers = [asyncio.create_task(read(client)) for _ in range(READERS)]
-                while await liveliness() < READERS:
+                while await count_live_reads() < READERS:
                     pass
                 await store.apply(name, append_commit(b"second"))
                 await store.apply(name, close_commit())
