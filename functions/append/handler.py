@@ -6,7 +6,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.app import build_project_cache, function_store
+from fluvial.app import build_function_store, build_project_cache
 from fluvial.aws.append_event import Answer, answer_append
 from fluvial.aws.function_logs import function_logger
 from fluvial.clock import Clock
@@ -15,7 +15,7 @@ from fluvial.settings import settings_from_environment
 logger = function_logger("append")
 clock = Clock()
 settings = settings_from_environment(os.environ)
-store = function_store(settings, clock)
+store = build_function_store(settings, clock)
 project_cache = build_project_cache(settings, store.projects, clock)
 runner = asyncio.Runner()  # the store's clients stay with one loop
 

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.app import build_project_cache, function_store
+from fluvial.app import build_function_store, build_project_cache
 from fluvial.aws.change_feed import ChangeFeed, changes_of
 from fluvial.aws.fanout_queue import FanOutQueue, sqs_client
 from fluvial.aws.function_logs import function_logger
@@ -23,7 +23,7 @@ from fluvial.settings import settings_from_environment
 logger = function_logger("changes")
 clock = Clock()
 settings = settings_from_environment(os.environ)
-store = function_store(settings, clock)
+store = build_function_store(settings, clock)
 queue = FanOutQueue(sqs_client(), os.environ["FLUVIAL_FANOUT_QUEUE_URL"])
 project_cache = build_project_cache(settings, store.projects, clock)
 broadcaster = Broadcaster(

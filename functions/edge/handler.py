@@ -8,7 +8,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from mangum import Mangum
 from mangum.types import LambdaContext
 
-from fluvial.app import build_application, function_store
+from fluvial.app import build_application, build_function_store
 from fluvial.aws.function_logs import function_logger
 from fluvial.aws.rest_proxy import RestProxyEvent
 from fluvial.clock import Clock
@@ -18,7 +18,7 @@ from fluvial.settings import settings_from_environment
 
 logger, tracer, metrics = function_logger("edge"), Tracer(service="edge"), Metrics(service="edge")
 settings, clock = settings_from_environment(os.environ), Clock()
-store = function_store(settings, clock)
+store = build_function_store(settings, clock)
 application = build_application(settings, store, clock, ChangeFeedBacklog(store), SseDelivery.BUFFERED)
 gateway = Mangum(application, lifespan="off", custom_handlers=[RestProxyEvent])
 

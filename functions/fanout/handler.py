@@ -6,7 +6,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.app import function_store
+from fluvial.app import build_function_store
 from fluvial.aws.fanout_queue import QueuedDeliveries
 from fluvial.aws.function_logs import function_logger
 from fluvial.clock import Clock
@@ -16,7 +16,7 @@ from fluvial.settings import settings_from_environment
 
 logger = function_logger("fanout")
 clock = Clock()
-store = function_store(settings_from_environment(os.environ), clock)
+store = build_function_store(settings_from_environment(os.environ), clock)
 deliveries = QueuedDeliveries(store, Publisher(store, clock, ChangeFeedBacklog(store)))
 runner = asyncio.Runner()  # the store's clients stay with one loop
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.app import build_authorizer, function_store
+from fluvial.app import build_authorizer, build_function_store
 from fluvial.aws.function_logs import function_logger
 from fluvial.aws.websocket_api import Answer, WebSocketApi
 from fluvial.clock import Clock
@@ -15,7 +15,7 @@ from fluvial.settings import settings_from_environment
 logger = function_logger("sockets")
 clock = Clock()
 settings = settings_from_environment(os.environ)
-store = function_store(settings, clock)
+store = build_function_store(settings, clock)
 sockets = WebSocketApi(store, clock, build_authorizer(settings, store.projects, clock))
 runner = asyncio.Runner()  # the store's clients stay with one loop
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.app import function_store
+from fluvial.app import build_function_store
 from fluvial.aws.append_client import AppendClient, lambda_client
 from fluvial.aws.function_logs import function_logger
 from fluvial.aws.subscription import Answer, SubscriptionFunction
@@ -17,7 +17,7 @@ from fluvial.settings import settings_from_environment
 
 logger = function_logger("subscription")
 clock = Clock()
-store = function_store(settings_from_environment(os.environ), clock)
+store = build_function_store(settings_from_environment(os.environ), clock)
 publisher = Publisher(store, clock, ChangeFeedBacklog(store))
 appender = AppendClient(lambda_client(), os.environ["FLUVIAL_APPEND_FUNCTION"])
 subscriptions = SubscriptionFunction(store, publisher, appender)

@@ -6,14 +6,14 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from fluvial.app import function_store
+from fluvial.app import build_function_store
 from fluvial.aws.function_logs import function_logger
 from fluvial.aws.sweep_job import Report, sweep
 from fluvial.clock import Clock
 from fluvial.settings import settings_from_environment
 
 logger = function_logger("sweep")
-store = function_store(settings_from_environment(os.environ), Clock())
+store = build_function_store(settings_from_environment(os.environ), Clock())
 runner = asyncio.Runner()  # the store's clients stay with one loop
 
 

@@ -1,7 +1,7 @@
-"""The composition root: settings become a store, an authorizer and an application.
+"""The composition root: builds store, projects, authorizer and application, in this order, from the settings.
 
-A module that not every process needs is imported where it is used: a function of AWS's imports no web framework to
-append, and a server on SQLite needs no boto3.
+Most imports of stores, AWS and the web framework stand inside the functions that need them, so that each process loads
+only its own: the append function runs without a web framework, and a server on SQLite without boto3.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fluvial.access.authorizer import Authorizer, OperatorSecrets, no_operator
 from fluvial.access.project_cache import ProjectCache
@@ -32,41 +32,33 @@ if TYPE_CHECKING:
     from fluvial.storage.dynamodb.store import DynamoDbStore
     from fluvial.storage.sqlite.adoption import Adoption
 
-#: Requests to AWS at the same time; a function serves one request at a time.
-FUNCTION_THREADS_MAX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Owners:
-    """The projects of a store, and the names of the streams that are or are not theirs."""
-
-    projects: Projects
-    streams: StreamNames
+#: Threads for requests to AWS in a Lambda function, which serves one request at a time.
+FUNCTION_THREADS_MAX: Final = 8
 
 
 def data_folder(settings: Settings) -> Path:
-    """The data folder, spelt out."""
+    """The absolute path of the data folder."""
     return Path(settings.data_dir).absolute()
 
 
-def check_store(settings: Settings) -> None:
-    """Whether the settings' store is installed. Raises StartupError."""
+def check_store_is_installed(settings: Settings) -> None:
+    """Check that the libraries of the settings' store are installed. Raises StartupError."""
     if settings.store is StoreKind.DYNAMODB:
-        _import_dynamodb()
+        _check_boto3_is_installed()
 
 
 def check_data_exists(settings: Settings) -> None:
-    """Whether there is data where the settings say, for whoever makes none. Raises SettingsError, StartupError."""
+    """Check that a command which never creates data finds some. Raises SettingsError, StartupError."""
     if settings.store is StoreKind.SQLITE:
         from fluvial.storage.sqlite.database import has_data  # noqa: PLC0415
 
         if not has_data(data_folder(settings)):
-            message = f"no fluvial data in {data_folder(settings)}: give --data-dir (fluvial serve makes the folder)"
+            message = f"no fluvial data in {data_folder(settings)}: give --data-dir (fluvial serve creates the folder)"
             raise SettingsError(message)
 
 
 async def open_store(settings: Settings, clock: Clock) -> Store:
-    """The store that the settings name, for a process that lasts. Raises StartupError."""
+    """Open the settings' store for a long-running process. Raises StartupError."""
     match settings.store:
         case StoreKind.MEMORY:
             from fluvial.storage.memory import MemoryStore  # noqa: PLC0415
@@ -77,40 +69,12 @@ async def open_store(settings: Settings, clock: Clock) -> Store:
 
             return await open_sqlite_store(data_folder(settings), clock)
         case StoreKind.DYNAMODB:
-            return await dynamodb_store(settings, clock)
+            return await open_dynamodb_store(settings, clock)
 
 
-@asynccontextmanager
-async def open_owners(settings: Settings, clock: Clock) -> AsyncIterator[Owners]:
-    """The projects of the settings' store, which is there and which a server may be using. Raises StartupError."""
-    check_data_exists(settings)
-    match settings.store:
-        case StoreKind.MEMORY:
-            raise SettingsError("--store memory keeps no projects: they go with the server, and are made over HTTP")
-        case StoreKind.SQLITE:
-            from fluvial.storage.sqlite.names import SqliteNames  # noqa: PLC0415
-            from fluvial.storage.sqlite.projects import SqliteProjects  # noqa: PLC0415
-
-            with contextlib.closing(SqliteProjects(data_folder(settings))) as projects:
-                yield Owners(projects, SqliteNames(data_folder(settings)))
-        case StoreKind.DYNAMODB:
-            store = await dynamodb_store(settings, clock)
-            try:
-                yield Owners(store.projects, store)
-            finally:
-                await store.close()
-
-
-def open_adoption(settings: Settings) -> "Adoption":
-    """What renames the streams of the settings' folder, which is there. Raises StartupError."""
-    from fluvial.storage.sqlite.adoption import Adoption  # noqa: PLC0415
-
-    return Adoption(data_folder(settings))
-
-
-async def dynamodb_store(settings: Settings, clock: Clock) -> "DynamoDbStore":
-    """The store on the settings' table, which is there. Raises StartupError."""
-    store = _dynamodb_store(settings, clock, None)
+async def open_dynamodb_store(settings: Settings, clock: Clock) -> "DynamoDbStore":
+    """Open the store on the settings' table, which must exist: one read proves it. Raises StartupError."""
+    store = _build_dynamodb_store(settings, clock, None)
     try:
         await store.head(StreamName("fluvial"))
     except StoreUnavailable as exc:
@@ -120,22 +84,25 @@ async def dynamodb_store(settings: Settings, clock: Clock) -> "DynamoDbStore":
     return store
 
 
-def function_store(settings: Settings, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> "DynamoDbStore":
-    """The store of a Lambda function, whose background tasks the change feed runs. Raises StartupError."""
-    return _dynamodb_store(settings, clock, FUNCTION_THREADS_MAX, limits)
+def build_function_store(settings: Settings, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> "DynamoDbStore":
+    """Build the store of a Lambda function, without any I/O. Raises StartupError.
+
+    It runs no background tasks, because the function of the change feed runs them.
+    """
+    return _build_dynamodb_store(settings, clock, FUNCTION_THREADS_MAX, limits)
 
 
-def _import_dynamodb() -> None:
+def _check_boto3_is_installed() -> None:
     try:
-        import fluvial.storage.dynamodb.store  # noqa: F401, PLC0415  what it needs may not be installed
+        import fluvial.storage.dynamodb.store  # noqa: F401, PLC0415  it imports boto3
     except ImportError as exc:
         raise StartupError("DynamoDB and S3 need boto3: pip install 'fluvial[aws]'") from exc
 
 
-def _dynamodb_store(
+def _build_dynamodb_store(
     settings: Settings, clock: Clock, function_threads: int | None, limits: StoreLimits = STORE_LIMITS
 ) -> "DynamoDbStore":
-    _import_dynamodb()
+    _check_boto3_is_installed()
     from fluvial.storage.dynamodb.store import THREADS_MAX, DynamoDbConfig, DynamoDbStore  # noqa: PLC0415
     from fluvial.storage.dynamodb.table.aws_client import Endpoints  # noqa: PLC0415
 
@@ -151,43 +118,49 @@ def _dynamodb_store(
     return DynamoDbStore(config, clock)
 
 
-def build_project_cache(settings: Settings, projects: Projects, clock: Clock) -> ProjectCache:
-    """What a process knows of the projects of its store."""
-    return ProjectCache(projects, clock, closed=settings.access is AccessMode.PROJECTS)
+@dataclass(frozen=True, slots=True)
+class ProjectStorage:
+    """The projects of a store, and the names of all its streams."""
+
+    projects: Projects
+    stream_names: StreamNames
 
 
-def build_authorizer(
-    settings: Settings, projects: Projects, clock: Clock, operators: OperatorSecrets | None = None
-) -> Authorizer:
-    """What every request passes; `operators` if they were looked up before.
+@asynccontextmanager
+async def open_projects(settings: Settings, clock: Clock) -> AsyncIterator[ProjectStorage]:
+    """Open the projects of an existing store, beside a server that may be using it. Raises StartupError."""
+    check_data_exists(settings)
+    match settings.store:
+        case StoreKind.MEMORY:
+            raise SettingsError("--store memory keeps no projects: create them over HTTP; they end with the server")
+        case StoreKind.SQLITE:
+            from fluvial.storage.sqlite.names import SqliteStreamNames  # noqa: PLC0415
+            from fluvial.storage.sqlite.projects import SqliteProjects  # noqa: PLC0415
 
-    Raises as `load_operator_secrets` does, and SettingsError for an origin that is none.
-    """
-    _check_origins(settings.cors_origins)
-    project_cache, operators = (
-        build_project_cache(settings, projects, clock),
-        operators or load_operator_secrets(settings),
-    )
-    return Authorizer(project_cache, Throttle(projects, clock), clock, operators, settings.cors_origins)
+            with contextlib.closing(SqliteProjects(data_folder(settings))) as projects:
+                yield ProjectStorage(projects, SqliteStreamNames(data_folder(settings)))
+        case StoreKind.DYNAMODB:
+            store = await open_dynamodb_store(settings, clock)
+            try:
+                yield ProjectStorage(store.projects, store)
+            finally:
+                await store.close()
 
 
-def _check_origins(text: str) -> None:
-    """An origin that no browser sends would match nothing, and whoever has set it would wonder."""
-    origins = [origin for origin in text.replace(" ", "").split(",") if origin]
-    try:
-        parse_origins([origin for origin in origins if origin != LOCAL_ORIGINS])
-    except RequestError as exc:
-        message = f"--cors-origins: {exc.message}, or localhost for pages of this machine"
-        raise SettingsError(message) from exc
+def open_adoption(settings: Settings) -> "Adoption":
+    """Lock the settings' data folder in order to rename streams in it. Raises StartupError."""
+    from fluvial.storage.sqlite.adoption import Adoption  # noqa: PLC0415
+
+    return Adoption(data_folder(settings))
 
 
 def load_operator_secrets(settings: Settings) -> OperatorSecrets:
-    """What operators' tokens are signed with. Raises SettingsError for what is no secret, StartupError.
+    """Load the secrets that operators' tokens are signed with. Raises SettingsError for a malformed one, StartupError.
 
-    The file is read once, for it may be a pipe.
+    A file is read once, because it may be a pipe.
     """
     if settings.operator_secret_file:
-        return _kept(_secret_in(Path(settings.operator_secret_file)))
+        return _constant_secrets(_read_secret(Path(settings.operator_secret_file)))
     if settings.operator_secret_arn:
         if find_spec("aws_lambda_powertools") is None:
             raise StartupError("--operator-secret-arn needs aws-lambda-powertools: it is for the edge function")
@@ -197,7 +170,7 @@ def load_operator_secrets(settings: Settings) -> OperatorSecrets:
     return no_operator
 
 
-def _secret_in(file: Path) -> Secret:
+def _read_secret(file: Path) -> Secret:
     try:
         return parse_secret(file.read_text("utf-8").strip(), 0)
     except (OSError, UnicodeDecodeError) as exc:
@@ -208,14 +181,42 @@ def _secret_in(file: Path) -> Secret:
         raise SettingsError(message) from exc
 
 
-def _kept(secret: Secret) -> OperatorSecrets:
+def _constant_secrets(secret: Secret) -> OperatorSecrets:
     async def secrets() -> tuple[Secret, ...]:
         return (secret,)
 
     return secrets
 
 
-def build_application(  # noqa: PLR0913  the last one is for who had to look it up before
+def build_project_cache(settings: Settings, projects: Projects, clock: Clock) -> ProjectCache:
+    """Build this process's cache of its store's projects."""
+    return ProjectCache(projects, clock, closed=settings.access is AccessMode.PROJECTS)
+
+
+def build_authorizer(
+    settings: Settings, projects: Projects, clock: Clock, operators: OperatorSecrets | None = None
+) -> Authorizer:
+    """Build the authorizer of all requests; `operators` are the operators' secrets if they are loaded already.
+
+    Raises as `load_operator_secrets` does, and SettingsError for a malformed origin.
+    """
+    _check_origins(settings.cors_origins)
+    project_cache = build_project_cache(settings, projects, clock)
+    secrets = operators or load_operator_secrets(settings)
+    return Authorizer(project_cache, Throttle(projects, clock), clock, secrets, settings.cors_origins)
+
+
+def _check_origins(text: str) -> None:
+    """Reject an origin that no browser sends, because it would silently match nothing."""
+    origins = [origin for origin in text.replace(" ", "").split(",") if origin]
+    try:
+        parse_origins([origin for origin in origins if origin != LOCAL_ORIGINS])
+    except RequestError as exc:
+        message = f"--cors-origins: {exc.message}, or localhost for pages of this machine"
+        raise SettingsError(message) from exc
+
+
+def build_application(  # noqa: PLR0913  the parts that differ between the server and the edge function
     settings: Settings,
     store: Store,
     clock: Clock,
@@ -224,9 +225,10 @@ def build_application(  # noqa: PLR0913  the last one is for who had to look it 
     *,
     operators: OperatorSecrets | None = None,
 ) -> "Application":
-    """The application over an open store; `sse` tells whether what it sends leaves at once.
+    """Build the application over an open store.
 
-    `backlog` takes the deliveries that no publisher waits for, `operators` has what `load_operator_secrets` has found.
+    `backlog` takes the background deliveries. `sse` says whether the events of an SSE response are streamed (the
+    default) or buffered. `operators` are the operators' secrets if they are loaded already.
     """
     from fluvial.fanout.publisher import Publisher  # noqa: PLC0415
     from fluvial.server.application import Application  # noqa: PLC0415

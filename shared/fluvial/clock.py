@@ -1,4 +1,7 @@
-"""The world's clock and chance behind one door, so that tests can hold them still."""
+"""The source of time, random ids and jitter, passed in so that tests control all three.
+
+Other modules at most measure durations, with a monotonic clock.
+"""
 
 import random
 import secrets
@@ -38,12 +41,12 @@ def _random_secret() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What is asked of the world outside: nothing else in the package reads a clock or rolls a die."""
+    """Functions for the time, random ids and jitter. The defaults are real; tests replace them."""
 
-    now_ms: Callable[[], int] = _wall_clock_ms
+    now_ms: Callable[[], int] = _wall_clock_ms  # wall-clock time since 1970
     new_incarnation: Callable[[], Incarnation] = _random_incarnation
     new_commit_id: Callable[[], CommitId] = _random_commit_id
     new_subscription_id: Callable[[], SubscriptionId] = _random_subscription_id
     new_reader_key: Callable[[], ReaderKey] = _random_reader_key
-    new_secret: Callable[[], str] = _random_secret  # what a project signs tokens with
-    jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads out reconnects and cursors
+    new_secret: Callable[[], str] = _random_secret  # for signing a project's tokens
+    jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads reconnects and cursors over time

@@ -1,4 +1,4 @@
-"""Log lines: one event with its fields, for people or as JSON; and how often each event was logged."""
+"""Logging: each line is an event with fields, as text or JSON. A metric counts the lines of each event."""
 
 import logging
 import sys
@@ -9,17 +9,17 @@ from prometheus_client import Counter
 
 from fluvial.settings import LogFormat, Settings
 
-#: What these tell at INFO is ours to tell: uvicorn's start and stop, botocore's source of credentials.
+#: Loggers whose INFO lines are noise: uvicorn's start and stop, which Fluvial logs itself, botocore's credentials.
 _QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "botocore", "urllib3")
 
 _EVENTS: Final = Counter("fluvial_log_events", "How often each event was logged.", ["event", "level"])
 
 
 class _EventCounter(logging.Handler):
-    """Counts Fluvial's own events, so that every failure in the background is a metric, too."""
+    """Counts Fluvial's own events, so that failures in the background show in the metrics."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count one; an event's name is a constant in the code, so their number is bounded."""
+        """Count an event. Its name is a constant in the code, so the number of label values is bounded."""
         if record.name.startswith("fluvial."):
             _EVENTS.labels(event=record.msg, level=record.levelname.lower()).inc()
 
@@ -32,16 +32,16 @@ def configure_logs(settings: Settings) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendered: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    renderers: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     match settings.log_format:
         case LogFormat.JSON:
-            rendered += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+            renderers += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         case LogFormat.TEXT:
-            # Plain tracebacks: richer ones show local variables, and with them bodies and tokens.
+            # Plain tracebacks, because rich ones show local variables, and with them bodies and tokens.
             tracebacks = structlog.dev.plain_traceback
-            rendered += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=tracebacks)]
+            renderers += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=tracebacks)]
     printer = logging.StreamHandler(sys.stderr)
-    printer.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendered))
+    printer.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=renderers))
     root = logging.getLogger()
     root.handlers[:] = [printer, _EventCounter()]
     root.setLevel(settings.log_level.value.upper())

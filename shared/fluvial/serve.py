@@ -1,4 +1,4 @@
-"""The local server: uvicorn around the application, with this project's bounds, errors and way to stop."""
+"""The server process: runs the application under uvicorn, with limits on connections and a graceful stop."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any, Final
 import uvicorn
 
 from fluvial.access.project_cache import OPEN_CACHE_S
-from fluvial.app import build_application, check_store, load_operator_secrets, open_store
+from fluvial.app import build_application, check_store_is_installed, load_operator_secrets, open_store
 from fluvial.clock import Clock
 from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.model.errors import SettingsError, StartupError, StoreError
@@ -29,23 +29,23 @@ from fluvial.storage.contract import UndeliveredIndex
 
 log = logging.getLogger(__name__)
 
-#: Data that a peer does not take for so long ends its connection; it bounds what slow readers hold.
+#: A connection ends when its peer acknowledges no data for so long, which bounds the memory of slow readers.
 UNSENT_MS_MAX: Final = 30_000
 
 BACKLOG: Final = 2_048
 
-#: How often a free port is looked for that is free at each address of a host.
+#: How often to look for a free port that is free at every address of a host.
 PORT_TRIES_MAX: Final = 16
 
 #: One of getaddrinfo's answers.
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
-#: Clients send pings, and nothing else.
+#: Clients send nothing but pings.
 SOCKET_MESSAGE_BYTES_MAX: Final = 4_096
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, told to stop by SIGTERM or SIGINT, and ending with exit status 0 when it was."""
+    """uvicorn's server, which stops at SIGTERM or SIGINT with exit status 0."""
 
     def __init__(self, config: uvicorn.Config, application: Application) -> None:
         super().__init__(config)
@@ -53,7 +53,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at the first signal; at the second one, without waiting for anybody."""
+        """Stop gracefully at the first signal, and at once at the second."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -69,11 +69,11 @@ class _Server(uvicorn.Server):
         self._application.live.stop()
 
 
-def listening_sockets(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen there: one for each address of the host, for `localhost` is ::1 as well as 127.0.0.1.
+def open_listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """Open a listening socket for each address of a host, because `localhost` is ::1 as well as 127.0.0.1.
 
-    All of them have the same port; an address that this machine has not is left out when it has another. Raises
-    SettingsError for what is no host, StartupError when it cannot be listened on, e.g. because the port is taken.
+    All have the same port. Addresses that this machine does not have are skipped, unless it has none of them. Raises
+    SettingsError for an unknown host, StartupError if listening fails, e.g. because the port is taken.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -82,17 +82,17 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
         raise SettingsError(message) from exc
     for is_last in (*[False] * (PORT_TRIES_MAX - 1), True):
         try:
-            return _listening(found)
+            return _open_sockets(found)
         except OSError as exc:
-            # A free port of the first address may be taken at the second one: then another one is free at both.
+            # A free port of the first address may be taken at the second one: look for another, free at both.
             if is_last or port != 0 or exc.errno != errno.EADDRINUSE:
                 message = f"cannot listen on {host} port {port}: {exc.strerror or exc}"
                 raise StartupError(message) from exc
     raise AssertionError("the last try has returned or raised")
 
 
-def _listening(found: Sequence[_Address]) -> list[socket.socket]:
-    """Sockets on all addresses that are this machine's, with the port of the first. Raises OSError."""
+def _open_sockets(found: Sequence[_Address]) -> list[socket.socket]:
+    """Open sockets on all addresses that this machine has, with the port of the first. Raises OSError."""
     with contextlib.ExitStack() as opened:
         listeners, missing = list[socket.socket](), OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
         for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -102,7 +102,7 @@ def _listening(found: Sequence[_Address]) -> list[socket.socket]:
                 missing = exc  # the machine has no IPv6 at all
                 continue
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6 and len(found) > 1:  # else :: would take those of IPv4, too
+            if family == socket.AF_INET6 and len(found) > 1:  # otherwise :: would take the IPv4 addresses, too
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_MS_MAX)
@@ -123,85 +123,86 @@ def _listening(found: Sequence[_Address]) -> list[socket.socket]:
     return listeners
 
 
-def _take_all_descriptors() -> None:
-    """Raise the soft limit of open files to the hard one: at its usual 1,024 a thousand live reads would use it up."""
+def _raise_open_file_limit() -> None:
+    """Raise the soft limit of open files to the hard limit: the usual 1,024 would allow fewer than 1,000 live reads."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS has a limit of its own below an unlimited hard one
+    with contextlib.suppress(ValueError, OSError):  # macOS has a limit of its own below an unlimited hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _collect_garbage_seldom() -> None:
-    """Run the cycle collector less often, and never over what the imports left.
+def _tune_cycle_collector() -> None:
+    """Run Python's cycle collector less often, and never over the objects of the imports.
 
-    A request's objects go when their count drops; the collector's default is to look through them every 700
-    allocations, which took a third of the appends a second and showed as pauses of tens of milliseconds.
+    A request's objects are freed by reference counting. By default the collector runs every 700 allocations, which cost
+    a third of the appends per second, and caused pauses of tens of milliseconds.
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until a signal; `announce` is told the URL once connections are taken. Raises StartupError.
+    """Serve until a signal; `announce` gets the URL once connections are accepted. Raises StartupError.
 
-    What can be wrong with the settings is found before the port is taken, and the port is taken before the data.
+    The settings are checked before the port is bound, and the port is bound before the store is opened.
     """
     operators = load_operator_secrets(settings)
-    check_store(settings)
-    _collect_garbage_seldom()
-    _take_all_descriptors()
+    check_store_is_installed(settings)
+    _tune_cycle_collector()
+    _raise_open_file_limit()
     clock = Clock()
     with contextlib.ExitStack() as opened:
         listeners = [
-            opened.enter_context(contextlib.closing(one)) for one in listening_sockets(settings.host, settings.port)
+            opened.enter_context(contextlib.closing(one))
+            for one in open_listening_sockets(settings.host, settings.port)
         ]
         store = await open_store(settings, clock)
         worker = DeliveryWorker(store, store.undelivered if isinstance(store, UndeliveredIndex) else None)
-        watching: asyncio.Task[None] | None = None
+        watcher: asyncio.Task[None] | None = None
         try:
             application = build_application(settings, store, clock, worker, operators=operators)
             if not settings.read_only:
                 worker.start(application.streams.publisher)
-            assert application.admin is not None, "it is made before the first request waits for it"
-            watching = asyncio.create_task(end_open_reads(application))
-            await _warn_when_open_to_the_world(application, settings, listeners)
+            application.load_control_app()  # now, so that no request waits for FastAPI's import
+            watcher = asyncio.create_task(end_anonymous_reads(application))
+            await _warn_if_open_to_the_network(application, settings, listeners)
             server = _Server(_uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             announce(f"http://{host}:{listeners[0].getsockname()[1]}")
             await server.serve(sockets=listeners)
         finally:
-            if watching is not None:
-                watching.cancel()
+            if watcher is not None:
+                watcher.cancel()
             await worker.stop()
             await store.close()
     log.info("stopped")
 
 
-async def end_open_reads(application: Application, pause_s: float = OPEN_CACHE_S / 2) -> None:
-    """End the live reads of who was let in without a token, as soon as the first project closes the server."""
+async def end_anonymous_reads(application: Application, pause_s: float = OPEN_CACHE_S / 2) -> None:
+    """End the live reads of anonymous clients as soon as the first project closes the server."""
     project_cache, live = application.streams.authorizer.project_cache, application.live
     while not live.has_closed:
         await asyncio.sleep(pause_s)
-        # A store that cannot answer is asked again: until then requests are refused, and who is connected stays.
+        # A store that fails is asked again. Until it answers, new requests are rejected, and open live reads go on.
         try:
             if live.count and not await project_cache.is_open():
                 live.end_anonymous()
         except StoreError as exc:
             log.warning("openness_not_known", extra={"reason": str(exc.__cause__ or exc)})
-        except Exception:  # whatever it is, the next look may do better
+        except Exception:  # the watcher must survive any error: the next check may succeed
             log.exception("openness_not_known")
 
 
-async def _warn_when_open_to_the_world(
+async def _warn_if_open_to_the_network(
     application: Application, settings: Settings, listeners: list[socket.socket]
 ) -> None:
-    """Say that everybody who reaches this machine may do everything, when that is so."""
+    """Log a warning if the server is open and listens on an address that other machines can reach."""
     addresses = [listener.getsockname()[0].partition("%")[0] for listener in listeners]
     if all(ipaddress.ip_address(address).is_loopback for address in addresses):
         return
     with contextlib.suppress(StoreError):
         if await application.streams.authorizer.project_cache.is_open():
             may = "read" if settings.read_only else "read and write"
-            hint = f"whoever reaches this machine may {may} every stream: make a project, or give --access projects"
+            hint = f"all who reach this machine may {may} every stream: create a project, or give --access projects"
             log.warning("open_to_everybody", extra={"host": settings.host, "hint": hint})
 
 

@@ -1,4 +1,4 @@
-"""Settings: one frozen value, read from a mapping such as the environment; each field is also an option of the CLI."""
+"""Settings: one frozen value, read from a mapping such as the environment. Each field is also a command-line option."""
 
 import re
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from fluvial.model.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, LIVE_RE
 
 ENVIRONMENT_PREFIX: Final = "FLUVIAL_"
 
-#: What Kubernetes sets in every pod for a Service that is named fluvial.
-_SERVICE_VARIABLE: Final = re.compile(rf"{ENVIRONMENT_PREFIX}(PORT|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_[A-Z]+\w*)")
-_SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
+#: Variables that Kubernetes sets in every pod for a Service that is named fluvial.
+_KUBERNETES_VARIABLE: Final = re.compile(rf"{ENVIRONMENT_PREFIX}(PORT|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_[A-Z]+\w*)")
+_KUBERNETES_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
 class StoreKind(StrEnum):
-    """Where streams are kept."""
+    """Where to keep streams."""
 
     SQLITE = "sqlite"
     MEMORY = "memory"
@@ -43,127 +43,133 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How log lines look: for people, or one JSON object each."""
+    """The format of log lines: text for people, or one JSON object a line."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that an operator can choose. The texts are the CLI's help."""
+    """Everything that an operator can choose. The descriptions are the help texts of the command line."""
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 4437
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")] = 4437
     store: Annotated[
         StoreKind,
-        Meta(description="sqlite keeps streams in the data folder, dynamodb in a table and a bucket; memory forgets."),
+        Meta(description="Where to keep streams: sqlite in the data folder, dynamodb on AWS, memory only until exit."),
     ] = StoreKind.SQLITE
-    data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; made by serve.")] = "fluvial-data"
-    table: Annotated[str, Meta(min_length=3, description="DynamoDB table of --store dynamodb.")] = "fluvial"
-    bucket: Annotated[str, Meta(min_length=3, description="S3 bucket of --store dynamodb.")] = "fluvial"
-    region: Annotated[str, Meta(description="AWS region; empty takes AWS_DEFAULT_REGION or the profile's.")] = ""
-    endpoint_url: Annotated[str, Meta(description="URL of DynamoDB; empty is AWS's own.")] = ""
-    s3_endpoint_url: Annotated[str, Meta(description="URL of S3; empty is AWS's own.")] = ""
-    long_poll_timeout: Annotated[float, Meta(gt=0, le=300, description="Seconds that a long-poll waits for news.")] = (
-        25.0
-    )
+    data_dir: Annotated[str, Meta(min_length=1, description="Folder for all data; serve creates it.")] = "fluvial-data"
+    table: Annotated[str, Meta(min_length=3, description="DynamoDB table for --store dynamodb.")] = "fluvial"
+    bucket: Annotated[str, Meta(min_length=3, description="S3 bucket for --store dynamodb.")] = "fluvial"
+    region: Annotated[str, Meta(description="AWS region; if empty, that of AWS_DEFAULT_REGION or of the profile.")] = ""
+    endpoint_url: Annotated[str, Meta(description="URL of DynamoDB; if empty, AWS's own.")] = ""
+    s3_endpoint_url: Annotated[str, Meta(description="URL of S3; if empty, AWS's own.")] = ""
+    long_poll_timeout: Annotated[
+        float,
+        Meta(gt=0, le=300, description="Seconds that a long-poll waits for new data."),
+    ] = 25.0
     sse_max_age: Annotated[
         float,
         Meta(
             gt=0,
             le=3_600,
-            description="Seconds after which an SSE connection ends and its reader comes back.",
+            description="Seconds after which an SSE connection ends, and its reader reconnects.",
         ),
     ] = 60.0
     max_body: Annotated[
         int,
-        Meta(ge=1, le=BODY_BYTES_MAX, description="Bytes that the body of one request may have."),
+        Meta(ge=1, le=BODY_BYTES_MAX, description="Largest request body, in bytes."),
     ] = BODY_BYTES_MAX_DEFAULT
     max_live_reads: Annotated[
         int,
         Meta(
             ge=0,
             le=LIVE_READS_MAX,
-            description="Long-polls and SSE connections that may be open at once.",
+            description="Most long-polls, SSE connections and WebSockets at the same time.",
         ),
     ] = LIVE_READS_MAX_DEFAULT
     read_only: Annotated[
         bool,
-        Meta(description="Only read, of --store dynamodb: refuse what would change a stream; others do the upkeep."),
+        Meta(description="Serve reads only, on --store dynamodb; other processes write and do the upkeep."),
     ] = False
     access: Annotated[
         AccessMode,
-        Meta(description="auto is open to everybody until there is a project; projects never is."),
+        Meta(description="auto is open to everybody until the first project exists; projects is never open."),
     ] = AccessMode.AUTO
     cors_origins: Annotated[
         str,
-        Meta(description="Origins, with commas, whose pages may use an open server; localhost is any port, * is all."),
+        Meta(
+            description="Comma-separated origins whose pages may use an open server; localhost is any port, * is all."
+        ),
     ] = "localhost"
     operator_secret_file: Annotated[
         str,
-        Meta(description="File with the secret that signs operators' tokens, which make projects over HTTP."),
+        Meta(description="File with the secret that signs operators' tokens, for creating projects over HTTP."),
     ] = ""
     operator_secret_arn: Annotated[
-        str, Meta(description="The same as a secret of AWS Secrets Manager; for the edge function.")
+        str,
+        Meta(description="ARN of the same secret in AWS Secrets Manager, for the edge function."),
     ] = ""
     cdn_secret: Annotated[
         str,
-        Meta(description="What a CDN sends as X-Fluvial-Origin, several with commas; without it requests are refused."),
+        Meta(description="Comma-separated values of X-Fluvial-Origin that a CDN may send; refuse all other requests."),
     ] = ""
     shutdown_timeout: Annotated[
         float,
-        Meta(gt=0, le=300, description="Seconds that requests under way get to finish on SIGTERM."),
+        Meta(gt=0, le=300, description="Seconds that running requests get to finish on SIGTERM."),
     ] = 10.0
-    log_level: Annotated[LogLevel, Meta(description="Least severe log line to print.")] = LogLevel.INFO
-    log_format: Annotated[LogFormat, Meta(description="Log lines for people, or JSON.")] = LogFormat.TEXT
+    log_level: Annotated[LogLevel, Meta(description="Least severe level to log.")] = LogLevel.INFO
+    log_format: Annotated[LogFormat, Meta(description="text for people, or json for programs.")] = LogFormat.TEXT
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
-    """Settings from text values by field name. Raises SettingsError, naming the field, for one that cannot be."""
+    """Parse settings from text values by field name. Raises SettingsError, which names the field that is invalid."""
     try:
         settings = msgspec.convert(dict(values), Settings, strict=False)
     except msgspec.ValidationError as exc:
-        reason, _, place = str(exc).partition(" - at `$.")
-        field = place.rstrip("`")
+        reason, _, path = str(exc).partition(" - at `$.")
+        field = path.rstrip("`")
         if field in values:
-            reason = _reason(field, values[field])
+            reason = _explain_invalid_value(field, values[field])
         option = field.replace("_", "-")
         raise SettingsError(f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {reason}") from exc
     if settings.read_only and settings.store is not StoreKind.DYNAMODB:
-        raise SettingsError("--read-only needs --store dynamodb: nobody else can write to any other store")
+        raise SettingsError("--read-only needs --store dynamodb: no other process can write to any other store")
     return settings
 
 
-def _reason(field: str, value: object) -> str:
-    """What is wrong with a field's value, and what would be right."""
+def _explain_invalid_value(field: str, value: object) -> str:
+    """What is wrong with a field's value, and which values are allowed."""
     kind = get_type_hints(Settings)[field]
     if issubclass(kind, StrEnum):
-        return f"{value!r} is none of {', '.join(kind)}"
+        return f"{value!r} is not one of {', '.join(kind)}"
     meta: Meta = get_type_hints(Settings, include_extras=True)[field].__metadata__[0]
     if kind is str:
-        return f"{value!r} is too short: it has at least {meta.min_length} characters"
+        return f"{value!r} is too short: the minimum length is {meta.min_length}"
     if kind is bool:
         return f"{value!r} is neither true nor false"
-    bounds = f"from {meta.ge:,} to {meta.le:,}" if meta.gt is None else f"over {meta.gt:,} and up to {meta.le:,}"
-    return f"{value!r} is no {'whole number' if kind is int else 'number'} {bounds}"
+    bounds = f"from {meta.ge:,} to {meta.le:,}" if meta.gt is None else f"above {meta.gt:,} and up to {meta.le:,}"
+    return f"{value!r} is not a {'whole number' if kind is int else 'number'} {bounds}"
 
 
-def is_service_link(value: str | None) -> bool:
+def is_kubernetes_service_link(value: str | None) -> bool:
     """Whether a variable's value is one that Kubernetes sets for a Service, e.g. `tcp://10.0.0.1:4437`."""
-    return value is not None and _SERVICE_LINK.match(value) is not None
+    return value is not None and _KUBERNETES_LINK.match(value) is not None
 
 
-def service_variables(environment: Mapping[str, str]) -> list[str]:
-    """The variables that Kubernetes has set for a Service named fluvial: they are no settings."""
-    found = filter(_SERVICE_VARIABLE.fullmatch, environment)
-    return sorted(name for name in found if name != f"{ENVIRONMENT_PREFIX}PORT" or is_service_link(environment[name]))
+def kubernetes_service_variables(environment: Mapping[str, str]) -> list[str]:
+    """The names of variables that Kubernetes has set for a Service named fluvial: they are not settings."""
+    found = filter(_KUBERNETES_VARIABLE.fullmatch, environment)
+    return sorted(
+        name for name in found if name != f"{ENVIRONMENT_PREFIX}PORT" or is_kubernetes_service_link(environment[name])
+    )
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """Settings from variables alone, as a Lambda function has them. Raises SettingsError."""
+    """Parse settings from environment variables, as a Lambda function does. Raises SettingsError."""
     names = (field.name for field in msgspec.structs.fields(Settings))
     variables = {name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in names}
-    ignored = service_variables(environment)
+    ignored = kubernetes_service_variables(environment)
     return settings_from(
         {
             name: environment[variable]

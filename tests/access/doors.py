@@ -21,7 +21,7 @@ from fluvial.model.project import Secret
 from tests.aws_local.environments import Context
 from tests.functions.samples import event
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET, SECRET
-from tests.support.servers import StartServer, server_here
+from tests.support.servers import StartServer, server_in_thread
 
 JSON = {"content-type": "application/json"}
 
@@ -128,7 +128,7 @@ def make_projects(door: Door) -> None:
 
 @contextlib.contextmanager
 def server_door(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None, start: StartServer = server_here
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None, start: StartServer = server_in_thread
 ) -> Iterator[ServerDoor]:
     """A server with both projects, over SQLite."""
     secret_file = folder / "operator-secret"

@@ -16,7 +16,7 @@ from fluvial.server.streams import METHODS
 from tests.access.doors import JSON, Answer, ServerDoor, bearer, minted, operator, server_door
 from tests.support.access import FOREIGN_SECRET
 from tests.support.raw_http import connect
-from tests.support.servers import ServerHere, server_here
+from tests.support.servers import ThreadServer, server_in_thread
 
 TEXT = {"content-type": "text/plain"}
 ORIGIN = "https://app.example"
@@ -442,7 +442,7 @@ def test_no_page_from_elsewhere_writes_to_an_open_server(
 ) -> None:
     """Or listens: a browser sends what needs no preflight whatever CORS says, and a handshake anyway."""
     with (
-        server_here(tmp_path / "data", "--store", "memory", "--cors-origins", origins) as server,
+        server_in_thread(tmp_path / "data", "--store", "memory", "--cors-origins", origins) as server,
         httpx.Client(base_url=server.url) as client,
     ):
         door, page = ServerDoor(client), {"origin": origin, **TEXT}
@@ -512,19 +512,19 @@ def test_nothing_is_smuggled_behind_a_request(door: ServerDoor, head: bytes) -> 
 
 
 @pytest.fixture
-def behind_a_cdn(tmp_path: Path) -> Iterator[ServerHere]:
+def behind_a_cdn(tmp_path: Path) -> Iterator[ThreadServer]:
     """A server that is reached through a CDN."""
-    with server_here(tmp_path / "data", FLUVIAL_CDN_SECRET="between-us, next") as server:  # noqa: S106  a test's
+    with server_in_thread(tmp_path / "data", FLUVIAL_CDN_SECRET="between-us, next") as server:  # noqa: S106  a test's
         yield server
 
 
-def test_a_location_behind_a_cdn_names_no_host(behind_a_cdn: ServerHere) -> None:
+def test_a_location_behind_a_cdn_names_no_host(behind_a_cdn: ThreadServer) -> None:
     """The server does not know the CDN's; a client resolves it against the URL that it asked for."""
     headers = {"x-fluvial-origin": "next", **TEXT}
     assert httpx.put(f"{behind_a_cdn.url}/v1/stream/a%20b", headers=headers).headers["location"] == "/v1/stream/a%20b"
 
 
-def test_what_comes_past_the_cdn_is_refused(behind_a_cdn: ServerHere) -> None:
+def test_what_comes_past_the_cdn_is_refused(behind_a_cdn: ThreadServer) -> None:
     """Without its proof, with a wrong one, with two; health alone is for whoever looks after the process."""
     with httpx.Client(base_url=behind_a_cdn.url) as client:
         through = {"x-fluvial-origin": "between-us"}

@@ -16,7 +16,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 
 from fluvial.model.permissions import Scope
-from fluvial.server.control.app import NEEDS
+from fluvial.server.control.app import CONTROL_PERMISSIONS
 from fluvial.wire.request import SINGULAR_FIELDS
 from tests.access.doors import ServerDoor, bearer, minted, operator, server_door
 from tests.aws_local.__main__ import local_aws
@@ -65,7 +65,7 @@ def test_the_control_routes_take_whatever_their_document_allows_and_what_it_does
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     documented = {(operation.method.upper(), operation.path) for operation in operations}
-    assert documented == {(method, path.replace(":path", "")) for method, path in NEEDS} - UNDOCUMENTED
+    assert documented == {(method, path.replace(":path", "")) for method, path in CONTROL_PERMISSIONS} - UNDOCUMENTED
     statuses = Counter[int]()
     for operation in operations:
 

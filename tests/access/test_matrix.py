@@ -20,7 +20,7 @@ from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.fanout.publisher import Publisher
 from fluvial.model.permissions import OPERATOR, Scope
-from fluvial.server.control.app import NEEDS, admin_app
+from fluvial.server.control.app import CONTROL_PERMISSIONS, build_control_app
 from fluvial.server.live_reads import LiveLimits, LiveReads
 from fluvial.server.streams import STREAM_PERMISSIONS
 from fluvial.storage.memory import MemoryStore
@@ -28,7 +28,7 @@ from fluvial.wire.request import LiveMode
 from tests.access.doors import JSON, Door, EdgeDoor, ServerDoor, bearer, edge_door, minted, operator, server_door
 from tests.functions.conftest import ImportHandler
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET
-from tests.support.servers import server_here
+from tests.support.servers import server_in_thread
 
 STREAM = "/v1/stream/{project}/{stream}"
 TEXT = {"content-type": "text/plain"}
@@ -261,7 +261,7 @@ def application() -> FastAPI:
     authorizer = Authorizer(ProjectCache(store.projects, clock, closed=False), throttle, clock, no_operator, "*")
     live = LiveReads(store, clock, LiveLimits(1, 1, 1), throttle)
     publisher = Publisher(store, clock, DeliveryWorker(store, None))
-    return admin_app(live, store, Estuaries(store, clock, publisher), authorizer, clock).app
+    return build_control_app(live, store, Estuaries(store, clock, publisher), authorizer, clock).app
 
 
 def test_every_route_has_a_row() -> None:
@@ -275,7 +275,7 @@ def test_every_route_has_a_row() -> None:
         if not (method == "HEAD" and not isinstance(route, APIRoute))
     }
     assert routes == {(method, path) for method, path in ROWS if not path.startswith(STREAM)}
-    assert routes == set(NEEDS)
+    assert routes == set(CONTROL_PERMISSIONS)
     reads = {f"{STREAM} {live.value}" for live in LiveMode if live is not LiveMode.NONE}
     streams = {(method, path) for method, path in ROWS if path.startswith(STREAM)}
     assert streams == {(method, STREAM) for method in STREAM_PERMISSIONS} | {("GET", path) for path in reads}
@@ -286,7 +286,7 @@ def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path
     secret = tmp_path / "secret"
     secret.write_text(OPERATOR_SECRET.value)
     with (
-        server_here(tmp_path / "data", "--operator-secret-file", str(secret)) as running,
+        server_in_thread(tmp_path / "data", "--operator-secret-file", str(secret)) as running,
         httpx.Client(base_url=running.url) as client,
     ):
         body = {"name": "first", "secret": "1" * 32}

@@ -1,4 +1,4 @@
-"""From open to projects: what the first project would cut off, who is connected then, and the way back."""
+"""The first project closes an open server: streams that it cuts off, adoption, live reads, and the way back."""
 
 import asyncio
 import json
@@ -24,27 +24,27 @@ from fluvial.clock import Clock
 from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.model.errors import StoreUnavailable
 from fluvial.operations.manage_projects import CUT_OFF_NAMED_MAX
-from fluvial.serve import end_open_reads
+from fluvial.serve import end_anonymous_reads
 from fluvial.server.websocket import POLICY_VIOLATION
 from fluvial.settings import settings_from
 from fluvial.storage.memory import MemoryStore
 from fluvial.storage.memory_projects import MemoryProjects
 from tests.access.doors import JSON, operator
 from tests.support.access import token
-from tests.support.folders import in_folder, make_folder
+from tests.support.folders import create_data_folder, with_store
 from tests.support.servers import RunningServer, running_server
 
 TEXT = {"content-type": "text/plain"}
 
-#: A second, half a second until it is looked at again, and what a busy machine may add.
+#: A second for the cache, half a second until the next check, and time for a busy machine.
 ENDS_WITHIN_S = 6
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data folder with streams that no project can have, and one that it can."""
+    """A data folder with streams that cannot be in a project, and one that can."""
     made = tmp_path / "data"
-    make_folder(made, "Chat-Room/1", "my.app/x", "single", "shop/orders")
+    create_data_folder(made, "Chat-Room/1", "my.app/x", "single", "shop/orders")
     return made
 
 
@@ -54,54 +54,54 @@ def run(folder: Path, *arguments: str) -> Result:
 
 
 def names_in(folder: Path) -> list[str]:
-    """All streams that can be seen."""
-    return in_folder(folder, lambda store: store.names("", "", 100))  # type: ignore[arg-type, return-value]
+    """The names of all streams in the folder."""
+    return with_store(folder, lambda store: store.names("", "", 100))  # type: ignore[arg-type, return-value]
 
 
 def minted(folder: Path, project: str, *options: str) -> dict[str, str]:
-    """The field with a token."""
+    """An Authorization field with a new token."""
     return {"authorization": f"Bearer {run(folder, 'token', 'mint', project, *options).stdout.strip()}"}
 
 
-def test_the_first_project_cuts_off_nothing_without_a_word(folder: Path) -> None:
-    """It says how many streams nobody would reach any more, and which, and makes no project."""
-    refused = run(folder, "project", "create", "shop")
-    assert refused.exit_code == 1
-    for told in ("3 streams", "Chat-Room/1", "my.app/x", "single", "--adopt", "--cut-off", str(folder)):
-        assert told in refused.stderr
-    assert refused.stdout == ""
+def test_first_project_that_cuts_off_streams_needs_the_cut_off_option(folder: Path) -> None:
+    """Without it, the command names streams that would become unreachable, and creates no project."""
+    failed = run(folder, "project", "create", "shop")
+    assert failed.exit_code == 1
+    for text in ("3 streams", "Chat-Room/1", "my.app/x", "single", "--adopt", "--cut-off", str(folder)):
+        assert text in failed.stderr
+    assert failed.stdout == ""
     assert run(folder, "project", "list").stdout == ""
     made = run(folder, "project", "create", "shop", "--cut-off")
     assert made.exit_code == 0
-    assert run(folder, "project", "create", "other").exit_code == 0  # the second one changes nothing for them
+    assert run(folder, "project", "create", "other").exit_code == 0  # the second project cuts nothing off
     assert names_in(folder) == ["Chat-Room/1", "my.app/x", "shop/orders", "single"]
 
 
-def test_a_stream_that_is_called_like_the_project_would_be_cut_off_too(tmp_path: Path) -> None:
-    """A stream's path is its project's name and one more segment at least."""
-    make_folder(tmp_path / "data", "shop", "shop/orders")
-    refused = run(tmp_path / "data", "project", "create", "shop")
-    assert (refused.exit_code, "1 stream" in refused.stderr) == (1, True)
+def test_stream_with_only_the_projects_name_counts_as_cut_off(tmp_path: Path) -> None:
+    """A stream's path has at least one more segment than its project's name."""
+    create_data_folder(tmp_path / "data", "shop", "shop/orders")
+    failed = run(tmp_path / "data", "project", "create", "shop")
+    assert (failed.exit_code, "1 stream" in failed.stderr) == (1, True)
 
 
-def test_a_project_that_cuts_nothing_off_needs_no_word(tmp_path: Path) -> None:
-    """And of many streams only some are named."""
-    make_folder(tmp_path / "data", "shop/a", "shop/b/c")
+def test_first_project_that_cuts_off_nothing_needs_no_option(tmp_path: Path) -> None:
+    """If streams would be cut off, a few of them are named."""
+    create_data_folder(tmp_path / "data", "shop/a", "shop/b/c")
     assert run(tmp_path / "data", "project", "create", "shop").exit_code == 0
     many = [f"other/{number}" for number in range(CUT_OFF_NAMED_MAX + 3)]
-    make_folder(tmp_path / "many", *many)
-    refused = run(tmp_path / "many", "project", "create", "shop")
-    assert f"{len(many)} streams" in refused.stderr
-    assert refused.stderr.count("other/") == CUT_OFF_NAMED_MAX
+    create_data_folder(tmp_path / "many", *many)
+    failed = run(tmp_path / "many", "project", "create", "shop")
+    assert f"{len(many)} streams" in failed.stderr
+    assert failed.stderr.count("other/") == CUT_OFF_NAMED_MAX
 
 
 @pytest.mark.medium
-def test_what_would_be_cut_off_is_counted_beside_a_running_server(folder: Path) -> None:
-    """Which has the folder for itself; also what it has just made is counted."""
+def test_streams_to_be_cut_off_are_counted_beside_a_running_server(folder: Path) -> None:
+    """Although the server holds the folder's lock; streams that it has just created are counted."""
     with running_server(folder) as server:
         assert httpx.put(f"{server.url}/v1/stream/new", headers=TEXT).status_code == 201
-        refused = run(folder, "project", "create", "shop")
-        assert (refused.exit_code, "4 streams" in refused.stderr) == (1, True)
+        failed = run(folder, "project", "create", "shop")
+        assert (failed.exit_code, "4 streams" in failed.stderr) == (1, True)
         adopting = run(folder, "project", "create", "shop", "--adopt", "")
         assert (adopting.exit_code, "while no server is running" in adopting.stderr) == (1, True)
         assert httpx.get(f"{server.url}/v1/stream/new").status_code == 200
@@ -109,28 +109,28 @@ def test_what_would_be_cut_off_is_counted_beside_a_running_server(folder: Path) 
 
 
 @pytest.mark.slow
-def test_over_http_the_first_project_is_refused_with_a_code_of_its_own(folder: Path, tmp_path: Path) -> None:
-    """Until the operator says that the streams may be cut off; a server that was never open cuts off nothing."""
+def test_first_project_over_http_that_cuts_off_streams_answers_409(folder: Path, tmp_path: Path) -> None:
+    """Unless `cutOff` is set, or the server has never been open."""
     secret = tmp_path / "secret"
     secret.write_text("p" * 32)
     body = {"name": "shop", "secret": "s" * 32}
     options = ("--operator-secret-file", str(secret))
     with running_server(folder, *options) as server, httpx.Client(base_url=server.url) as client:
         headers = {**operator(), **JSON}
-        refused = client.post("/v1/projects", json=body, headers=headers)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "streams_cut_off")
-        assert "3 streams" in refused.json()["error"]["message"]
+        rejected = client.post("/v1/projects", json=body, headers=headers)
+        assert (rejected.status_code, rejected.json()["error"]["code"]) == (409, "streams_cut_off")
+        assert "3 streams" in rejected.json()["error"]["message"]
         assert client.get("/v1/stream/single").status_code == 200
         assert client.post("/v1/projects", json={**body, "cutOff": True}, headers=headers).status_code == 201
         assert client.post("/v1/projects", json={**body, "name": "b"}, headers=headers).status_code == 201
-    make_folder(tmp_path / "closed", "single")
+    create_data_folder(tmp_path / "closed", "single")
     with running_server(tmp_path / "closed", *options, "--access", "projects") as server:
         assert httpx.post(f"{server.url}/v1/projects", json=body, headers=headers).status_code == 201
 
 
 @pytest.mark.medium
-def test_adopted_streams_are_reached_by_the_projects_tokens(folder: Path) -> None:
-    """With their bytes and their offsets; the former paths are gone."""
+def test_adopted_streams_accept_the_projects_tokens(folder: Path) -> None:
+    """They keep their bytes and offsets; the former paths are gone."""
     with running_server(folder) as server:
         tail = httpx.post(f"{server.url}/v1/stream/single", content=b"!", headers=TEXT).headers["stream-next-offset"]
         httpx.post(f"{server.url}/v1/stream/single", content=b"more", headers=TEXT)
@@ -147,10 +147,10 @@ def test_adopted_streams_are_reached_by_the_projects_tokens(folder: Path) -> Non
         assert client.delete("/v1/stream/shop/my.app/x", headers=headers).status_code == 204
 
 
-def test_only_what_begins_so_and_is_nobodys_is_adopted(folder: Path) -> None:
-    """A project's streams are never taken, and what is left must be named or let go of."""
-    refused = run(folder, "project", "create", "chat", "--adopt", "Chat-Room/", "--adopt", "si")
-    assert (refused.exit_code, "2 streams" in refused.stderr) == (1, True)
+def test_adoption_takes_only_streams_with_the_prefix_and_without_a_project(folder: Path) -> None:
+    """If other streams would be cut off, the project is not created."""
+    failed = run(folder, "project", "create", "chat", "--adopt", "Chat-Room/", "--adopt", "si")
+    assert (failed.exit_code, "2 streams" in failed.stderr) == (1, True)
     assert run(folder, "project", "create", "shop", "--cut-off").exit_code == 0
     made = run(folder, "project", "create", "chat", "--adopt", "Chat-Room/")
     assert "Adopted 1 stream: chat/Chat-Room/1\n" in made.stderr
@@ -162,8 +162,8 @@ def test_only_what_begins_so_and_is_nobodys_is_adopted(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_forks_and_estuaries_know_an_adopted_stream_by_its_new_name(tmp_path: Path) -> None:
-    """What was followed is followed, and a source that was deleted ends with its last fork."""
+def test_adoption_renames_fork_sources_and_estuary_sources(tmp_path: Path) -> None:
+    """Fan-out goes on, and a deleted source ends with its last fork."""
     folder = tmp_path / "data"
     with running_server(folder) as server, httpx.Client(base_url=server.url) as client:
         assert client.put("/v1/stream/news/source", headers=JSON).status_code == 201
@@ -188,10 +188,10 @@ def test_forks_and_estuaries_know_an_adopted_stream_by_its_new_name(tmp_path: Pa
         assert client.get("/v1/stream/shop/old", headers=headers).status_code == 404
 
 
-def test_the_cursor_of_a_source_that_is_gone_makes_way_for_an_adopted_one(tmp_path: Path) -> None:
-    """An estuary that once followed a stream of the new name goes on where it is in the one that has it now."""
+def test_adopted_source_replaces_the_cursor_of_a_deleted_one(tmp_path: Path) -> None:
+    """An estuary that once followed a stream of the new name reads on from its position in the adopted one."""
     folder = tmp_path / "data"
-    make_folder(folder, "inbox", "news")
+    create_data_folder(folder, "inbox", "news")
     live, gone = {"incarnation": 1, "position": 4}, {"incarnation": 2, "position": 9}
     with closing(sqlite3.connect(folder / "fluvial.db")) as database, database:
         cursors = json.dumps({"news": live, "shop/news": gone, "other": gone}).encode()
@@ -216,8 +216,8 @@ asyncio.run(adoption.rename())
 """
 
 
-def test_a_kill_during_an_adoption_renames_nothing(folder: Path) -> None:
-    """All names are as they were, and the same command does it later."""
+def test_killed_adoption_renames_nothing(folder: Path) -> None:
+    """The same command succeeds later."""
     before = names_in(folder)
     assert subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False).returncode == 9
     assert names_in(folder) == before
@@ -225,27 +225,40 @@ def test_a_kill_during_an_adoption_renames_nothing(folder: Path) -> None:
     assert names_in(folder) == ["shop/Chat-Room/1", "shop/my.app/x", "shop/orders", "shop/single"]
 
 
-def test_nothing_is_adopted_when_a_name_is_taken_or_too_long(tmp_path: Path) -> None:
-    """And no project is made."""
-    for name, told in (("single", "shop/single already"), ("l" * 999, "over 1000 bytes")):
+def test_failed_renaming_keeps_the_new_project_and_prints_its_secret(folder: Path) -> None:
+    """The streams can be adopted later; here a trigger makes the database fail."""
+    with closing(sqlite3.connect(folder / "fluvial.db")) as database, database:
+        database.execute("CREATE TRIGGER fail BEFORE UPDATE ON stream BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    made = run(folder, "project", "create", "shop", "--adopt", "")
+    assert (made.exit_code, len(made.stdout.strip()) >= 32) == (1, True)
+    assert "not renamed" in made.stderr
+    assert "no room" in made.stderr
+    with closing(sqlite3.connect(folder / "fluvial.db")) as database, database:
+        database.execute("DROP TRIGGER fail")
+    assert "Adopted 3 streams" in run(folder, "project", "adopt", "shop", "").stderr
+
+
+def test_adoption_fails_as_a_whole_if_a_new_name_is_taken_or_too_long(tmp_path: Path) -> None:
+    """No stream is renamed, and no project is created."""
+    for name, error in (("single", "already a stream shop/single"), ("l" * 999, "over 1000 bytes")):
         folder = tmp_path / name[:6]
-        make_folder(folder, name, "shop/single")
-        refused = run(folder, "project", "create", "shop", "--adopt", "")
-        assert (refused.exit_code, told in refused.stderr) == (1, True), refused.stderr
+        create_data_folder(folder, name, "shop/single")
+        failed = run(folder, "project", "create", "shop", "--adopt", "")
+        assert (failed.exit_code, error in failed.stderr) == (1, True), failed.stderr
         assert run(folder, "project", "list").stdout == ""
         assert names_in(folder) == sorted([name, "shop/single"])
 
 
-def test_a_table_adopts_nothing_and_says_so() -> None:
-    """There a stream's name is the key of all that it has; nothing is asked of AWS for that."""
+def test_adoption_is_not_supported_on_dynamodb() -> None:
+    """A stream's name is the key of its items; the command fails without a request to AWS."""
     for arguments in (("project", "adopt", "shop", ""), ("project", "create", "shop", "--adopt", "")):
-        refused = CliRunner().invoke(main, [*arguments, "--store", "dynamodb"])
-        assert (refused.exit_code, "only --store sqlite can adopt" in refused.stderr) == (2, True)
+        failed = CliRunner().invoke(main, [*arguments, "--store", "dynamodb"])
+        assert (failed.exit_code, "only --store sqlite can adopt" in failed.stderr) == (2, True)
 
 
 @pytest.mark.slow
-def test_a_folder_without_its_projects_is_open_again(folder: Path) -> None:
-    """The way back, as docs/security.md tells it: stop the server and remove projects.db."""
+def test_data_folder_without_projects_db_is_open_again(folder: Path) -> None:
+    """This is the way back in docs/security.md: stop the server and remove projects.db."""
     assert run(folder, "project", "create", "shop", "--cut-off").exit_code == 0
     with running_server(folder) as server:
         assert httpx.get(f"{server.url}/v1/stream/single").status_code == 401
@@ -256,14 +269,14 @@ def test_a_folder_without_its_projects_is_open_again(folder: Path) -> None:
 
 
 def live_reads(server: RunningServer) -> int:
-    """How many are open."""
+    """How many live reads are open."""
     count: int = httpx.get(server.url + "/health").json()["liveReads"]
     return count
 
 
 @pytest.mark.medium
-def test_who_came_while_the_server_was_open_is_let_go_when_it_closes(tmp_path: Path) -> None:
-    """Event streams and long-polls end, sockets say why, and none hears of what is appended then."""
+def test_anonymous_live_reads_end_when_the_first_project_closes_the_server(tmp_path: Path) -> None:
+    """SSE and long-polls end, WebSockets get a close code, and none receives later data."""
     folder = tmp_path / "data"
     options = ("--sse-max-age", "60", "--long-poll-timeout", "60")
     with running_server(folder, *options) as server:
@@ -299,32 +312,32 @@ def test_who_came_while_the_server_was_open_is_let_go_when_it_closes(tmp_path: P
             assert events.status_code == 200
 
 
-class OddProjects(MemoryProjects):
-    """Fails twice, then tells of a project."""
+class FailingProjects(MemoryProjects):
+    """Fails twice, and then reports that there is a project."""
 
     def __init__(self) -> None:
-        """It will fail for a known reason, and for one that nobody has foreseen."""
+        """One expected error and one unexpected error."""
         super().__init__()
         self.errors: list[Exception] = [StoreUnavailable(), KeyError()]
 
-    async def any_ever(self) -> bool:
-        """See Projects.any_ever."""
+    async def has_had_any(self) -> bool:
+        """See Projects.has_had_any."""
         if self.errors:
             raise self.errors.pop(0)
         return True
 
 
-async def test_a_look_that_fails_is_a_line_of_log_and_not_the_last_one(caplog: pytest.LogCaptureFixture) -> None:
-    """However a store fails to tell whether the server is open, who came while it was is let go in the end."""
+async def test_failed_check_for_the_first_project_is_logged_and_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """After any error, the check is repeated until anonymous live reads have ended."""
     store = MemoryStore()
-    store.projects = OddProjects()
+    store.projects = FailingProjects()
     application = build_application(settings_from({"store": "memory"}), store, Clock(), DeliveryWorker(store, None))
 
     async def stay(_read: object) -> None:
         await asyncio.Event().wait()
 
     async with application.live.opened(stay, OPEN):
-        await end_open_reads(application, pause_s=0)
+        await end_anonymous_reads(application, pause_s=0)
         await asyncio.Event().wait()
     assert application.live.has_closed
     assert [record.message for record in caplog.records] == ["openness_not_known"] * 2
@@ -345,38 +358,40 @@ async def test_a_look_that_fails_is_a_line_of_log_and_not_the_last_one(caplog: p
     ],
     ids=" ".join,
 )
-def test_only_serve_makes_a_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    """Every other command refuses one without data, and says where it has looked, spelt out."""
+def test_only_serve_creates_a_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Every other command fails, and names the absolute path of the missing folder."""
     monkeypatch.chdir(tmp_path)
     for options in ((), ("--data-dir", "./typo")):
-        refused = CliRunner().invoke(main, [*arguments, *options])
+        failed = CliRunner().invoke(main, [*arguments, *options])
         folder = tmp_path / ("typo" if options else "fluvial-data")
-        assert refused.exit_code == 2
-        assert refused.stderr.startswith(f"Error: no fluvial data in {folder}: give --data-dir"), refused.stderr
+        assert failed.exit_code == 2
+        assert failed.stderr.startswith(f"Error: no fluvial data in {folder}: give --data-dir"), failed.stderr
         assert not folder.exists()
 
 
 @pytest.mark.parametrize(
     "arguments", [("project", "list"), ("project", "adopt", "shop", ""), ("token", "mint", "shop")]
 )
-def test_a_folder_that_cannot_be_looked_into_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """As another user's cannot, whose folders are private; here its name is too long for the file system."""
+def test_unreadable_data_folder_is_reported_in_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Such as another user's private folder; here the name is too long for the file system."""
     folder = tmp_path / ("x" * 300)
-    refused = run(folder, *arguments)
-    assert refused.exit_code == 1
-    assert refused.stderr.startswith(f"Error: cannot use {folder} as the data folder: File name too long")
+    failed = run(folder, *arguments)
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(f"Error: cannot use {folder} as the data folder: File name too long")
 
 
-def test_every_message_names_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From wherever the command runs; and the command that is suggested works from there."""
+def test_every_message_names_the_data_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From any working directory; the suggested command works from any other."""
     monkeypatch.chdir(folder.parent)
 
-    def told(*arguments: str) -> str:
+    def messages(*arguments: str) -> str:
         return CliRunner().invoke(main, [*arguments, "--data-dir", "data"]).stderr
 
-    assert f"There are no projects in {folder}." in told("project", "list")
-    made = told("project", "create", "shop", "--cut-off")
-    assert f"Made the project shop in {folder}." in made
+    assert f"There are no projects in {folder}." in messages("project", "list")
+    made = messages("project", "create", "shop", "--cut-off")
+    assert f"Created the project shop in {folder}." in made
     suggested = shlex.split(made.strip().splitlines()[-1])
     monkeypatch.chdir("/")
     assert CliRunner().invoke(main, suggested[1:]).exit_code == 0
@@ -393,7 +408,7 @@ def test_every_message_names_the_folder(folder: Path, monkeypatch: pytest.Monkey
         ("project", "delete", "none"),
         ("token", "mint", "none"),
     ):
-        assert str(folder) in told(*arguments), arguments
+        assert str(folder) in messages(*arguments), arguments
     inspected = CliRunner().invoke(
         main, ["token", "inspect", "--data-dir", "data", token(sub="none", exp=4_000_000_000)]
     )

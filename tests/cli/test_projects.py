@@ -1,9 +1,7 @@
-"""`fluvial project` and `fluvial token`, as their user meets them, beside a server that runs."""
+"""The commands `fluvial project` and `fluvial token`, partly beside a running server."""
 
 import json
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +15,11 @@ from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.model.limits import SECRETS_PER_PROJECT_MAX
 from fluvial.settings import settings_from
 from fluvial.storage.memory import MemoryStore
-from tests.cli.test_command_line import assert_ended, assert_failed, assert_refused, fluvial
-from tests.support.folders import make_folder
+from tests.support.folders import create_data_folder
+from tests.support.program import assert_command_failed, assert_failure, assert_usage_error, fluvial
 from tests.support.servers import RunningServer, running_server
 
-#: A second, and what a busy machine may add.
+#: A second, and time for a busy machine.
 CLOSES_WITHIN_S = 5
 
 TEXT = {"content-type": "text/plain"}
@@ -29,8 +27,8 @@ TEXT = {"content-type": "text/plain"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    """A data folder, as a server that has ended leaves it."""
-    make_folder(tmp_path / "data")
+    """A data folder, as a stopped server leaves it."""
+    create_data_folder(tmp_path / "data")
     return str(tmp_path / "data")
 
 
@@ -42,15 +40,15 @@ def server(folder: str) -> Iterator[RunningServer]:
 
 
 def ran(*arguments: str) -> str:
-    """What a command that succeeds prints on standard output."""
+    """The standard output of a command, which must succeed."""
     done = fluvial(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 @pytest.mark.medium
-def test_a_running_server_sees_the_first_project_within_a_second(folder: str, server: RunningServer) -> None:
-    """And asks for tokens from then on; a minted one is taken."""
+def test_running_server_closes_soon_after_the_first_project_is_created(folder: str, server: RunningServer) -> None:
+    """From then on it requires tokens, and accepts minted ones."""
     with httpx.Client(base_url=server.url) as client:
         assert client.put("/v1/stream/shop/a", headers=TEXT, content=b"x").status_code == 201
         secret = ran("project", "create", "shop", "--data-dir", folder)
@@ -68,8 +66,8 @@ def test_a_running_server_sees_the_first_project_within_a_second(folder: str, se
         assert client.delete("/v1/stream/shop/a", headers={"authorization": f"Bearer {again}"}).status_code == 204
 
 
-def test_a_secret_is_told_once(folder: str) -> None:
-    """Nothing prints it again, and nobody else on the machine can read it."""
+def test_secret_is_printed_only_at_creation(folder: str) -> None:
+    """No other command prints it, and other users cannot read its file."""
     secret = ran("project", "create", "shop", "--data-dir", folder)
     for command in (("show", "shop"), ("list",), ("set", "shop", "--public")):
         assert secret not in ran("project", *command, "--data-dir", folder)
@@ -77,11 +75,11 @@ def test_a_secret_is_told_once(folder: str) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_projects_life_from_the_command_line(folder: str) -> None:
-    """Made with rules, changed, turned and ended."""
+def test_project_can_be_created_changed_and_deleted(folder: str) -> None:
+    """With rules, limits and rotated secrets."""
     here = ("--data-dir", folder)
     ran("project", "create", "shop", "--origin", "https://a.example", "--origin", "https://b.example", *here)
-    assert_failed(fluvial("project", "create", "shop", *here), "there is a project of that name")
+    assert_command_failed(fluvial("project", "create", "shop", *here), "already a project of that name")
     shown = json.loads(ran("project", "show", "shop", *here))
     assert shown["origins"] == ["https://a.example", "https://b.example"]
     assert shown["public"] is False
@@ -94,24 +92,24 @@ def test_a_projects_life_from_the_command_line(folder: str) -> None:
     ran("project", "add-secret", "shop", *here)
     newest, oldest = json.loads(ran("project", "show", "shop", *here))["secrets"]
     ran("project", "remove-secret", "shop", oldest["id"], *here)
-    assert_failed(fluvial("project", "remove-secret", "shop", newest["id"], *here), "last secret")
-    assert_failed(fluvial("project", "remove-secret", "shop", oldest["id"], *here), "no such secret")
+    assert_command_failed(fluvial("project", "remove-secret", "shop", newest["id"], *here), "last secret")
+    assert_command_failed(fluvial("project", "remove-secret", "shop", oldest["id"], *here), "no such secret")
     for _ in range(SECRETS_PER_PROJECT_MAX - 1):
         ran("project", "add-secret", "shop", *here)
-    assert_failed(fluvial("project", "add-secret", "shop", *here), f"up to {SECRETS_PER_PROJECT_MAX}")
+    assert_command_failed(fluvial("project", "add-secret", "shop", *here), f"up to {SECRETS_PER_PROJECT_MAX}")
     assert ran("project", "list", *here) == "shop"
     ran("project", "delete", "shop", *here)
     assert ran("project", "list", *here) == ""
 
 
-def test_a_project_with_streams_stays(folder: str, server: RunningServer) -> None:
-    """And with SQLite a running server keeps its folder for itself."""
+def test_project_with_streams_cannot_be_deleted(folder: str, server: RunningServer) -> None:
+    """Beside a running server on SQLite, the command fails, too."""
     with httpx.Client(base_url=server.url) as client:
         assert client.put("/v1/stream/shop/a", headers=TEXT).status_code == 201
     ran("project", "create", "shop", "--data-dir", folder)
-    assert_failed(fluvial("project", "delete", "shop", "--data-dir", folder), "in use by another fluvial")
+    assert_command_failed(fluvial("project", "delete", "shop", "--data-dir", folder), "in use by another fluvial")
     server.terminate()
-    assert_failed(fluvial("project", "delete", "shop", "--data-dir", folder), "still has streams")
+    assert_command_failed(fluvial("project", "delete", "shop", "--data-dir", folder), "still has streams")
 
 
 @pytest.mark.medium
@@ -143,15 +141,15 @@ def test_a_project_with_streams_stays(folder: str, server: RunningServer) -> Non
     ],
     ids=lambda part: " ".join(part) if isinstance(part, tuple) else None,
 )
-def test_what_cannot_be_is_one_clear_line(
+def test_invalid_command_is_reported_in_one_line(
     folder: str, arguments: tuple[str, ...], status: int, words: tuple[str, ...]
 ) -> None:
-    """And the exit status tells whether it was asked for wrongly, or could not be done."""
-    assert_ended(fluvial(*arguments, "--data-dir", folder), status, *words)
+    """The exit status tells wrong input from failure."""
+    assert_failure(fluvial(*arguments, "--data-dir", folder), status, *words)
 
 
-def test_a_weak_secret_is_refused_and_not_repeated(folder: str, tmp_path: Path) -> None:
-    """Of a project, and of operators."""
+def test_weak_secret_is_rejected_and_not_printed(folder: str, tmp_path: Path) -> None:
+    """For projects, for operators, and for tokens."""
     weak = tmp_path / "weak"
     weak.write_text("too-short")
     for arguments in (
@@ -161,7 +159,7 @@ def test_a_weak_secret_is_refused_and_not_repeated(folder: str, tmp_path: Path) 
         ("project", "add-secret", "shop", "--secret-file", str(weak)),
     ):
         done = fluvial(*arguments, "--data-dir", folder)
-        assert_refused(done, "32")
+        assert_usage_error(done, "32")
         assert "too-short" not in done.stderr
     good = ran("token", "mint", "shop", "--secret-file", str(strong(tmp_path)))
     inspected = fluvial("token", "inspect", good, "--secret-file", str(weak), "--data-dir", folder)
@@ -169,31 +167,30 @@ def test_a_weak_secret_is_refused_and_not_repeated(folder: str, tmp_path: Path) 
 
 
 def strong(folder: Path) -> Path:
-    """A file with a secret that is one."""
+    """A file with a valid secret."""
     file = folder / "strong"
     file.write_text("s" * 32)
     return file
 
 
-def test_a_token_is_looked_at(folder: str) -> None:
-    """What it says, whether it is good, and if not, why not."""
+def test_token_inspect_shows_claims_and_validity(folder: str) -> None:
+    """And the reason why a token is not valid."""
     ran("project", "create", "shop", "--data-dir", folder)
     token = ran("token", "mint", "shop", "--stream", "chat/", "--jti", "t1", "--data-dir", folder)
     shown = json.loads(ran("token", "inspect", token, "--data-dir", folder))
     assert (shown["valid"], shown["claims"]["stream"], shown["claims"]["jti"]) == (True, "chat/", "t1")
     assert shown["expires"].startswith("20")
     ran("project", "create", "other", "--data-dir", folder)
-    for bad, why in ((token[:-4] + "AAAA", "signed"), (ran("token", "mint", "other", "--data-dir", folder), None)):
-        done = fluvial("token", "inspect", bad, "--data-dir", folder)
-        assert done.returncode == (1 if why else 0)
-        assert why is None or why in json.loads(done.stdout)["reason"]
-    command = ["-m", "fluvial", "token", "inspect", "--data-dir", folder]
-    piped = subprocess.run([sys.executable, *command], input=token + "\n", capture_output=True, text=True, check=True)
-    assert json.loads(piped.stdout)["valid"] is True
+    for other, defect in ((token[:-4] + "AAAA", "signed"), (ran("token", "mint", "other", "--data-dir", folder), None)):
+        done = fluvial("token", "inspect", other, "--data-dir", folder)
+        assert done.returncode == (1 if defect else 0)
+        assert defect is None or defect in json.loads(done.stdout)["reason"]
+    piped = fluvial("token", "inspect", "--data-dir", folder, piped=token + "\n")
+    assert (piped.returncode, json.loads(piped.stdout)["valid"]) == (0, True)
 
 
-def test_an_operator_makes_projects_over_http(folder: str, tmp_path: Path) -> None:
-    """With a token that the operators' secret has signed; the store may be one that forgets."""
+def test_operator_creates_projects_over_http(folder: str, tmp_path: Path) -> None:
+    """With a token that is signed with the operators' secret, also on the memory store."""
     secret = tmp_path / "operator"
     secret.write_text("o" * 32 + "\n")
     options = ("--store", "memory", "--operator-secret-file", str(secret), "--access", "projects")
@@ -207,7 +204,7 @@ def test_an_operator_makes_projects_over_http(folder: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("setting", "origin", "told"),
+    ("setting", "origin", "allowed"),
     [
         ("*", "https://a.example", "*"),
         ("", "https://a.example", None),
@@ -217,11 +214,11 @@ def test_an_operator_makes_projects_over_http(folder: str, tmp_path: Path) -> No
         ("https://a.example,https://b.example", "https://c.example", None),
     ],
 )
-async def test_an_open_servers_origins_are_a_setting(setting: str, origin: str, told: str | None) -> None:
-    """All of them, unless an operator says otherwise."""
+async def test_cors_origins_of_an_open_server_are_a_setting(setting: str, origin: str, allowed: str | None) -> None:
+    """Localhost with any port, all, none, or a list."""
     settings, store = settings_from({"store": "memory", "cors_origins": setting}), MemoryStore()
     application = build_application(settings, store, Clock(), DeliveryWorker(store, None))
     transport = httpx.ASGITransport(application)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         answer = await client.get("/v1/stream/none", headers={"origin": origin})
-    assert answer.headers.get("access-control-allow-origin") == told
+    assert answer.headers.get("access-control-allow-origin") == allowed

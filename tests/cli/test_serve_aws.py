@@ -1,6 +1,5 @@
-"""`make serve-aws`: it says how to reach what it has started, keeps it to this machine, and ends it."""
+"""`make serve-aws`: it prints how to reach its servers, binds them to loopback, and stops them."""
 
-import os
 import re
 import shlex
 import signal
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.cli.test_command_line import fluvial
+from tests.support.program import fluvial
 from tests.support.servers import BANNER
 
 EXPORT = re.compile(r"export (\w+)=(.*)\n")
@@ -21,8 +20,8 @@ EXPORT = re.compile(r"export (\w+)=(.*)\n")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_serve_aws_starts_can_be_reached_and_ends_with_it(number: signal.Signals) -> None:
-    """Other commands find the table by what it prints; a signal leaves nobody behind."""
+def test_serve_aws_prints_its_endpoints_and_stops_them_on_a_signal(number: signal.Signals) -> None:
+    """Other commands find the table by the printed variables."""
     command = [sys.executable, "-m", "tests.aws_local", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -34,7 +33,7 @@ def test_what_serve_aws_starts_can_be_reached_and_ends_with_it(number: signal.Si
                 break
         assert found is not None
         urls = [found[1], variables["FLUVIAL_ENDPOINT_URL"], variables["FLUVIAL_S3_ENDPOINT_URL"]]
-        made = fluvial("project", "create", "shop", **{**os.environ, **variables})
+        made = fluvial("project", "create", "shop", **variables)
         assert made.returncode == 0, made.stderr
         assert httpx.get(found[1] + "/v1/streams").status_code in {200, 401}
         for url in urls:
@@ -47,7 +46,7 @@ def test_what_serve_aws_starts_can_be_reached_and_ends_with_it(number: signal.Si
 
 
 def listeners_at(port: int) -> set[str]:
-    """The addresses at which somebody listens on a port, as far as the system tells (Linux)."""
+    """The local addresses that listen on a port, from /proc (empty where that does not exist)."""
     found = set[str]()
     for file, family in ((Path("/proc/net/tcp"), socket.AF_INET), (Path("/proc/net/tcp6"), socket.AF_INET6)):
         for line in file.read_text().splitlines()[1:] if file.exists() else ():

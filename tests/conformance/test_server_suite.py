@@ -15,7 +15,7 @@ from tests.aws_local.__main__ import local_aws
 from tests.conformance.token_front import allow_all_origins, token_front
 from tests.support.access import OPERATOR_SECRET
 from tests.support.rigs import dynamodb_local_url
-from tests.support.servers import ending, running_server, start_api_gateway
+from tests.support.servers import running_server, start_api_gateway, stop_at_exit
 
 HERE = Path(__file__).parent
 TESTS_WITHOUT_SUBSCRIPTIONS = 332
@@ -86,7 +86,7 @@ def test_the_public_suite_passes_through_lambda_with_projects(tmp_path: Path) ->
     settings["FLUVIAL_OPERATOR_SECRET_FILE"] = str(secret)
     with (
         environment_of("dynamodb") as environment,
-        ending(start_api_gateway(tmp_path / "gateway.log", **environment, **settings)) as gateway,
+        stop_at_exit(start_api_gateway(tmp_path / "gateway.log", **environment, **settings)) as gateway,
         httpx.Client(base_url=gateway.url, timeout=30) as client,
     ):
         door = ServerDoor(client)
@@ -102,6 +102,6 @@ def test_the_public_suite_passes_through_lambda(tmp_path: Path) -> None:
     settings = {"FLUVIAL_LONG_POLL_TIMEOUT": LONG_POLL_S, "FLUVIAL_SSE_MAX_AGE": "1"}
     with (
         environment_of("dynamodb") as environment,
-        ending(start_api_gateway(tmp_path / "gateway.log", **environment, **settings)) as gateway,
+        stop_at_exit(start_api_gateway(tmp_path / "gateway.log", **environment, **settings)) as gateway,
     ):
         assert_suite_passes(gateway.url)

@@ -1,11 +1,11 @@
-"""The contract of what keeps projects, for every store."""
+"""The contract of project stores, for every store."""
 
 import asyncio
 
 from msgspec.structs import replace
 
 from fluvial.model.names import StreamName
-from fluvial.model.project import ProjectLimits, changed
+from fluvial.model.project import ProjectLimits, next_version
 from fluvial.storage.projects import Projects
 from tests.support.access import OLD_SECRET, SECRET, project
 from tests.support.commands import create_commit
@@ -15,13 +15,13 @@ NAME = project().name
 
 
 def projects_of(rig: Rig) -> Projects:
-    """What the rig's store keeps."""
+    """The projects of the rig's store."""
     return rig.store.projects
 
 
 @also_on_moto
-async def test_a_project_is_kept_with_all_that_it_has(rig: Rig) -> None:
-    """Also over a restart, where there is one."""
+async def test_project_is_stored_with_all_fields(rig: Rig) -> None:
+    """Also over a restart, if the store has one."""
     full = project(
         secrets=(SECRET, OLD_SECRET),
         origins=("https://a.example",),
@@ -35,60 +35,60 @@ async def test_a_project_is_kept_with_all_that_it_has(rig: Rig) -> None:
     assert await projects_of(rig).get(NAME) == full
 
 
-async def test_of_two_changes_of_one_version_one_is_refused(rig: Rig) -> None:
-    """And of two projects of one name."""
+async def test_only_one_of_two_changes_of_a_version_is_stored(rig: Rig) -> None:
+    """And only one of two new projects of the same name."""
     projects, first = projects_of(rig), project()
     assert await projects.put(first)
     assert not await projects.put(replace(first, is_public=True))
     made = await asyncio.gather(
-        projects.put(changed(first, is_public=True)), projects.put(changed(first, origins=("*",)))
+        projects.put(next_version(first, is_public=True)), projects.put(next_version(first, origins=("*",)))
     )
     assert sorted(made) == [False, True]
-    assert not await projects.put(changed(changed(changed(first))))  # of a version that never was
+    assert not await projects.put(next_version(next_version(next_version(first))))  # version 3 was never stored
     kept = await projects.get(NAME)
     assert kept is not None
     assert kept.version == 2
 
 
-async def test_a_project_that_was_never_made_cannot_be_changed(rig: Rig) -> None:
-    """Nor ended."""
-    assert not await projects_of(rig).put(changed(project()))
+async def test_unknown_project_cannot_be_changed_or_deleted(rig: Rig) -> None:
+    """The store still counts as one that never had a project."""
+    assert not await projects_of(rig).put(next_version(project()))
     assert not await projects_of(rig).remove(project())
-    assert not await projects_of(rig).any_ever()
+    assert not await projects_of(rig).has_had_any()
 
 
-async def test_what_has_ended_is_gone_but_not_forgotten(rig: Rig) -> None:
-    """A server that had a project is never open to everybody again; its name is free."""
+async def test_store_stays_closed_after_its_only_project_is_deleted(rig: Rig) -> None:
+    """The deleted project's name is free."""
     projects, first = projects_of(rig), project()
-    assert not await projects.any_ever()
+    assert not await projects.has_had_any()
     await projects.put(first)
-    assert await projects.any_ever()
-    assert not await projects.remove(changed(first))
+    assert await projects.has_had_any()
+    assert not await projects.remove(next_version(first))
     assert await projects.remove(first)
     assert not await projects.remove(first)
     assert await projects.get(NAME) is None
-    assert await projects.listed("", 10) == []
-    assert await projects.any_ever()
-    assert not await projects.put(changed(first))
+    assert await projects.list_after("", 10) == []
+    assert await projects.has_had_any()
+    assert not await projects.put(next_version(first))
     assert await projects.put(project(is_public=True))
     kept = await projects.get(NAME)
     assert kept is not None
     assert kept.is_public
 
 
-async def test_projects_are_listed_in_order_a_page_at_a_time(rig: Rig) -> None:
-    """However many have ended in between."""
+async def test_projects_are_listed_by_name_in_pages(rig: Rig) -> None:
+    """Deleted projects in between are skipped."""
     projects = projects_of(rig)
     for name in ("c", "a", "e", "b", "d"):
         assert await projects.put(project(name))
     assert await projects.remove(project("b"))
-    assert [one.name for one in await projects.listed("", 2)] == ["a", "c"]
-    assert [one.name for one in await projects.listed("c", 2)] == ["d", "e"]
-    assert await projects.listed("e", 2) == []
+    assert [one.name for one in await projects.list_after("", 2)] == ["a", "c"]
+    assert [one.name for one in await projects.list_after("c", 2)] == ["d", "e"]
+    assert await projects.list_after("e", 2) == []
 
 
-async def test_a_days_bytes_are_summed_over_all_processes(rig: Rig) -> None:
-    """And the next day begins at none."""
+async def test_daily_usage_is_summed_over_all_processes(rig: Rig) -> None:
+    """The next day starts at zero."""
     projects = projects_of(rig)
     sums = await asyncio.gather(*(projects.add_usage(NAME, 20_000, 7) for _ in range(5)))
     assert max(sums) == 35
@@ -96,19 +96,19 @@ async def test_a_days_bytes_are_summed_over_all_processes(rig: Rig) -> None:
     assert await projects.add_usage(NAME, 20_001, 4) == 4
 
 
-async def test_nothing_of_a_former_life_changes_or_ends_the_next_one(rig: Rig) -> None:
-    """Although its versions begin anew."""
+async def test_former_incarnation_of_a_project_cannot_change_or_delete_the_next(rig: Rig) -> None:
+    """Although both have the same version numbers."""
     projects, former = projects_of(rig), project()
     await projects.put(former)
     await projects.remove(former)
-    assert await projects.put(project(life=2))
-    assert not await projects.put(changed(former, is_public=True))
+    assert await projects.put(project(incarnation=2))
+    assert not await projects.put(next_version(former, is_public=True))
     assert not await projects.remove(former)
-    assert await projects.get(NAME) == project(life=2)
+    assert await projects.get(NAME) == project(incarnation=2)
 
 
-async def test_no_text_is_too_long_or_too_odd_to_list_by(rig: Rig) -> None:
-    """Whatever a client sends as a prefix or as the last name that it has."""
+async def test_streams_can_be_listed_by_any_text(rig: Rig) -> None:
+    """A client may send any prefix, and any last name."""
     await rig.store.apply(StreamName("m"), create_commit())
     for text in ("\u00e9" * 1_000, "m" * 5_000, "\U0001f600", "\x00", "%", "m\u00e9", "z" * 2_000):
         assert await rig.store.names(text, "", 10) == []

@@ -16,7 +16,7 @@ from tests.aws_local.__main__ import local_aws
 from tests.support.access import project
 from tests.support.commands import append_commit, close_commit, create_commit
 from tests.support.rigs import dynamodb_local_url
-from tests.support.servers import ending, start_python
+from tests.support.servers import start_python, stop_at_exit
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "relay" / "Containerfile").read_text().splitlines()
@@ -44,7 +44,7 @@ async def test_relay_serves_many_readers_and_rejects_writes(tmp_path: Path) -> N
         await store.projects.put(project())
         await store.apply(name, create_commit(body=b"first,"))
         assert command[0] == "python"
-        with ending(
+        with stop_at_exit(
             start_python([*command[1:], "--port", "0"], tmp_path / "relay.log", environment | variables)
         ) as relay:
 

@@ -55,7 +55,7 @@ async def _followed(rig: FanOutRig) -> None:
 @pytest.fixture
 def import_handler(rig: DynamoDbRig, limits: StoreLimits, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportHandler]:
     """Import a function's handler as a new environment does."""
-    monkeypatch.setattr(app, "function_store", partial(app.function_store, limits=limits))
+    monkeypatch.setattr(app, "build_function_store", partial(app.build_function_store, limits=limits))
     settings = {
         "AWS_DEFAULT_REGION": REGION,
         "FLUVIAL_TABLE": rig.config.table,

@@ -23,7 +23,12 @@ def open_gate(projects: Projects, clock: Clock) -> Authorizer:
 
 def project(name: str = "demo", **fields: object) -> Project:
     """A project with one secret, with some fields changed."""
-    defaults: dict[str, object] = {"name": ProjectName(name), "life": 1, "secrets": (SECRET,), "created_ms": START_MS}
+    defaults: dict[str, object] = {
+        "name": ProjectName(name),
+        "incarnation": 1,
+        "secrets": (SECRET,),
+        "created_ms": START_MS,
+    }
     return Project(**{**defaults, **fields})  # type: ignore[arg-type]
 
 

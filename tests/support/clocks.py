@@ -1,4 +1,4 @@
-"""A world that stands still until a test moves it."""
+"""Clocks for tests: time moves only when a test advances it, and random values are predictable."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,20 +13,20 @@ START_MS = 1_800_000_000_000
 
 @dataclass
 class ManualTime:
-    """Wall-clock milliseconds that only `advance` changes."""
+    """Wall-clock time in milliseconds that only `advance` changes."""
 
     now_ms: int = START_MS
 
     def advance(self, milliseconds: int) -> None:
-        """Let time pass."""
+        """Move the time forward."""
         self.now_ms += milliseconds
 
 
 @dataclass
 class FixedClock:
-    """A manual clock, incarnations that count up from 1, and a die that always shows the same.
+    """Makes clocks with a manual time, incarnations that count up from 1, and a constant jitter.
 
-    No two commits have the same id, whichever process they are of.
+    All clocks of one FixedClock share its time and its commit ids, so no two of their commits have the same id.
     """
 
     time: ManualTime = field(default_factory=ManualTime)
@@ -34,11 +34,11 @@ class FixedClock:
     commits: Iterator[int] = field(default_factory=lambda: count(1))
 
     def own_clock(self) -> Clock:
-        """A world for one of several processes: none of them makes an id that another one makes."""
+        """A clock for one of several processes: the time is shared, but incarnations and commit ids are random."""
         return replace(self.clock(), new_incarnation=Clock().new_incarnation, new_commit_id=Clock().new_commit_id)
 
     def clock(self) -> Clock:
-        """The world to hand to what is tested."""
+        """A clock for the code under test."""
         numbers = count(1)
         return Clock(
             now_ms=lambda: self.time.now_ms,

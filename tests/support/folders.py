@@ -1,4 +1,4 @@
-"""Data folders as a server that has ended leaves them, made without one."""
+"""Data folders as a stopped server leaves them, made without starting one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,26 +14,26 @@ from tests.support.commands import create_command
 T = TypeVar("T")
 
 
-def in_folder(folder: Path, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
-    """Do something with the store of a folder, which is closed again then."""
+def with_store(folder: Path, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
+    """Open the store of a folder, run `work` on it, and close it."""
 
-    async def done() -> T:
+    async def open_and_work() -> T:
         store = await open_sqlite_store(folder, Clock())
         try:
             return await work(store)
         finally:
             await store.close()
 
-    return asyncio.run(done())
+    return asyncio.run(open_and_work())
 
 
-def make_folder(folder: Path, *names: str) -> None:
-    """A folder with streams of text, each of which says its name."""
+def create_data_folder(folder: Path, *names: str) -> None:
+    """Make a data folder with text streams whose content is their own name."""
 
-    async def made(store: SqliteStore) -> None:
+    async def create_streams(store: SqliteStore) -> None:
         clock = Clock()
         for name in names:
             command = create_command(name=StreamName(name), body=name.encode())
             await store.apply(command.name, plan_create(command, clock.new_incarnation(), clock.now_ms()))
 
-    in_folder(folder, made)
+    with_store(folder, create_streams)

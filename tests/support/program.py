@@ -1,6 +1,7 @@
-"""The program, run to its end."""
+"""Run a command of the program to its end, and check how it ended."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -10,22 +11,22 @@ from fluvial.cli.main import main
 
 TIMEOUT_S = 30
 
-#: What click fills of a terminal that is wide enough; its runner would fill all of 80.
+#: The width of a wide terminal's help text in click; its runner would use 80.
 WIDTH = 78
 
 
 def fluvial(*arguments: str, piped: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end: in this process, for starting one takes longer than what most commands do.
+    """Run a command in this process, because starting a process takes longer than most commands.
 
-    `serve` changes the process that it runs in, so it has one of its own.
+    `serve` runs in a process of its own, because it changes the process. `environment` adds to this process's.
     """
-    if arguments[0] == "serve" and "--help" not in arguments:
+    if arguments[0] == "serve":
         return fluvial_process(*arguments, piped=piped, **environment)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
         runner = CliRunner(env=environment, catch_exceptions=False)
-        done = runner.invoke(main, arguments, input=piped, prog_name="python -m fluvial", terminal_width=WIDTH)
+        done = runner.invoke(main, arguments, input=piped, prog_name="fluvial", terminal_width=WIDTH)
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
@@ -33,8 +34,33 @@ def fluvial(*arguments: str, piped: str | None = None, **environment: str) -> su
 
 
 def fluvial_process(*arguments: str, piped: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, as a user does; with an environment given, it has no other."""
+    """Run a command in a process of its own, as a user does. `environment` adds to this process's."""
     command = [sys.executable, "-m", "fluvial", *arguments]
     return subprocess.run(
-        command, input=piped, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment or None, check=False
+        command,
+        input=piped,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, **environment},
+        check=False,
     )
+
+
+def assert_usage_error(ran: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Assert exit status 2, and one line of error with these words in it."""
+    assert_failure(ran, 2, *words)
+
+
+def assert_command_failed(ran: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Assert exit status 1, and one line of error with these words in it."""
+    assert_failure(ran, 1, *words)
+
+
+def assert_failure(ran: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """Assert an exit status, and one line of error with these words in it."""
+    assert ran.returncode == status, ran
+    [line] = [line for line in ran.stderr.splitlines() if line.startswith("Error:")]
+    assert "Traceback" not in ran.stderr
+    for word in words:
+        assert word in line

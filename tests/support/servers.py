@@ -1,4 +1,4 @@
-"""Real servers: the program as a user starts it, in a process of its own."""
+"""Start real servers: the program in a process of its own, or the server in a thread of this process."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ START_TIMEOUT_S = 20
 
 @dataclass
 class RunningServer:
-    """A server that has announced its URL."""
+    """A server process that has announced its URL."""
 
     process: subprocess.Popen[str]
     url: str
@@ -34,16 +34,16 @@ class RunningServer:
 
     @property
     def log(self) -> str:
-        """What it has logged so far."""
+        """Its log so far."""
         return self.log_file.read_text()
 
     def terminate(self, timeout_s: float = 15) -> int:
-        """Send SIGTERM; the exit status."""
+        """Send SIGTERM, and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:
-        """Send SIGKILL: nothing is finished, nothing is said; it may have ended already."""
+        """Send SIGKILL, which may be after the process has ended."""
         self.process.kill()
         self.process.wait(START_TIMEOUT_S)
         assert self.process.stdout is not None
@@ -51,19 +51,19 @@ class RunningServer:
 
 
 def start_server(folder: Path, *options: str, **environment: str) -> RunningServer:
-    """`fluvial serve` on a free port, with its data in the folder; waits for the banner."""
+    """Start `fluvial serve` on a free port with its data in the folder, and wait for the banner."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["-m", "fluvial", "serve", "--port", "0", "--data-dir", str(folder), *options]
     return start_python(command, folder.with_suffix(".log"), environment)
 
 
 def start_api_gateway(log_file: Path, **environment: str) -> RunningServer:
-    """The edge function behind a gateway on this machine."""
+    """Start the edge function behind a local API gateway, and wait for its URL."""
     return start_python(["-m", "tests.aws_local.api_gateway"], log_file, environment)
 
 
 def start_python(arguments: list[str], log_file: Path, environment: Mapping[str, str]) -> RunningServer:
-    """A Python program that announces a URL as the server does; waits for that."""
+    """Start a Python program that announces its URL as the server does, and wait for the URL."""
     command = [sys.executable, *arguments]
     with log_file.open("a") as log:
         process = subprocess.Popen(
@@ -78,33 +78,33 @@ def start_python(arguments: list[str], log_file: Path, environment: Mapping[str,
     return RunningServer(process, found[1], log_file)
 
 
-class Started(Protocol):
-    """A server that has announced its URL, wherever it runs."""
+class Server(Protocol):
+    """A server that accepts connections, in any process."""
 
     @property
     def url(self) -> str:
-        """Where it listens, without a path."""
+        """The URL that it listens at, without a path."""
         ...
 
 
 class StartServer(Protocol):
-    """`running_server` or `server_here`."""
+    """A function such as `running_server` or `server_in_thread`."""
 
-    def __call__(self, folder: Path, *options: str, **environment: str) -> AbstractContextManager[Started]:
-        """A server that is gone at the end of the block."""
+    def __call__(self, folder: Path, *options: str, **environment: str) -> AbstractContextManager[Server]:
+        """A server that is stopped at the end of the block."""
         ...
 
 
 @contextmanager
 def running_server(folder: Path, *options: str, **environment: str) -> Iterator[RunningServer]:
-    """A server that is gone at the end of the block, whatever happens in it; it gets the chance to end by itself."""
-    with ending(start_server(folder, *options, **environment)) as server:
+    """A server process that is stopped at the end of the block."""
+    with stop_at_exit(start_server(folder, *options, **environment)) as server:
         yield server
 
 
 @contextmanager
-def ending(server: RunningServer) -> Iterator[RunningServer]:
-    """A server that is gone at the end of the block."""
+def stop_at_exit(server: RunningServer) -> Iterator[RunningServer]:
+    """Stop a server process at the end of the block: gracefully if possible, otherwise by force."""
     try:
         yield server
     finally:
@@ -113,38 +113,38 @@ def ending(server: RunningServer) -> Iterator[RunningServer]:
         server.kill()
 
 
-class _Loop(uvloop.Loop):
-    """A loop off the main thread, where no signal comes: what would handle one can be called."""
+class _ThreadLoop(uvloop.Loop):
+    """An event loop outside the main thread, where signals cannot be handled. Its handlers can be called instead."""
 
     def __init__(self) -> None:
         super().__init__()
         self.handlers = dict[int, Callable[[], object]]()
 
     def add_signal_handler(self, number: int, handler: Callable[[], object], *_arguments: object) -> None:
-        """Keep it for `server_here`."""
+        """Keep the handler for `server_in_thread`."""
         self.handlers[number] = handler
 
     def remove_signal_handler(self, number: int) -> bool:
-        """Forget it."""
+        """Forget the handler."""
         return self.handlers.pop(number, None) is not None
 
 
 @dataclass(frozen=True)
-class ServerHere:
-    """A server in this process."""
+class ThreadServer:
+    """A server in a thread of this process."""
 
     url: str
 
 
 @contextmanager
-def server_here(folder: Path, *options: str, **environment: str) -> Iterator[ServerHere]:
-    """The same server in a thread of this process, for tests that need many: a process takes most of a second."""
+def server_in_thread(folder: Path, *options: str, **environment: str) -> Iterator[ThreadServer]:
+    """The server in a thread of this process, for tests that need many: starting a process takes most of a second."""
     values = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): value for name, value in environment.items()}
     values |= {"port": "0", "data_dir": str(folder)}
     pairs = zip(options[::2], options[1::2], strict=True)
     values |= {name.removeprefix("--").replace("-", "_"): value for name, value in pairs}
     settings = settings_from({name: value for name, value in values.items() if name in Settings.__struct_fields__})
-    loop, url, thresholds = _Loop(), Future[str](), gc.get_threshold()
+    loop, url, thresholds = _ThreadLoop(), Future[str](), gc.get_threshold()
 
     def run() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -158,9 +158,9 @@ def server_here(folder: Path, *options: str, **environment: str) -> Iterator[Ser
     thread = Thread(target=run, name="server")
     thread.start()
     try:
-        yield ServerHere(url.result(START_TIMEOUT_S))
+        yield ThreadServer(url.result(START_TIMEOUT_S))
     finally:
-        # What a server process does to its collector is not meant for this one.
+        # Undo what the server has done to the garbage collector of its process.
         gc.unfreeze()
         gc.set_threshold(*thresholds)
         stop = loop.handlers.get(signal.SIGTERM)

@@ -125,7 +125,7 @@ class Authorizer:
         self._grants: LRUCache[tuple[str, int, int, str], VerifiedToken] = LRUCache(TOKENS_CACHED_MAX)
         self._refused_origins = RejectedOrigins()
         secret = Secret(clock.new_secret(), 0)
-        self._nobodys = Project(name=ProjectName("-"), life=0, secrets=(secret,), created_ms=0)
+        self._nobodys = Project(name=ProjectName("-"), incarnation=0, secrets=(secret,), created_ms=0)
 
     def cached_tenant(self, name: str) -> Tenant | None:
         """What `tenant` will tell, if it is known already: most requests need not wait."""
@@ -218,7 +218,7 @@ class Authorizer:
     def _grant(self, project: Project | None, token: str) -> VerifiedToken:
         if project is None:  # takes as long, and says the same, as where there is one
             project = self._nobodys
-        key, now_ms = (project.name, project.life, project.version, token), self._clock.now_ms()
+        key, now_ms = (project.name, project.incarnation, project.version, token), self._clock.now_ms()
         grant = self._grants.get(key)
         if grant is None or grant.expires_at_ms <= now_ms:
             try:

@@ -56,7 +56,7 @@ class ProjectCache:
         """
         if not self._is_closed and not self.is_known_to_be_open():
             now_ms, forgotten = self._clock.now_ms(), self._forgotten
-            if await self._projects.any_ever():
+            if await self._projects.has_had_any():
                 self._is_closed = True
             elif forgotten == self._forgotten:
                 self._looked_at_ms = now_ms

@@ -20,16 +20,16 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Give standard input, output and error something to lead to where whoever started the program has closed them.
+    """Open /dev/null as standard input, output or error if the program was started with one of them closed.
 
-    Else the next file or socket gets such a number: what is printed would go into it, and libuv aborts when it is
-    to close one of the three.
+    Otherwise the next file or socket would get that descriptor: prints would be written into it, and libuv aborts when
+    it closes one of the three.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor: this one
             os.set_inheritable(number, True)  # noqa: FBT003  takes no keyword
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

@@ -1,4 +1,7 @@
-"""`fluvial project …`: projects, by whoever may write to the store; a server that is running sees it in seconds."""
+"""`fluvial project …`: manage a store's projects from the command line, also beside a running server.
+
+A running server notices a change within seconds, as far as it caches projects.
+"""
 
 import asyncio
 import contextlib
@@ -9,70 +12,66 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 import msgspec
 
-from fluvial.app import Owners, check_data_exists, open_adoption, open_owners, open_store
-from fluvial.cli.options import OF_STORE, Failed, UsageError, WholeNumber, told, with_settings
-from fluvial.cli.store_options import options_to, place_of
+from fluvial.app import ProjectStorage, check_data_exists, open_adoption, open_projects, open_store
+from fluvial.cli.options import STORE_SETTINGS, CommandFailed, UsageError, WholeNumber, cli_errors, with_settings
+from fluvial.cli.store_options import options_for_store, store_location
 from fluvial.clock import Clock
 from fluvial.model.errors import ErrorCode, RequestError, SettingsError, StartupError, StoreError
 from fluvial.model.project import Project, ProjectLimits, Secret, parse_origins, parse_project_name, parse_secret
-from fluvial.operations.manage_projects import Registry, described
+from fluvial.operations.manage_projects import ProjectAdmin, describe_project
 from fluvial.settings import Settings, StoreKind, settings_from
 
 if TYPE_CHECKING:
-    from fluvial.storage.sqlite.adoption import Adoption, Found
+    from fluvial.storage.sqlite.adoption import AdoptableStreams, Adoption
 
 T = TypeVar("T")
 
-_LISTED_AT_ONCE: Final = 1_000
+_PROJECTS_PER_PAGE: Final = 1_000
 
 #: Names of adopted streams that are printed.
-SHOWN_MAX: Final = 5
+ADOPTED_NAMES_SHOWN_MAX: Final = 5
 
-_WAYS_ON: Final = (
-    ". Take them into the project with --adopt PREFIX (while no server is running), or leave them with --cut-off"
+_CUT_OFF_ADVICE: Final = (
+    ". Move them into the project with --adopt PREFIX (while no server is running), or give them up with --cut-off"
 )
 
 
 @click.group("project")
 def project_group() -> None:
-    """Make, see, change and end projects.
+    """Create, show, change and delete projects.
 
-    While a store has none, its server is open to everybody. From the first one on a stream's path begins with its
-    project's name, and whoever reads or writes needs a token that the project has signed.
+    A server whose store has no project is open to everybody. From the first project on, a stream's path begins with
+    the name of its project, and every request needs a token that is signed with one of the project's secrets.
     """
 
 
 @asynccontextmanager
-async def registry_of(settings: Settings) -> AsyncIterator[tuple[Registry, Owners]]:
-    """The projects of a store, whether or not a server is using it."""
+async def open_project_admin(settings: Settings) -> AsyncIterator[tuple[ProjectAdmin, ProjectStorage]]:
+    """Open the projects of an existing store, beside a server that may be using it."""
     clock = Clock()
-    async with open_owners(settings, clock) as owners:
-        yield Registry(owners.projects, clock, _nobody_here), owners
+    async with open_projects(settings, clock) as storage:
+        yield ProjectAdmin(storage.projects, clock), storage
 
 
-def _nobody_here(_name: str) -> None:
-    """This process keeps nothing that it would have to forget."""
-
-
-def settings_of(values: Mapping[str, str]) -> Settings:
-    """The settings that the options name."""
-    with told():
+def parse_settings(values: Mapping[str, str]) -> Settings:
+    """The settings that the options give. Raises UsageError."""
+    with cli_errors():
         return settings_from(values)
 
 
-def run(settings: Settings, work: Callable[[Registry], Awaitable[T]]) -> T:
-    """Do something with the projects of a store."""
+def run_with_project_admin(settings: Settings, work: Callable[[ProjectAdmin], Awaitable[T]]) -> T:
+    """Run `work` on the projects of a store."""
 
-    async def done() -> T:
-        async with registry_of(settings) as (registry, _):
-            return await work(registry)
+    async def open_and_work() -> T:
+        async with open_project_admin(settings) as (admin, _):
+            return await work(admin)
 
-    with told(place_of(settings)), asyncio.Runner() as runner:
-        return runner.run(done())
+    with cli_errors(store_location(settings)), asyncio.Runner() as runner:
+        return runner.run(open_and_work())
 
 
-def secret_from(file: str | None) -> Secret:
-    """The secret in a file (`-`: standard input), or a new one."""
+def read_or_make_secret(file: str | None) -> Secret:
+    """Read a secret from a file (`-` is standard input), or make a new one without a file."""
     clock = Clock()
     if file is None:
         return Secret(clock.new_secret(), clock.now_ms())
@@ -83,35 +82,35 @@ def secret_from(file: str | None) -> Secret:
         raise UsageError(f"cannot read {file}: {exc}") from exc
 
 
-def _tell_secret(secret: Secret, file: str | None) -> None:
-    """Print a secret that was made here: nothing tells it again."""
+def _print_new_secret(secret: Secret, file: str | None) -> None:
+    """Print a secret that was made here, because no other command shows it."""
     if file is None:
         click.echo(secret.value)
 
 
-_SECRET_FILE = click.option(
-    "--secret-file", metavar="FILE", help="Take the secret from a file, - is standard input, rather than make one."
+_SECRET_FILE_OPTION = click.option(
+    "--secret-file", metavar="FILE", help="Read the secret from a file (- is standard input) instead of making one."
 )
-_ORIGINS = click.option(
-    "--origin", "origins", multiple=True, metavar="ORIGIN", help="A page's origin that may use the streams; * is any."
+_ORIGINS_OPTION = click.option(
+    "--origin", "origins", multiple=True, metavar="ORIGIN", help="Origin whose pages may use the streams; * is all."
 )
 
 
 @project_group.command("create")
 @click.argument("name")
-@_ORIGINS
-@click.option("--public", is_flag=True, help="Let everybody read its streams.")
-@_SECRET_FILE
+@_ORIGINS_OPTION
+@click.option("--public", is_flag=True, help="Let everybody read the project's streams.")
+@_SECRET_FILE_OPTION
 @click.option(
     "--adopt",
     "prefixes",
     multiple=True,
     metavar="PREFIX",
-    help="Take streams into the project whose paths begin so, and that are no project's yet: see project adopt.",
+    help="Move streams into the project whose paths begin with PREFIX and that have no project.",
 )
-@click.option("--cut-off", is_flag=True, help="Make the first project although nobody reaches other streams any more.")
-@with_settings(OF_STORE)
-def _create(  # noqa: PLR0913  one for each rule
+@click.option("--cut-off", is_flag=True, help="Create the first project even if it makes streams unreachable.")
+@with_settings(STORE_SETTINGS)
+def _create(  # noqa: PLR0913  one parameter for each option
     name: str,
     origins: tuple[str, ...],
     secret_file: str | None,
@@ -121,79 +120,101 @@ def _create(  # noqa: PLR0913  one for each rule
     cut_off: bool,
     **values: str,
 ) -> None:
-    """Make a project, and print the secret that signs its tokens: once, for nothing tells it again.
+    """Create a project, and print its secret.
 
-    The first one closes the server: only streams below /v1/stream/NAME/ can be reached from then on. When there are
-    others it is refused, unless they are adopted or --cut-off is given.
+    The secret signs the project's tokens. No other command shows it again.
+
+    The first project closes the server: from then on, only streams below /v1/stream/NAME/ can be reached. If there are
+    others, the command fails, unless they are adopted or --cut-off is given. See also: fluvial project adopt.
     """
-    with told():
-        secret, allowed = secret_from(secret_file), parse_origins(list(origins))
-    settings = settings_of(values)
-
-    async def created() -> "Found | None":
-        async with adopting(settings, prefixes) as adoption, registry_of(settings) as (registry, owners):
-            if not cut_off:
-                await registry.check_reach(name, owners.streams, prefixes)
-            found = None
-            if adoption is not None:
-                found = await adoption.find(prefixes, parse_project_name(name), owners.projects, SHOWN_MAX)
-            await registry.create(name, secret, origins=allowed, is_public=public)
-            if adoption is not None:
-                try:
-                    await adoption.rename()
-                except StoreError as exc:
-                    _tell_secret(secret, secret_file)
-                    message = "the project is made, but its streams are not renamed; go on with fluvial project adopt"
-                    raise Failed(f"{message} ({place_of(settings)}): {exc.__cause__ or exc}") from exc
-            return found
-
-    with told(place_of(settings)), asyncio.Runner() as runner:
+    with cli_errors():
+        secret, allowed = read_or_make_secret(secret_file), parse_origins(list(origins))
+    settings = parse_settings(values)
+    rules: dict[str, object] = {"origins": allowed, "is_public": public}
+    with cli_errors(store_location(settings)), asyncio.Runner() as runner:
         try:
-            found = runner.run(created())
+            adopted = runner.run(_create_and_adopt(settings, name, secret, rules, prefixes, cut_off=cut_off))
         except RequestError as exc:
             if exc.code is not ErrorCode.STREAMS_CUT_OFF:
                 raise
-            raise Failed(f"{exc.message} ({place_of(settings)}){_WAYS_ON}") from exc
-    _tell_secret(secret, secret_file)
-    click.echo(f"Made the project {name} {place_of(settings)}.", err=True)
-    if found is not None:
-        _tell_adopted(name, found)
-    click.echo(f"Its streams are below /v1/stream/{name}/, and whoever uses them needs a token:", err=True)
-    click.echo(f"    fluvial token mint {name} --scope write {options_to(settings)}", err=True)
+            raise CommandFailed(f"{exc.message} ({store_location(settings)}){_CUT_OFF_ADVICE}") from exc
+        except CommandFailed:  # the project exists, and this is the only chance to see its secret
+            _print_new_secret(secret, secret_file)
+            raise
+    _print_new_secret(secret, secret_file)
+    click.echo(f"Created the project {name} {store_location(settings)}.", err=True)
+    if adopted is not None:
+        _print_adopted(name, adopted)
+    click.echo(f"Its streams are below /v1/stream/{name}/, and requests need a token, for example:", err=True)
+    click.echo(f"    fluvial token mint {name} --scope write {options_for_store(settings)}", err=True)
+
+
+async def _create_and_adopt(  # noqa: PLR0913  as the command's
+    settings: Settings,
+    name: str,
+    secret: Secret,
+    rules: Mapping[str, object],
+    prefixes: tuple[str, ...],
+    *,
+    cut_off: bool,
+) -> "AdoptableStreams | None":
+    """Create a project, and move the streams with the prefixes into it. CommandFailed if only the first succeeds."""
+    async with (
+        _open_adoption_if_asked(settings, prefixes) as adoption,
+        open_project_admin(settings) as (admin, storage),
+    ):
+        if not cut_off:
+            await admin.check_no_stream_is_cut_off(name, storage.stream_names, prefixes)
+        if adoption is None:
+            await admin.create(name, secret, **rules)
+            return None
+        project_name = parse_project_name(name)
+        adopted = await adoption.find(prefixes, project_name, storage.projects, ADOPTED_NAMES_SHOWN_MAX)
+        await admin.create(name, secret, **rules)
+        try:
+            await adoption.rename()
+        except StoreError as exc:
+            message = "the project is created, but its streams are not renamed; run fluvial project adopt"
+            raise CommandFailed(f"{message} ({store_location(settings)}): {exc.__cause__ or exc}") from exc
+        return adopted
 
 
 @project_group.command("adopt")
 @click.argument("name")
 @click.argument("prefixes", metavar="PREFIX...", nargs=-1, required=True)
-@with_settings(OF_STORE)
+@with_settings(STORE_SETTINGS)
 def _adopt(name: str, prefixes: tuple[str, ...], **values: str) -> None:
-    """Take streams into a project whose paths begin with a PREFIX, as /v1/streams tells them; '' is all.
+    """Move existing streams into a project.
 
-    Only those that are no project's. A stream a/b gets the path NAME/a/b, and keeps its bytes, offsets, producers,
-    forks and followers; estuaries stay streams that can be read. It needs --store sqlite, and no server may be running.
+    The streams are all whose paths, as /v1/streams lists them, begin with a PREFIX ('' for all), except those that have
+    a project. A stream a/b gets the path NAME/a/b, and keeps its bytes, offsets, producers, forks and followers;
+    estuaries can still be read. This needs --store sqlite, and no server may be running.
     """
-    settings = settings_of(values)
+    settings = parse_settings(values)
 
-    async def adopted() -> "Found":
-        async with adopting(settings, prefixes) as adoption, registry_of(settings) as (registry, owners):
-            assert adoption is not None, "there are prefixes"
-            project = await registry.get(name)
-            found = await adoption.find(prefixes, project.name, owners.projects, SHOWN_MAX)
+    async def adopt() -> "AdoptableStreams":
+        async with (
+            _open_adoption_if_asked(settings, prefixes) as adoption,
+            open_project_admin(settings) as (admin, storage),
+        ):
+            assert adoption is not None, "click requires a prefix"
+            project = await admin.get(name)
+            adopted = await adoption.find(prefixes, project.name, storage.projects, ADOPTED_NAMES_SHOWN_MAX)
             await adoption.rename()
-            return found
+            return adopted
 
-    with told(place_of(settings)), asyncio.Runner() as runner:
-        _tell_adopted(name, runner.run(adopted()))
+    with cli_errors(store_location(settings)), asyncio.Runner() as runner:
+        _print_adopted(name, runner.run(adopt()))
 
 
 @asynccontextmanager
-async def adopting(settings: Settings, prefixes: tuple[str, ...]) -> "AsyncIterator[Adoption | None]":
-    """What renames streams, if any are to be adopted. Raises StartupError."""
+async def _open_adoption_if_asked(settings: Settings, prefixes: tuple[str, ...]) -> "AsyncIterator[Adoption | None]":
+    """Lock the data folder for renaming streams, if there are prefixes to adopt. Raises StartupError."""
     if not prefixes:
         yield None
         return
     if settings.store is not StoreKind.SQLITE:
-        message = "only --store sqlite can adopt streams: in a table a stream's name is the key of all that it has"
+        message = "only --store sqlite can adopt streams: in a table, a stream's name is the key of all its items"
         raise SettingsError(message)
     check_data_exists(settings)
     try:
@@ -204,112 +225,128 @@ async def adopting(settings: Settings, prefixes: tuple[str, ...]) -> "AsyncItera
         yield adoption
 
 
-def _tell_adopted(name: str, found: "Found") -> None:
-    shown = ", ".join(f"{name}/{one}" for one in found.first) + ", …" * (found.count > len(found.first))
-    streams = "stream" if found.count == 1 else "streams"
-    click.echo(f"Adopted {found.count:,} {streams}" + f": {shown}" * (found.count > 0), err=True)
+def _print_adopted(name: str, adopted: "AdoptableStreams") -> None:
+    names = ", ".join(f"{name}/{one}" for one in adopted.first) + ", …" * (adopted.count > len(adopted.first))
+    streams = "stream" if adopted.count == 1 else "streams"
+    click.echo(f"Adopted {adopted.count:,} {streams}" + f": {names}" * (adopted.count > 0), err=True)
 
 
 @project_group.command("list")
-@with_settings(OF_STORE)
+@with_settings(STORE_SETTINGS)
 def _list(**values: str) -> None:
     """Print the names of all projects."""
-    settings = settings_of(values)
+    settings = parse_settings(values)
 
-    async def listed(registry: Registry) -> None:
+    async def print_names(admin: ProjectAdmin) -> None:
         after = ""
-        while found := await registry.listed(after, _LISTED_AT_ONCE):
-            for project in found:
+        while projects := await admin.list_after(after, _PROJECTS_PER_PAGE):
+            for project in projects:
                 click.echo(project.name)
-            after = found[-1].name
+            after = projects[-1].name
         if not after:
-            click.echo(f"There are no projects {place_of(settings)}.", err=True)
+            click.echo(f"There are no projects {store_location(settings)}.", err=True)
 
-    run(settings, listed)
+    run_with_project_admin(settings, print_names)
 
 
 @project_group.command("show")
 @click.argument("name")
-@with_settings(OF_STORE)
+@with_settings(STORE_SETTINGS)
 def _show(name: str, **values: str) -> None:
-    """Print a project as JSON; of its secrets only what they are called by."""
-    _print(run(settings_of(values), lambda registry: registry.get(name)))
+    """Print a project as JSON.
+
+    It shows the ids of the secrets, not the secrets.
+    """
+    _print_project(run_with_project_admin(parse_settings(values), lambda admin: admin.get(name)))
 
 
 @project_group.command("add-secret")
 @click.argument("name")
-@_SECRET_FILE
-@with_settings(OF_STORE)
+@_SECRET_FILE_OPTION
+@with_settings(STORE_SETTINGS)
 def _add_secret(name: str, secret_file: str | None, **values: str) -> None:
-    """Add a secret, which signs from now on, and print it: once. What the others have signed stays good."""
-    with told():
-        secret = secret_from(secret_file)
-    settings = settings_of(values)
-    run(settings, lambda registry: registry.add_secret(name, secret))
-    _tell_secret(secret, secret_file)
-    click.echo(f"It is called {secret.id}, and signs the tokens of {name} {place_of(settings)}.", err=True)
+    """Add a secret to a project, and print it.
+
+    New tokens are signed with it from now on; tokens that are signed with the project's other secrets stay valid. No
+    other command shows the secret again.
+    """
+    with cli_errors():
+        secret = read_or_make_secret(secret_file)
+    settings = parse_settings(values)
+    run_with_project_admin(settings, lambda admin: admin.add_secret(name, secret))
+    _print_new_secret(secret, secret_file)
+    click.echo(f"Added the secret {secret.id}: it signs new tokens of {name} {store_location(settings)}.", err=True)
 
 
 @project_group.command("remove-secret")
 @click.argument("name")
 @click.argument("secret_id")
-@with_settings(OF_STORE)
+@with_settings(STORE_SETTINGS)
 def _remove_secret(name: str, secret_id: str, **values: str) -> None:
-    """Remove a secret by what it is called: tokens that it has signed are good for nothing any more."""
-    settings = settings_of(values)
-    run(settings, lambda registry: registry.remove_secret(name, secret_id))
-    click.echo(f"Removed the secret {secret_id} of {name} {place_of(settings)}.", err=True)
+    """Remove a secret from a project.
+
+    Tokens that are signed with the secret become invalid. Its id is in the output of fluvial project show.
+    """
+    settings = parse_settings(values)
+    run_with_project_admin(settings, lambda admin: admin.remove_secret(name, secret_id))
+    click.echo(f"Removed the secret {secret_id} of {name} {store_location(settings)}.", err=True)
 
 
 @project_group.command("set")
 @click.argument("name")
-@_ORIGINS
+@_ORIGINS_OPTION
 @click.option("--no-origins", is_flag=True, help="Let no page of another origin use the streams.")
-@click.option("--public/--private", default=None, help="Let everybody read its streams, or only who has a token.")
-@click.option("--requests-per-second", type=WholeNumber(0), help="For each process; 0 is as many as come.")
-@click.option("--live-reads", type=WholeNumber(0), help="Open at once in each process; 0: as many as the server's.")
-@click.option("--body-bytes", type=WholeNumber(0), help="Of one request; 0: as many as the server's.")
-@click.option("--bytes-per-day", type=WholeNumber(0), help="Appended in a day (UTC); 0 is as many as come.")
-@with_settings(OF_STORE)
+@click.option("--public/--private", default=None, help="Let everybody read the streams, or only clients with a token.")
+@click.option("--requests-per-second", type=WholeNumber(0), help="Limit for each server process; 0 is no limit.")
+@click.option("--live-reads", type=WholeNumber(0), help="Most at a time in each process; 0 is the server's limit.")
+@click.option("--body-bytes", type=WholeNumber(0), help="Largest request body; 0 is the server's limit.")
+@click.option("--bytes-per-day", type=WholeNumber(0), help="Most bytes appended in a day (UTC); 0 is no limit.")
+@with_settings(STORE_SETTINGS)
 def _set(
     name: str, origins: tuple[str, ...], *, no_origins: bool, public: bool | None, **values: str | int | None
 ) -> None:
-    """Change a project's rules; what is not named stays as it is. Prints the project as it is then."""
+    """Change a project's rules, and print it as JSON.
+
+    Rules whose option is not given stay as they are.
+    """
     limits = {field: values.pop(field) for field in ProjectLimits.__struct_fields__}
     rules: dict[str, object] = {}
-    with told():
+    with cli_errors():
         if origins or no_origins:
             if origins and no_origins:
                 raise UsageError("--origin and --no-origins exclude each other")
             rules["origins"] = parse_origins(list(origins))
     if public is not None:
         rules["is_public"] = public
-    named = {field: int(limit) or None for field, limit in limits.items() if limit is not None}
-    settings = settings_of({key: str(value) for key, value in values.items()})
-    _print(run(settings, lambda registry: registry.change(name, named, **rules)))
-    click.echo(f"Changed {name} {place_of(settings)}.", err=True)
+    new_limits = {field: int(limit) or None for field, limit in limits.items() if limit is not None}
+    settings = parse_settings({key: str(value) for key, value in values.items()})
+    _print_project(run_with_project_admin(settings, lambda admin: admin.change(name, new_limits, **rules)))
+    click.echo(f"Changed {name} {store_location(settings)}.", err=True)
 
 
 @project_group.command("delete")
 @click.argument("name")
-@with_settings(OF_STORE)
+@with_settings(STORE_SETTINGS)
 def _delete(name: str, **values: str) -> None:
-    """End a project that has no streams any more. With SQLite no server may be running."""
-    settings = settings_of(values)
+    """Delete a project that has no streams left.
 
-    async def deleted() -> None:
+    With --store sqlite, no server may be running.
+    """
+    settings = parse_settings(values)
+
+    async def delete() -> None:
         check_data_exists(settings)
         clock = Clock()
         store = await open_store(settings, clock)
         try:
-            await Registry(store.projects, clock, _nobody_here).remove(name, store)
+            await ProjectAdmin(store.projects, clock).remove(name, store)
         finally:
             await store.close()
 
-    with told(place_of(settings)), asyncio.Runner() as runner:
-        runner.run(deleted())
-    click.echo(f"Deleted {name} {place_of(settings)}.", err=True)
+    with cli_errors(store_location(settings)), asyncio.Runner() as runner:
+        runner.run(delete())
+    click.echo(f"Deleted {name} {store_location(settings)}.", err=True)
 
 
-def _print(project: Project) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(described(project))).decode())
+def _print_project(project: Project) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(describe_project(project))).decode())

@@ -10,45 +10,45 @@ import click
 import msgspec
 
 from fluvial import __version__
-from fluvial.cli.options import setting_options, told
-from fluvial.cli.store_options import place_of
-from fluvial.settings import LogFormat, Settings, service_variables, settings_from
+from fluvial.cli.options import cli_errors, setting_options
+from fluvial.cli.store_options import store_location
+from fluvial.settings import LogFormat, Settings, kubernetes_service_variables, settings_from
 
 log = logging.getLogger(__name__)
 
 
 def _serve(**values: str) -> None:
     """Serve streams over HTTP until SIGTERM or Ctrl-C."""
-    signal.signal(signal.SIGTERM, _end)
-    # Imported now, for it takes as long as all else: who is told to stop meanwhile ends as at any other time.
+    signal.signal(signal.SIGTERM, _exit_before_start)
+    # These imports take half of the start-up time. The handler is set before, so that SIGTERM exits cleanly.
     import uvloop  # noqa: PLC0415
 
     from fluvial.logs import configure_logs  # noqa: PLC0415
     from fluvial.serve import serve  # noqa: PLC0415
 
-    with told():
+    with cli_errors():
         settings = settings_from(values)
         configure_logs(settings)
-        if variables := service_variables(os.environ):
-            hint = "Kubernetes has set them for a Service named fluvial; to set the port, give --port"
+        if variables := kubernetes_service_variables(os.environ):
+            hint = "Kubernetes sets them for a Service named fluvial; to set the port, give --port"
             log.warning("service_variables_ignored", extra={"variables": variables, "hint": hint})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, lambda url: _print_banner(url, settings)))
 
 
-def _end(_number: int, _frame: object) -> None:
-    """SIGTERM before the server is there: nothing is under way, and what is open is closed on the way out."""
+def _exit_before_start(_number: int, _frame: object) -> None:
+    """Handle SIGTERM until the server's own handler is set: no request is running, and unwinding closes all files."""
     raise SystemExit(0)
 
 
 def _print_banner(url: str, settings: Settings) -> None:
-    """Tell on standard output that connections are taken: a line for people, or an object for programs."""
+    """Print that the server accepts connections: a line for people, or a JSON object for programs."""
     banner = f"fluvial {__version__} serves {url}/v1/stream/"
     if settings.log_format is LogFormat.JSON:
-        told = {"event": "serving", "message": banner, "url": url, "version": __version__, "place": place_of(settings)}
-        click.echo(msgspec.json.encode(told))
+        fields = {"event": "serving", "message": banner, "url": url, "version": __version__}
+        click.echo(msgspec.json.encode({**fields, "place": store_location(settings)}))
     else:
-        click.echo(f"{banner}  (streams are kept {place_of(settings)}; Ctrl-C stops)")
+        click.echo(f"{banner}  (streams are kept {store_location(settings)}; Ctrl-C stops)")
     sys.stdout.flush()
 
 

@@ -1,7 +1,6 @@
 """The whole server as one ASGI application: streams, WebSockets and control routes."""
 
 import hmac
-from functools import cached_property
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,7 +9,7 @@ from fluvial.fanout.estuaries import Estuaries
 from fluvial.server.streams import SAFE_METHODS, STREAM_ROOT_BYTES, StreamsApp, reject_write
 from fluvial.server.websocket import WebSocketApp, reject_cdn_bypass, reject_websocket_path
 
-#: Where a load balancer or the Lambda Web Adapter looks whether the process answers, without passing a CDN.
+#: The health check of load balancers and of the Lambda Web Adapter, which do not come through the CDN.
 HEALTH: Final = b"/health"
 
 CDN_HEADER: Final = b"x-fluvial-origin"
@@ -20,24 +19,29 @@ class Application:
     """The whole server as one ASGI application over one open store."""
 
     def __init__(self, streams: StreamsApp, *, read_only: bool, cdn_secret: str) -> None:
-        """`cdn_secret` is what proves that a request came through the CDN, or several of them with commas between."""
+        """`cdn_secret` has the values that prove a request came through the CDN, with commas; empty is no CDN."""
         self.streams, self.live, self._read_only = streams, streams.live, read_only
         self._cdn_secrets = [secret.strip().encode() for secret in cdn_secret.split(",") if secret.strip()]
         self.sockets = WebSocketApp(self.live, streams.authorizer)
+        self._control_app: ASGIApp | None = None
 
-    @cached_property
-    def admin(self) -> ASGIApp:
-        """What is not a stream; made when it is asked for, because FastAPI takes longer to import than all else."""
-        from fluvial.server.control.app import admin_app  # noqa: PLC0415
+    def load_control_app(self) -> ASGIApp:
+        """The control routes, built at the first call: importing FastAPI takes longer than all other imports."""
+        if self._control_app is None:
+            self._control_app = self._build_control_app()
+        return self._control_app
+
+    def _build_control_app(self) -> ASGIApp:
+        from fluvial.server.control.app import build_control_app  # noqa: PLC0415
 
         streams = self.streams
         estuaries = Estuaries(streams.store, streams.clock, streams.publisher)
-        return admin_app(self.live, streams.store, estuaries, streams.authorizer, streams.clock)
+        return build_control_app(self.live, streams.store, estuaries, streams.authorizer, streams.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Streams go the short way; all else goes to the framework."""
+        """Route a request: stream paths straight to their applications, all other paths to the control routes."""
         is_stream = scope["raw_path"].startswith(STREAM_ROOT_BYTES)
-        if self._cdn_secrets and scope["raw_path"] != HEALTH and not self._came_through_the_cdn(scope):
+        if self._cdn_secrets and scope["raw_path"] != HEALTH and not self._came_through_cdn(scope):
             await reject_cdn_bypass(scope, send)
         elif self._read_only and scope.get("method", "GET") not in SAFE_METHODS:
             await reject_write(scope, receive, send)
@@ -46,9 +50,9 @@ class Application:
         elif is_stream:
             await self.streams(scope, receive, send)
         else:
-            await self.admin(scope, receive, send)
+            await self.load_control_app()(scope, receive, send)
 
-    def _came_through_the_cdn(self, scope: Scope) -> bool:
+    def _came_through_cdn(self, scope: Scope) -> bool:
         proofs = [value for name, value in scope["headers"] if name == CDN_HEADER]
         matches = [hmac.compare_digest(proof, secret) for proof in proofs for secret in self._cdn_secrets]
         return len(proofs) == 1 and any(matches)

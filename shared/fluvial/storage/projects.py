@@ -1,4 +1,4 @@
-"""The contract of what keeps projects. Its suite is tests/contract/test_projects.py."""
+"""The contract of a project store, which tests/contract/test_projects.py checks for every implementation."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from fluvial.model.project import Project, ProjectName
 
 
 class StreamNames(Protocol):
-    """As much of a store as tells which streams there are, also beside a server that uses it."""
+    """The listing of a store's streams, also beside a server that uses the store."""
 
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See Store.names. Raises StoreUnavailable."""
@@ -15,42 +15,42 @@ class StreamNames(Protocol):
 
 
 class Projects(Protocol):
-    """Projects, and what they have appended; any number of processes may share them.
+    """Projects and their daily usage. Any number of processes may share them.
 
     Every method raises StoreUnavailable: nothing was written. Those that write raise StoreUncertain: it may have been.
     """
 
     @property
-    def lag_s(self) -> float:
-        """How long other processes may go on with what a project was; 0 where there are no others."""
+    def staleness_s_max(self) -> float:
+        """How long other processes may use an old version of a project; 0 if there are no others."""
         ...
 
     async def get(self, name: ProjectName) -> Project | None:
-        """A project as it is now."""
+        """The stored version of a project."""
         ...
 
     async def put(self, project: Project) -> bool:
-        """Keep a project in the place of the version before it in its life; a first version where no project is.
+        """Store a version of a project: it replaces the previous version of the same incarnation, or is the first.
 
-        False when something else is there by now: nothing was changed.
+        False if another version or another project is stored: nothing was changed.
         """
         ...
 
     async def remove(self, project: Project) -> bool:
-        """End a project, if this is still its version."""
+        """Delete a project. False if this is not its stored version: nothing was changed."""
         ...
 
-    async def listed(self, after: str, count_max: int) -> list[Project]:
-        """Projects whose names come after a text, in order; at most `count_max`."""
+    async def list_after(self, after: str, count_max: int) -> list[Project]:
+        """At most `count_max` projects whose names come after `after`, in the order of their names."""
         ...
 
-    async def any_ever(self) -> bool:
-        """Whether there is or was a project: from then on nothing is open to everybody."""
+    async def has_had_any(self) -> bool:
+        """Whether the store has or had a project: from the first one on, a server is closed."""
         ...
 
     async def add_usage(self, name: ProjectName, day: int, byte_count: int) -> int:
-        """Add to what a project has appended on a day, counted from 1970 on; the day's sum.
+        """Add to the bytes that a project has appended on a day (counted from 1970), and return the day's sum.
 
-        The sum may be lost in part, for it bounds costs and nothing else.
+        Additions may be lost, because the sum only bounds costs.
         """
         ...

@@ -7,7 +7,7 @@ import pytest
 from fluvial.access.project_cache import ABSENT_MAX, ProjectCache
 from fluvial.model.errors import StoreUnavailable
 from fluvial.model.limits import PROJECT_CACHE_S
-from fluvial.model.project import Project, ProjectName, changed
+from fluvial.model.project import Project, ProjectName, next_version
 from fluvial.storage.memory_projects import MemoryProjects
 from tests.support.access import project
 from tests.support.clocks import FixedClock
@@ -27,10 +27,10 @@ class WatchedProjects(MemoryProjects):
             raise StoreUnavailable
         return await super().get(name)
 
-    async def any_ever(self) -> bool:
-        """See Projects.any_ever."""
+    async def has_had_any(self) -> bool:
+        """See Projects.has_had_any."""
         self.asked += 1
-        return await super().any_ever()
+        return await super().has_had_any()
 
 
 async def test_a_project_is_asked_for_once_in_a_while_and_a_change_is_seen_in_time() -> None:
@@ -42,10 +42,10 @@ async def test_a_project_is_asked_for_once_in_a_while_and_a_change_is_seen_in_ti
     assert (found, projects.asked) == ([project()] * 50, 1)
     await asyncio.gather(*(project_cache.find("none") for _ in range(50)))
     assert projects.asked == 2
-    await projects.put(changed(project(), is_public=True))
+    await projects.put(next_version(project(), is_public=True))
     await projects.put(project("none"))
     still.time.advance(PROJECT_CACHE_S * 1_000)
-    assert await project_cache.find("demo") == changed(project(), is_public=True)
+    assert await project_cache.find("demo") == next_version(project(), is_public=True)
     assert await project_cache.find("none") == project("none")
 
 
@@ -87,9 +87,9 @@ class SlowProjects(MemoryProjects):
         super().__init__()
         self.answers: list[asyncio.Event] = []
 
-    async def any_ever(self) -> bool:
-        """See Projects.any_ever."""
-        found, answer = await super().any_ever(), asyncio.Event()
+    async def has_had_any(self) -> bool:
+        """See Projects.has_had_any."""
+        found, answer = await super().has_had_any(), asyncio.Event()
         self.answers.append(answer)
         await answer.wait()
         return found
@@ -173,11 +173,11 @@ async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
     await projects.put(project())
     early = asyncio.ensure_future(project_cache.find("demo"))
     await asyncio.sleep(0)
-    await projects.put(changed(project(), is_public=True))
+    await projects.put(next_version(project(), is_public=True))
     project_cache.forget("demo")
     late = asyncio.ensure_future(project_cache.find("demo"))
     await asyncio.gather(early, late)
-    assert await project_cache.find("demo") == changed(project(), is_public=True)
+    assert await project_cache.find("demo") == next_version(project(), is_public=True)
 
 
 async def test_a_clock_that_is_set_back_keeps_nothing_alive() -> None:
@@ -190,10 +190,10 @@ async def test_a_clock_that_is_set_back_keeps_nothing_alive() -> None:
     assert not project_cache.is_known_to_be_open()
     assert not await project_cache.is_open()
     await project_cache.find("demo")
-    await projects.put(changed(project(), is_public=True))
+    await projects.put(next_version(project(), is_public=True))
     still.time.advance(-3_600_000)
     assert project_cache.known("demo") is None
-    assert await project_cache.find("demo") == changed(project(), is_public=True)
+    assert await project_cache.find("demo") == next_version(project(), is_public=True)
 
 
 async def test_a_project_that_is_ending_is_there_no_more() -> None:
@@ -201,5 +201,5 @@ async def test_a_project_that_is_ending_is_there_no_more() -> None:
     projects = WatchedProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=True)
     await projects.put(project())
-    await projects.put(changed(project(), is_ending=True))
+    await projects.put(next_version(project(), is_ending=True))
     assert await project_cache.find("demo") is None

@@ -1,1 +1,1 @@
-"""Control routes: projects, estuaries, health and metrics, on FastAPI."""
+"""The control routes: projects, estuaries (fan-in streams), stream names, health and metrics, on FastAPI."""

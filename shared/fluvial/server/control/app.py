@@ -1,4 +1,4 @@
-"""What is not a stream: health, metrics, and the control routes, each behind what it needs."""
+"""Builds the application of the control routes, and says which permission each route requires."""
 
 from typing import Annotated, Final
 
@@ -13,48 +13,50 @@ from fluvial.fanout.estuaries import Estuaries
 from fluvial.model.limits import STREAM_NAME_BYTES_MAX
 from fluvial.model.permissions import Permission
 from fluvial.server.control.authorization import ControlApp
-from fluvial.server.control.estuary_routes import ESTUARY_NEEDS, estuary_routes
-from fluvial.server.control.fastapi_errors import Needs, answer_errors, json_response
-from fluvial.server.control.project_routes import PAGE_MAX, PROJECT_NEEDS, project_routes
+from fluvial.server.control.estuary_routes import ESTUARY_PERMISSIONS, estuary_routes
+from fluvial.server.control.fastapi_errors import RoutePermissions, install_error_handlers, json_response
+from fluvial.server.control.project_routes import PAGE_MAX, PROJECT_PERMISSIONS, project_routes
 from fluvial.server.live_reads import LiveReads
 from fluvial.storage.contract import Store
 
-_LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls, SSE connections and sockets that are open.")
+_LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls, SSE connections and WebSockets that are open.")
 
-#: What each route needs; a route that is not here needs an operator.
-NEEDS: Final[Needs] = {
+#: The permission that each route requires. A route that is not listed requires an operator's token.
+CONTROL_PERMISSIONS: Final[RoutePermissions] = {
     ("GET", "/health"): Permission.NOTHING,
     ("GET", "/metrics"): Permission.NOTHING,
     ("GET", "/openapi.json"): Permission.NOTHING,
     ("GET", "/v1/streams"): Permission.LIST_STREAMS,
-    **ESTUARY_NEEDS,
-    **PROJECT_NEEDS,
+    **ESTUARY_PERMISSIONS,
+    **PROJECT_PERMISSIONS,
 }
 
 
-def admin_app(live: LiveReads, store: Store, estuaries: Estuaries, authorizer: Authorizer, clock: Clock) -> ControlApp:
-    """The application behind every path that is not a stream's."""
+def build_control_app(
+    live: LiveReads, store: Store, estuaries: Estuaries, authorizer: Authorizer, clock: Clock
+) -> ControlApp:
+    """Build the application of all paths that are not streams'."""
     app = FastAPI(
         title="Fluvial",
         version=__version__,
-        description="The control routes: projects, estuaries, names. Streams are served as the protocol says.",
+        description="Control routes: projects, estuaries, stream names. Streams follow the Durable Streams protocol.",
         openapi_url="/openapi.json",
-        docs_url=None,  # it would load its script from a third party, on the page where operators paste their tokens
+        docs_url=None,  # it would load a third party's script on the page where operators paste their tokens
         redoc_url=None,
-        redirect_slashes=False,  # to a URL with http: in it
+        redirect_slashes=False,  # a redirect would lead to a URL with http:, also behind a proxy with https:
     )
-    for routes in (project_routes(store, clock, authorizer), estuary_routes(estuaries)):
-        app.router.routes.extend(routes.routes)  # as they are, for their door looks at each one's path
-    answer_errors(app)
+    for router in (project_routes(store, clock, authorizer), estuary_routes(estuaries)):
+        app.router.routes.extend(router.routes)  # unchanged, because ControlApp looks each path up
+    install_error_handlers(app)
     _LIVE_READS.set_function(lambda: live.count)
     _add_views(app, live, store)
-    return ControlApp(app, authorizer, NEEDS)
+    return ControlApp(app, authorizer, CONTROL_PERMISSIONS)
 
 
 def _add_views(app: FastAPI, live: LiveReads, store: Store) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        """Whether the process answers, and how busy it is."""
+        """Answers while the process works, with the number of open live reads."""
         return JSONResponse({"status": "ok", "liveReads": live.count})
 
     @app.get("/metrics")
@@ -68,6 +70,6 @@ def _add_views(app: FastAPI, live: LiveReads, store: Store) -> None:
         after: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
     ) -> Response:
-        """The names of all streams in order, a page at a time: ask again with `after` set to `next`."""
+        """List the names of all streams in order, a page at a time. For the next page, set `after` to `next`."""
         names = await store.names(prefix, after, limit)
         return json_response({"streams": names, "next": names[-1] if len(names) == limit else None})

@@ -1,4 +1,7 @@
-"""The door of every route that is not a stream's: what a route needs is in a table, and what is not there is shut."""
+"""Authorizes requests of control routes before FastAPI sees them.
+
+A table says which permission each route requires; a route that is not in the table requires an operator's token.
+"""
 
 import logging
 import traceback
@@ -16,7 +19,7 @@ from fluvial.model.limits import CONTROL_BODY_BYTES_MAX
 from fluvial.model.names import StreamName, parse_name
 from fluvial.model.permissions import Permission
 from fluvial.server.content_coding import compress_answer, decode_body
-from fluvial.server.control.fastapi_errors import Needs
+from fluvial.server.control.fastapi_errors import RoutePermissions
 from fluvial.server.streams import ClientDisconnected, check_path, send_response, whole_body
 from fluvial.wire.cors import cors_headers, error_cors_headers, preflight_response
 from fluvial.wire.request import Headers, singular_headers, split_token
@@ -37,34 +40,34 @@ METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 _STREAM: Final = "{stream:path}"
 
 
-class _Routed(Protocol):
-    """A route of the framework's: it has a path with placeholders."""
+class _RouteWithPath(Protocol):
+    """A route of the framework that has a path with placeholders."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class ControlApp:
-    """Lets requests through to the framework's application, each by the need of its route."""
+    """Passes authorized requests on to the FastAPI application; each route requires its own permission."""
 
     app: FastAPI
     authorizer: Authorizer
-    needs: Needs
+    permissions: RoutePermissions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request; what goes wrong becomes an answer, too."""
+        """Answer one HTTP request, also if it fails."""
         fields: tuple[Header, ...] = ()
-        answering: _Answering | None = None
+        answer_sender: _AnswerSender | None = None
         try:
             headers = singular_headers(scope["headers"])
             is_head = scope["method"] == "HEAD"
             if is_head:  # "the same header fields [...] as it would have sent if the request method had been GET"
                 scope = {**scope, "method": "GET"}
-            route, scope, methods = self._routed(scope)
-            name = _name(route, scope)
+            route, scope, methods = self._match_route(scope)
+            name = _stream_name(route, scope)
             body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
             body = await decode_body(body, headers, CONTROL_BODY_BYTES_MAX)
-            tenant = await self.authorizer.tenant(_project(name, scope))
+            tenant = await self.authorizer.tenant(_tenant_name(name, scope))
             self.authorizer.log_rejected_origin(tenant, headers)
             fields = error_cors_headers(tenant.origins, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
@@ -73,52 +76,52 @@ class ControlApp:
                 message, allow = f"this path has the methods {methods}", (b"allow", methods.encode())
                 response = error_response(405, ErrorCode.METHOD_NOT_ALLOWED, message, allow)
             else:
-                asked = scope if route is None else await self._admitted(route, tenant, name, scope, headers)
-                told = cors_headers(tenant.origins, headers.get(b"origin"))
-                answering = _Answering(send, told, headers if scope["method"] == "GET" else {}, is_head=is_head)
-                return await self.app(asked, partial(_received, [body], receive), answering)
+                authorized = scope if route is None else await self._authorize(route, tenant, name, scope, headers)
+                cors = cors_headers(tenant.origins, headers.get(b"origin"))
+                answer_sender = _AnswerSender(send, cors, headers if scope["method"] == "GET" else {}, is_head=is_head)
+                return await self.app(authorized, partial(_replay_body, [body], receive), answer_sender)
         except RequestError as exc:
             response = request_error_response(exc)
         except StoreError as exc:
             response = store_error_response(exc)
         except ClientDisconnected:
             return None
-        except Exception as exc:  # noqa: BLE001  its text, and what it came from, may have a secret in it
+        except Exception as exc:  # noqa: BLE001  not logged with its text or cause, which may contain a secret
             _log_failure(scope, exc)
-            if answering is not None and answering.has_begun:
+            if answer_sender is not None and answer_sender.has_begun:
                 return None
             response = internal_error_response()
         response.headers.extend(fields)
         return await send_response(send, response)
 
-    async def _admitted(
-        self, route: _Routed, tenant: Tenant, name: StreamName | None, scope: Scope, headers: Headers
+    async def _authorize(
+        self, route: _RouteWithPath, tenant: Tenant, name: StreamName | None, scope: Scope, headers: Headers
     ) -> Scope:
-        """What the framework gets of a request that is let in: its name, its permit, and no token. RequestError."""
+        """The scope for FastAPI, with the name and the authorization, and no token in the query. RequestError."""
         query, token = split_token(scope["query_string"])
         credentials = Credentials(headers.get(b"authorization"), token, scope["method"] == "GET")
-        need = self.needs.get((scope["method"], route.path), Permission.ADMINISTER)
-        if need in {Permission.WRITE, Permission.MANAGE}:
+        required = self.permissions.get((scope["method"], route.path), Permission.ADMINISTER)
+        if required in {Permission.WRITE, Permission.MANAGE}:
             self.authorizer.check_origin(tenant, headers)
-        if need in {Permission.READ, Permission.WRITE}:
-            assert name is not None, "what is read or written has a name"
-            # An estuary is nobody's but its project's.
-            permit = self.authorizer.permit(tenant, name, need, credentials, shows_public=False)
+        if required in {Permission.READ, Permission.WRITE}:
+            assert name is not None, "routes of streams and estuaries have a name"
+            # Only the project's own tokens give access to an estuary, even if its streams are public.
+            authorization = self.authorizer.permit(tenant, name, required, credentials, shows_public=False)
         else:
-            permit = await self.authorizer.control(tenant, need, credentials, name)
-        return {**scope, "query_string": query, "fluvial.name": name, "fluvial.permit": permit}
+            authorization = await self.authorizer.control(tenant, required, credentials, name)
+        return {**scope, "query_string": query, "fluvial.name": name, "fluvial.authorization": authorization}
 
-    def _routed(self, scope: Scope) -> tuple[_Routed | None, Scope, str]:
-        """The route of a request, the scope with what its path has in the placeholders, and the path's methods.
+    def _match_route(self, scope: Scope) -> tuple[_RouteWithPath | None, Scope, str]:
+        """Find the route of a request, and the scope with the values of the path's placeholders.
 
-        No route when there is none for the method. A preflight is for any.
+        Without a route for the method there are the methods that the path has. A preflight matches any method.
         """
         check_path(scope["raw_path"])
         methods = set[str]()
         for route in self.app.router.routes:
-            match, found = route.matches(scope)
+            match, child_scope = route.matches(scope)
             if match is Match.FULL or (match is Match.PARTIAL and scope["method"] == "OPTIONS"):
-                return route, {**scope, **found}, ""  # type: ignore[return-value]
+                return route, {**scope, **child_scope}, ""  # type: ignore[return-value]
             if match is Match.PARTIAL:
                 methods |= route.methods  # type: ignore[attr-defined]
         if methods:
@@ -128,40 +131,44 @@ class ControlApp:
 
 def _log_failure(scope: Scope, error: Exception) -> None:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{frame.filename}:{frame.lineno}"
-    log.error("request_failed", extra={"path": scope["path"], "error": type(error).__name__, "place": place})
+    location = f"{frame.filename}:{frame.lineno}"
+    log.error("request_failed", extra={"path": scope["path"], "error": type(error).__name__, "place": location})
 
 
-def _name(route: _Routed | None, scope: Scope) -> StreamName | None:
-    """The stream or estuary that the path names, as it was sent: `a%2Fb` is one segment."""
+def _stream_name(route: _RouteWithPath | None, scope: Scope) -> StreamName | None:
+    """The name of the stream or estuary in the raw path, where `a%2Fb` is one segment."""
     if route is None or not ("{estuary}" in route.path or _STREAM in route.path):
         return None
     root, _, rest = route.path.partition("{project}")
     suffix = rest.removeprefix("/{estuary}").removeprefix("/" + _STREAM)
     path: str = scope["raw_path"].decode("latin-1")
-    if not path.startswith(root) or not path.endswith(suffix):  # its words were sent percent-encoded
-        raise RequestError(ErrorCode.MALFORMED_NAME, f"the path must begin with {root}, spelt as it is")
+    if not path.startswith(root) or not path.endswith(suffix):  # the client has percent-encoded the route's own words
+        raise RequestError(ErrorCode.MALFORMED_NAME, f"the path must begin with {root} literally")
     return parse_name(path.removeprefix(root).removesuffix(suffix))
 
 
-def _project(name: StreamName | None, scope: Scope) -> str | None:
+def _tenant_name(name: StreamName | None, scope: Scope) -> str | None:
+    """A name that begins with the project's, if the path has a project."""
     if name is not None:
         return name
     project: str | None = scope.get("path_params", {}).get("project")
     return project
 
 
-class _Answering:
-    """A way to send that adds fields to the answer, and what the framework's own answers lack."""
+class _AnswerSender:
+    """Wraps `send`: adds header fields to FastAPI's answers, and compresses them if the client accepts that."""
 
     def __init__(self, send: Send, fields: tuple[Header, ...], headers: Headers, *, is_head: bool) -> None:
-        """`headers` are those of a request whose answer may be compressed; one to HEAD has no body."""
+        """`fields` are added to the answer. `headers` are the request's, or empty for an uncompressed answer.
+
+        `is_head` drops the body.
+        """
         self._send, self._fields, self._headers, self._is_head = send, fields, headers, is_head
         self._start: Message = {}
         self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
-        """Pass a part of the answer on; its start waits for the body, which comes whole."""
+        """Pass on a message. The start waits for the body, which FastAPI sends whole, to decide on compression."""
         if message["type"] == "http.response.start":
             headers = [*message["headers"], *self._fields]
             named = {name for name, _ in headers}
@@ -175,8 +182,8 @@ class _Answering:
         await self._send({**message, "body": b""} if self._is_head else message)
 
 
-async def _received(rest: list[bytes], receive: Receive) -> Message:
-    """The body that was read already; after it what the connection tells."""
-    if rest:
-        return {"type": "http.request", "body": rest.pop(), "more_body": False}
+async def _replay_body(unread: list[bytes], receive: Receive) -> Message:
+    """Return the body, which was read before, as the first message; then receive further messages."""
+    if unread:
+        return {"type": "http.request", "body": unread.pop(), "more_body": False}
     return await receive()

@@ -1,4 +1,4 @@
-"""The routes of estuaries: create, read, renew, end; follow a stream and stop following it."""
+"""The routes of estuaries (fan-in streams): create, read, renew, delete; subscribe to a stream and unsubscribe."""
 
 from typing import Annotated, Final
 from urllib.parse import quote
@@ -16,16 +16,16 @@ from fluvial.model.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.model.offset import offset_token, spell_offset
 from fluvial.model.permissions import Permission
 from fluvial.server.control.fastapi_errors import (
-    OF_ESTUARY,
-    OF_STREAM,
-    TOKEN,
+    BEARER_TOKEN,
+    ESTUARY_PATH_PARAMETERS,
+    STREAM_PATH_PARAMETERS,
     ControlBody,
-    Needs,
+    RoutePermissions,
     as_response,
     authorization_of,
-    done_response,
     json_response,
     name_of,
+    no_content_response,
 )
 from fluvial.wire.response import rejection_response
 
@@ -33,8 +33,8 @@ SUBSCRIBE: Final = "/v1/estuary/subscribe/{project}/{stream:path}"
 ESTUARY: Final = "/v1/estuary/{project}/{estuary}"
 TOUCH: Final = ESTUARY + "/touch"
 
-#: What each route needs.
-ESTUARY_NEEDS: Final[Needs] = {
+#: The permission that each route requires.
+ESTUARY_PERMISSIONS: Final[RoutePermissions] = {
     ("POST", SUBSCRIBE): Permission.WRITE,
     ("DELETE", SUBSCRIBE): Permission.WRITE,
     ("PUT", ESTUARY): Permission.WRITE,
@@ -44,12 +44,16 @@ ESTUARY_NEEDS: Final[Needs] = {
 }
 
 
-_Ttl = Annotated[int | None, Field(ge=1, le=ESTUARY_TTL_S_MAX, description="Seconds that it lives unused.")]
-_Id = Annotated[str, Field(min_length=1, max_length=STREAM_NAME_BYTES_MAX, description="Its path segment.")]
+_Ttl = Annotated[
+    int | None, Field(ge=1, le=ESTUARY_TTL_S_MAX, description="Seconds that the estuary lives without being used.")
+]
+_Id = Annotated[
+    str, Field(min_length=1, max_length=STREAM_NAME_BYTES_MAX, description="The estuary's id, one path segment.")
+]
 
 
 class EstuaryBody(ControlBody):
-    """What an estuary is to be."""
+    """The properties of a new estuary."""
 
     mode: EstuaryMode = EstuaryMode.RAW
     content_type: Annotated[str | None, Field(max_length=CONTENT_TYPE_BYTES_MAX, pattern=r"^[ -~]+$")] = None
@@ -57,7 +61,7 @@ class EstuaryBody(ControlBody):
 
 
 class SubscribeBody(ControlBody):
-    """Which estuary is to follow a stream; it is made if it is not there."""
+    """The estuary that subscribes to a stream. It is created if it does not exist."""
 
     estuary_id: _Id
     mode: EstuaryMode | None = None
@@ -65,85 +69,85 @@ class SubscribeBody(ControlBody):
 
 
 class UnsubscribeBody(ControlBody):
-    """Which estuary is to follow a stream no more."""
+    """The estuary that unsubscribes from a stream."""
 
     estuary_id: _Id
 
 
 def estuary_routes(estuaries: Estuaries) -> APIRouter:
     """The routes below /v1/estuary/."""
-    routes = APIRouter(tags=["estuaries"], dependencies=[TOKEN])
-    _add_subscribing(routes, estuaries)
+    routes = APIRouter(tags=["estuaries"], dependencies=[BEARER_TOKEN])
+    _add_subscriptions(routes, estuaries)
     _add_estuaries(routes, estuaries)
     return routes
 
 
-def _add_subscribing(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.post(SUBSCRIBE, dependencies=[OF_STREAM])
+def _add_subscriptions(routes: APIRouter, estuaries: Estuaries) -> None:
+    @routes.post(SUBSCRIBE, dependencies=[STREAM_PATH_PARAMETERS])
     async def subscribe(request: Request, body: SubscribeBody) -> Response:
-        """Let an estuary follow a stream, from its tail on."""
-        source, estuary = name_of(request), _estuary_of(name_of(request), body.estuary_id)
+        """Subscribe an estuary to a stream, from its tail on."""
+        source, estuary = name_of(request), _estuary_name(name_of(request), body.estuary_id)
         authorization_of(request).also(estuary)
         wanted = WantedEstuary(estuary, body.mode, None, body.ttl_seconds)
         followed = await estuaries.follow(source, wanted)
         if isinstance(followed, Rejection):
-            return _refused(followed)
+            return _as_rejection(followed)
         offset = spell_offset(followed.cursor.born_us, followed.cursor.position)
-        described = {**_described(wanted.name, followed.estuary), "stream": source, "offset": offset}
-        return json_response(described, 201 if followed.is_new else 200)
+        content = {**_describe_estuary(wanted.name, followed.estuary), "stream": source, "offset": offset}
+        return json_response(content, 201 if followed.is_new else 200)
 
-    @routes.delete(SUBSCRIBE, dependencies=[OF_STREAM])
+    @routes.delete(SUBSCRIBE, dependencies=[STREAM_PATH_PARAMETERS])
     async def unsubscribe(
         request: Request,
         estuary_id: Annotated[str | None, Query(alias="estuaryId", min_length=1)] = None,
         body: Annotated[UnsubscribeBody | None, Body()] = None,
     ) -> Response:
-        """Let an estuary follow a stream no more; its id is in the query or in the body."""
-        source, wanted = name_of(request), body.estuary_id if body is not None else estuary_id
-        if wanted is None:
+        """Unsubscribe an estuary from a stream. Its id is in the query or in the body."""
+        source, wanted_id = name_of(request), body.estuary_id if body is not None else estuary_id
+        if wanted_id is None:
             raise RequestError(ErrorCode.MALFORMED_QUERY, "estuaryId is missing")
-        estuary = _estuary_of(source, wanted)
+        estuary = _estuary_name(source, wanted_id)
         authorization_of(request).also(estuary)
-        return _done(await estuaries.unfollow(source, estuary))
+        return _no_content_or_rejection(await estuaries.unfollow(source, estuary))
 
 
 def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.put(ESTUARY, dependencies=[OF_ESTUARY])
+    @routes.put(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
     async def create(request: Request, body: EstuaryBody) -> Response:
-        """Make an estuary, or confirm one."""
+        """Create an estuary, or confirm an existing one."""
         name = name_of(request)
         opened = await estuaries.open(WantedEstuary(name, body.mode, body.content_type, body.ttl_seconds))
         if isinstance(opened, Rejection):
-            return _refused(opened)
-        return json_response(_described(name, opened.head), 201 if opened.is_new else 200)
+            return _as_rejection(opened)
+        return json_response(_describe_estuary(name, opened.head), 201 if opened.is_new else 200)
 
-    @routes.get(ESTUARY, dependencies=[OF_ESTUARY])
+    @routes.get(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
     async def describe(request: Request) -> Response:
-        """An estuary, and how far it has been filled from each stream that it follows."""
+        """Show an estuary, and how far each stream that it follows has been delivered to it."""
         name = name_of(request)
         head = await estuaries.head(name)
-        return _refused(head) if isinstance(head, Rejection) else json_response(_described(name, head))
+        return _as_rejection(head) if isinstance(head, Rejection) else json_response(_describe_estuary(name, head))
 
-    @routes.post(TOUCH, dependencies=[OF_ESTUARY])
+    @routes.post(TOUCH, dependencies=[ESTUARY_PATH_PARAMETERS])
     async def touch(request: Request) -> Response:
         """Renew an estuary's time to live."""
         name = name_of(request)
         head = await estuaries.touch(name)
-        return _refused(head) if isinstance(head, Rejection) else json_response(_described(name, head))
+        return _as_rejection(head) if isinstance(head, Rejection) else json_response(_describe_estuary(name, head))
 
-    @routes.delete(ESTUARY, dependencies=[OF_ESTUARY])
+    @routes.delete(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
     async def end(request: Request) -> Response:
-        """End an estuary and its subscriptions."""
-        return _done(await estuaries.end(name_of(request)))
+        """Delete an estuary and its subscriptions."""
+        return _no_content_or_rejection(await estuaries.end(name_of(request)))
 
 
-def _estuary_of(source: StreamName, estuary_id: str) -> StreamName:
-    """An estuary is in its sources' project, the first segment of their paths."""
+def _estuary_name(source: StreamName, estuary_id: str) -> StreamName:
+    """The stream name of an estuary, which is in the project of its source."""
     project, _, _ = source.partition("/")
     return parse_name(f"{project}/{quote(estuary_id, safe='')}")
 
 
-def _described(name: StreamName, head: Head) -> dict[str, object]:
+def _describe_estuary(name: StreamName, head: Head) -> dict[str, object]:
     assert head.estuary is not None, "an estuary has a mode"
     project, _, estuary_id = name.partition("/")
     until_ms = head.live_until_ms
@@ -162,9 +166,9 @@ def _described(name: StreamName, head: Head) -> dict[str, object]:
     }
 
 
-def _done(refusal: Rejection | None) -> Response:
-    return done_response() if refusal is None else _refused(refusal)
+def _no_content_or_rejection(rejection: Rejection | None) -> Response:
+    return no_content_response() if rejection is None else _as_rejection(rejection)
 
 
-def _refused(refusal: Rejection) -> Response:
-    return as_response(rejection_response(refusal))
+def _as_rejection(rejection: Rejection) -> Response:
+    return as_response(rejection_response(rejection))

@@ -1,4 +1,4 @@
-"""The core's answers as FastAPI's, for the control routes; and its errors in the one shape that all errors have."""
+"""What the control routes share: authorized names and permissions, responses, and errors in the common JSON shape."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -17,94 +17,94 @@ from fluvial.model.names import StreamName
 from fluvial.model.permissions import Permission
 from fluvial.wire import response as wire
 
-#: Says in the OpenAPI document that a route takes a token; its door has looked at it before.
-TOKEN = Security(HTTPBearer(auto_error=False, bearerFormat="JWT"))
+#: Documents in OpenAPI that a route takes a token. ControlApp has verified it before FastAPI sees the request.
+BEARER_TOKEN = Security(HTTPBearer(auto_error=False, bearerFormat="JWT"))
 
 
-def _of_stream(
+def _document_stream_path(
     project: Annotated[str, Path(description="The project's name.")],
     stream: Annotated[str, Path(description="The rest of the stream's path; it may have slashes.")],
 ) -> None:
-    """The route is of a stream, which its door has found in the path as it was sent."""
+    """Document the placeholders in OpenAPI. ControlApp has taken the name from the raw path."""
 
 
-def _of_estuary(
+def _document_estuary_path(
     project: Annotated[str, Path(description="The project's name.")],
     estuary: Annotated[str, Path(description="The estuary's id.")],
 ) -> None:
-    """The route is of an estuary, which its door has found in the path as it was sent."""
+    """Document the placeholders in OpenAPI. ControlApp has taken the name from the raw path."""
 
 
-OF_STREAM = Depends(_of_stream)
-OF_ESTUARY = Depends(_of_estuary)
+STREAM_PATH_PARAMETERS = Depends(_document_stream_path)
+ESTUARY_PATH_PARAMETERS = Depends(_document_estuary_path)
 
-#: What a route needs, by its method and path.
-Needs = Mapping[tuple[str, str], Permission]
+#: The permission that each route requires, by method and path.
+RoutePermissions = Mapping[tuple[str, str], Permission]
 
 
 class ControlBody(BaseModel):
-    """The body of a control route: an object with these names in camel case, and no others."""
+    """The body of a control route: an object with exactly these fields, in camel case."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
 def as_response(answer: wire.Response) -> Response:
-    """One of the core's answers."""
+    """A wire response as a FastAPI response."""
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)
 
 
 def json_response(content: dict[str, Any], status: int = 200) -> Response:
-    """JSON."""
+    """A response with a JSON object."""
     return JSONResponse(content, status)
 
 
-def done_response() -> Response:
-    """There is nothing to tell but that it was done."""
+def no_content_response() -> Response:
+    """A successful response without a body."""
     return Response(None, 204)
 
 
 def name_of(request: Request) -> StreamName:
-    """The stream that the path names, as it was when the request was let in."""
+    """The name of the stream or estuary that the request was authorized for."""
     name: StreamName = request.scope["fluvial.name"]
     return name
 
 
 def authorization_of(request: Request) -> Authorization:
-    """What the request may do."""
-    permit: Authorization = request.scope["fluvial.permit"]
-    return permit
+    """What the request is allowed to do."""
+    authorization: Authorization = request.scope["fluvial.authorization"]
+    return authorization
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Let an application answer errors as the streams' paths do."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Make an application answer errors in the shape that stream paths use."""
 
     @app.exception_handler(StoreError)
-    async def failed(_request: Request, exc: StoreError) -> Response:
-        """The store's errors."""
+    async def answer_store_error(_request: Request, exc: StoreError) -> Response:
+        """Answer an error of the store."""
         return as_response(wire.store_error_response(exc))
 
     @app.exception_handler(Exception)
-    async def broken(_request: Request, _exc: Exception) -> Response:
-        """Our own mistakes, which the door logs."""
+    async def answer_unexpected_error(_request: Request, _exc: Exception) -> Response:
+        """Answer a bug, which ControlApp logs."""
         return as_response(wire.internal_error_response())
 
     @app.exception_handler(RequestError)
-    async def wrong(_request: Request, exc: RequestError) -> Response:
-        """A request that is wrong in itself."""
+    async def answer_request_error(_request: Request, exc: RequestError) -> Response:
+        """Answer an error of the request."""
         return as_response(wire.request_error_response(exc))
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, exc: RequestValidationError) -> Response:
-        """A query or a body that cannot be. Nothing of it is told or kept, for it may be a secret."""
-        place, *path = exc.errors()[0]["loc"]
+    async def answer_validation_error(_request: Request, exc: RequestValidationError) -> Response:
+        """Answer an invalid query or body, without quoting or logging it, because it may contain a secret."""
+        part, *path = exc.errors()[0]["loc"]
         name = ".".join(str(step) for step in path if str(step).isascii() and str(step).isalnum())
-        code = ErrorCode.MALFORMED_REQUEST if place == "body" else ErrorCode.MALFORMED_QUERY
-        return as_response(wire.error_response(400, code, f"{name or place}: {exc.errors()[0]['msg']}"))
+        code = ErrorCode.MALFORMED_REQUEST if part == "body" else ErrorCode.MALFORMED_QUERY
+        return as_response(wire.error_response(400, code, f"{name or part}: {exc.errors()[0]['msg']}"))
 
     @app.exception_handler(HTTPException)
-    async def refused(_request: Request, exc: HTTPException) -> Response:
-        """Paths and methods that are not there, and bodies that cannot be read."""
+    async def answer_http_exception(_request: Request, exc: HTTPException) -> Response:
+        """Answer an unknown path or method, or an unreadable body."""
         if exc.status_code == 400:  # noqa: PLR2004  an HTTP status
             return as_response(wire.error_response(400, ErrorCode.MALFORMED_REQUEST, "the body cannot be read"))
         is_method = exc.status_code == 405  # noqa: PLR2004  an HTTP status

@@ -1,4 +1,4 @@
-"""The control routes: projects, their secrets, origins, privacy and limits; their streams and reader keys."""
+"""The routes of projects: create, show, change, delete; list a project's streams; rotate a reader key."""
 
 from typing import Annotated, Final
 
@@ -20,16 +20,16 @@ from fluvial.model.limits import (
 from fluvial.model.permissions import Permission
 from fluvial.model.plan import plan_reader_key
 from fluvial.model.project import PROJECT_NAME_PATTERN, ProjectLimits, parse_origins, parse_secret
-from fluvial.operations.manage_projects import Registry, described
+from fluvial.operations.manage_projects import ProjectAdmin, describe_project
 from fluvial.server.control.fastapi_errors import (
-    OF_STREAM,
-    TOKEN,
+    BEARER_TOKEN,
+    STREAM_PATH_PARAMETERS,
     ControlBody,
-    Needs,
+    RoutePermissions,
     as_response,
-    done_response,
     json_response,
     name_of,
+    no_content_response,
 )
 from fluvial.storage.contract import Store
 from fluvial.wire.response import not_found_or_gone_response
@@ -44,8 +44,8 @@ LIMITS: Final = PROJECT + "/limits"
 STREAMS: Final = PROJECT + "/streams"
 READER_KEY: Final = "/v1/reader-key/{project}/{stream:path}"
 
-#: What each route needs.
-PROJECT_NEEDS: Final[Needs] = {
+#: The permission that each route requires.
+PROJECT_PERMISSIONS: Final[RoutePermissions] = {
     ("POST", PROJECTS): Permission.ADMINISTER,
     ("GET", PROJECTS): Permission.ADMINISTER,
     ("GET", PROJECT): Permission.MANAGE,
@@ -59,7 +59,7 @@ PROJECT_NEEDS: Final[Needs] = {
     ("POST", READER_KEY): Permission.MANAGE,
 }
 
-#: One page of projects or of names.
+#: The most projects or names in one page.
 PAGE_MAX: Final = 1_000
 
 
@@ -69,13 +69,13 @@ _Secret = Annotated[
 ]
 _Origins = Annotated[
     list[Annotated[str, Field(max_length=ORIGIN_BYTES_MAX)]],
-    Field(max_length=ORIGINS_PER_PROJECT_MAX, description='Whose pages may use the streams; ["*"]: everybody\'s.'),
+    Field(max_length=ORIGINS_PER_PROJECT_MAX, description='Origins whose pages may use the streams; ["*"] is all.'),
 ]
 _Limit = Annotated[int | None, Field(ge=1, le=2**53 - 1)]
 
 
 class LimitsBody(ControlBody):
-    """What a project may take; what is left out is bounded by the server alone."""
+    """A project's limits. One that is left out is the server's own."""
 
     requests_per_second: _Limit = None
     live_reads: _Limit = None
@@ -84,7 +84,7 @@ class LimitsBody(ControlBody):
 
 
 class ProjectBody(ControlBody):
-    """What a project begins as."""
+    """The properties of a new project."""
 
     name: Annotated[str, Field(pattern=PROJECT_NAME_PATTERN)]
     secret: _Secret
@@ -92,104 +92,104 @@ class ProjectBody(ControlBody):
     public: bool = False
     limits: LimitsBody = LimitsBody()
     cut_off: Annotated[
-        bool, Field(description="Make the first project although streams would be out of everybody's reach.")
+        bool, Field(description="Create the first project even if it makes existing streams unreachable.")
     ] = False
 
 
 class SecretBody(ControlBody):
-    """A secret that signs from now on; the others stay good for what they have signed."""
+    """A secret that signs new tokens. Tokens that the project's other secrets have signed stay valid."""
 
     secret: _Secret
 
 
 class OriginsBody(ControlBody):
-    """Whose pages may use the project's streams from browsers."""
+    """Origins whose pages may use the project's streams from browsers."""
 
     origins: _Origins
 
 
 class PrivacyBody(ControlBody):
-    """Whether the project's streams are read without a token."""
+    """Whether the project's streams can be read without a token."""
 
     public: bool
 
 
-_After = Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX, description="The last name of the page before.")]
+_After = Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX, description="The last name of the previous page.")]
 _Limited = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 
 
 def project_routes(store: Store, clock: Clock, authorizer: Authorizer) -> APIRouter:
-    """The routes below /v1/projects, and those that turn reader keys."""
-    routes = APIRouter(tags=["projects"], dependencies=[TOKEN])
-    registry = Registry(store.projects, clock, authorizer.project_cache.forget)
-    _add_projects(routes, registry, store, clock, authorizer.project_cache)
-    _add_rules(routes, registry, clock)
+    """The routes below /v1/projects, and the one that rotates reader keys."""
+    routes = APIRouter(tags=["projects"], dependencies=[BEARER_TOKEN])
+    admin = ProjectAdmin(store.projects, clock, authorizer.project_cache.forget)
+    _add_projects(routes, admin, store, clock, authorizer.project_cache)
+    _add_rules(routes, admin, clock)
     _add_streams(routes, store, clock)
     return routes
 
 
 def _add_projects(
-    routes: APIRouter, registry: Registry, store: Store, clock: Clock, project_cache: ProjectCache
+    routes: APIRouter, admin: ProjectAdmin, store: Store, clock: Clock, project_cache: ProjectCache
 ) -> None:
     @routes.post(PROJECTS, status_code=201)
     async def create_project(body: ProjectBody) -> Response:
-        """Make a project. Its secret signs the tokens that let somebody in; no route tells it again.
+        """Create a project. Its secret signs tokens; no route shows it again.
 
-        The first one closes an open server: 409 `streams_cut_off` when that puts streams out of reach, unless `cutOff`.
+        The first project closes an open server: 409 `streams_cut_off` if streams become unreachable, unless `cutOff`.
         """
         secret = parse_secret(body.secret, clock.now_ms())
         rules = {"origins": parse_origins(body.origins), "is_public": body.public, "limits": _limits(body.limits)}
         if not body.cut_off and await project_cache.is_open():
-            await registry.check_reach(body.name, store)
-        return json_response(described(await registry.create(body.name, secret, **rules)), 201)
+            await admin.check_no_stream_is_cut_off(body.name, store)
+        return json_response(describe_project(await admin.create(body.name, secret, **rules)), 201)
 
     @routes.get(PROJECTS)
     async def list_projects(after: _After = "", limit: _Limited = 100) -> Response:
-        """All projects in the order of their names, a page at a time: ask again with `after` set to `next`."""
-        found = await registry.listed(after, limit)
-        following = found[-1].name if len(found) == limit else None
-        return json_response({"projects": [described(project) for project in found], "next": following})
+        """List all projects in the order of their names, a page at a time. For the next page, set `after` to `next`."""
+        page = await admin.list_after(after, limit)
+        last = page[-1].name if len(page) == limit else None
+        return json_response({"projects": [describe_project(project) for project in page], "next": last})
 
     @routes.get(PROJECT)
     async def read_project(project: str) -> Response:
-        """A project, without its secrets."""
-        return json_response(described(await registry.get(project)))
+        """Show a project, without its secrets."""
+        return json_response(describe_project(await admin.get(project)))
 
     @routes.delete(PROJECT, status_code=204)
     async def delete_project(project: str) -> Response:
-        """End a project that has no streams any more."""
-        await registry.remove(project, store)
-        return done_response()
+        """Delete a project that has no streams left."""
+        await admin.remove(project, store)
+        return no_content_response()
 
 
-def _add_rules(routes: APIRouter, registry: Registry, clock: Clock) -> None:
+def _add_rules(routes: APIRouter, admin: ProjectAdmin, clock: Clock) -> None:
     @routes.post(SECRETS, status_code=201)
     async def add_secret(project: str, body: SecretBody) -> Response:
-        """Add a secret, which signs new tokens from now on; tokens that the others have signed stay good."""
+        """Add a secret, which signs new tokens. Tokens that the project's other secrets have signed stay valid."""
         secret = parse_secret(body.secret, clock.now_ms())
-        await registry.add_secret(project, secret)
+        await admin.add_secret(project, secret)
         return json_response({"id": secret.id, "created": format_rfc3339(secret.created_ms)}, 201)
 
     @routes.delete(SECRET, status_code=204)
     async def remove_secret(project: str, secret_id: str) -> Response:
-        """Remove a secret: what it has signed is good for nothing any more. The last one cannot be removed."""
-        await registry.remove_secret(project, secret_id)
-        return done_response()
+        """Remove a secret: tokens that it has signed become invalid. The last secret cannot be removed."""
+        await admin.remove_secret(project, secret_id)
+        return no_content_response()
 
     @routes.put(ORIGINS)
     async def set_origins(project: str, body: OriginsBody) -> Response:
-        """Say whose pages may use the streams from browsers; none, unless it is said here."""
-        return json_response(described(await registry.change(project, origins=parse_origins(body.origins))))
+        """Set the origins whose pages may use the streams from browsers. A new project has none."""
+        return json_response(describe_project(await admin.change(project, origins=parse_origins(body.origins))))
 
     @routes.put(PRIVACY)
     async def set_privacy(project: str, body: PrivacyBody) -> Response:
-        """Say whether the streams are read without a token. Streams that were made public stay so."""
-        return json_response(described(await registry.change(project, is_public=body.public)))
+        """Set whether the streams can be read without a token. Streams that are public themselves stay public."""
+        return json_response(describe_project(await admin.change(project, is_public=body.public)))
 
     @routes.put(LIMITS)
     async def set_limits(project: str, body: LimitsBody) -> Response:
-        """Say what the project may take of its server."""
-        return json_response(described(await registry.change(project, limits=_limits(body))))
+        """Set the project's limits."""
+        return json_response(describe_project(await admin.change(project, limits=_limits(body))))
 
 
 def _add_streams(routes: APIRouter, store: Store, clock: Clock) -> None:
@@ -200,15 +200,15 @@ def _add_streams(routes: APIRouter, store: Store, clock: Clock) -> None:
         after: _After = "",
         limit: _Limited = 100,
     ) -> Response:
-        """The names of the project's streams in order, a page at a time: ask again with `after` set to `next`."""
+        """List a project's stream names in order, a page at a time. For the next page, set `after` to `next`."""
         root = f"{project}/"
-        found = await store.names(root + prefix, root + after if after else "", limit)
-        names = [name.removeprefix(root) for name in found]
+        page = await store.names(root + prefix, root + after if after else "", limit)
+        names = [name.removeprefix(root) for name in page]
         return json_response({"streams": names, "next": names[-1] if len(names) == limit else None})
 
-    @routes.post(READER_KEY, dependencies=[OF_STREAM])
-    async def turn_reader_key(request: Request) -> Response:
-        """Give a stream another reader key: what caches hold under the former one is asked for no more."""
+    @routes.post(READER_KEY, dependencies=[STREAM_PATH_PARAMETERS])
+    async def rotate_reader_key(request: Request) -> Response:
+        """Replace a stream's reader key, so that clients no longer read what caches hold under the previous one."""
         key, now_ms = clock.new_reader_key(), clock.now_ms()
         outcome = await store.apply(name_of(request), plan_reader_key(key, now_ms))
         if isinstance(outcome, Unmet):

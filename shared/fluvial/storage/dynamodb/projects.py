@@ -1,4 +1,4 @@
-"""Projects in the table, all in one partition: they are few, and every process keeps what it has read for a while."""
+"""The DynamoDB project store. One partition has all projects, because they are few, and each process caches them."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ from fluvial.storage.dynamodb.table.keys import Item, project_key, usage_key
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import Written, require_known
 
-#: What a day's sum is kept for, in seconds; nobody asks for it after its day.
+#: How long a day's sum is kept, in seconds. It is not read after its day.
 USAGE_KEPT_S: Final = 3 * 86_400
 
 _PROJECT: Final = msgspec.json.Decoder(Project)
@@ -24,18 +24,18 @@ class DynamoDbProjects:
     """The projects of one table."""
 
     def __init__(self, table: Table) -> None:
-        """Nothing is asked yet."""
+        """Use the store's table; no request is made yet."""
         self._table = table
 
     @property
-    def lag_s(self) -> float:
-        """See Projects.lag_s: what others keep, and then what they had begun."""
+    def staleness_s_max(self) -> float:
+        """See Projects.staleness_s_max: the age of other processes' caches, and a second for their open requests."""
         return PROJECT_CACHE_S + 1.0
 
     async def get(self, name: ProjectName) -> Project | None:
         """See Projects.get."""
         item = await self._table.get(project_key(name))
-        return None if item is None or a.PROJECT not in item else _decoded(item)
+        return None if item is None or a.PROJECT not in item else _decode(item)
 
     async def put(self, project: Project) -> bool:
         """See Projects.put."""
@@ -45,27 +45,27 @@ class DynamoDbProjects:
             condition = f"attribute_not_exists({e.name(a.PROJECT)})"
         else:
             condition = _is_version(project, project.version - 1, e)
-        fields = {a.LIFE: number(project.life), a.VERSION: number(project.version)}
+        fields = {a.LIFE: number(project.incarnation), a.VERSION: number(project.version)}
         return await self._put_if({**item, **fields}, condition, e)
 
     async def remove(self, project: Project) -> bool:
-        """See Projects.remove; what stays tells that there was one."""
+        """See Projects.remove. The item stays, without the project, for `has_had_any`."""
         e = Expression()
         return await self._put_if(project_key(project.name), _is_version(project, project.version, e), e)
 
-    async def listed(self, after: str, count_max: int) -> list[Project]:
-        """See Projects.listed."""
+    async def list_after(self, after: str, count_max: int) -> list[Project]:
+        """See Projects.list_after."""
         found, partition = list[Project](), project_key(ProjectName(""))[a.PK]["S"]
         while len(found) < count_max:
             items = await self._table.query(partition, after=after, limit=count_max)
-            found += [_decoded(item) for item in items if a.PROJECT in item]
+            found += [_decode(item) for item in items if a.PROJECT in item]
             if not items:
                 break
             after = items[-1][a.SK]["S"]
         return found[:count_max]
 
-    async def any_ever(self) -> bool:
-        """See Projects.any_ever."""
+    async def has_had_any(self) -> bool:
+        """See Projects.has_had_any."""
         return bool(await self._table.query(project_key(ProjectName(""))[a.PK]["S"], limit=1))
 
     async def add_usage(self, name: ProjectName, day: int, byte_count: int) -> int:
@@ -85,11 +85,11 @@ class DynamoDbProjects:
 
 
 def _is_version(project: Project, version: int, e: Expression) -> str:
-    """The condition that a version of this life is there."""
-    return f"{e.name(a.LIFE)} = {e.value(project.life)} AND {e.name(a.VERSION)} = {e.value(version)}"
+    """The condition that a version of the project's incarnation is stored."""
+    return f"{e.name(a.LIFE)} = {e.value(project.incarnation)} AND {e.name(a.VERSION)} = {e.value(version)}"
 
 
-def _decoded(item: Item) -> Project:
+def _decode(item: Item) -> Project:
     try:
         return _PROJECT.decode(item[a.PROJECT]["B"])
     except msgspec.DecodeError as exc:

@@ -1,8 +1,8 @@
-"""Adoption: streams of a folder that no server uses get names below a project's, so that its tokens reach them.
+"""Adoption: rename streams of a data folder into a project, so that the project's tokens are valid for them.
 
-A stream's bytes, producers and segments are kept by its incarnation; its name is in its own row, in those of its forks
-and of the estuaries that it flows into, and among the followers of what it follows. All of them change in one
-transaction.
+Only the rows that hold a stream's name change, all in one transaction: its own, those of its forks, those of the
+estuaries (fan-in streams) that follow it, and the lists of followers. Its bytes, producers and segments are stored by
+its incarnation.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ from fluvial.storage.projects import Projects
 from fluvial.storage.sqlite.database import DATABASE, open_database, open_folder
 from fluvial.storage.sqlite.queries import ADOPTION_SQL
 
-_PROJECTS_AT_ONCE: Final = 1_000
+_PROJECTS_PER_PAGE: Final = 1_000
 
 
-class Found(msgspec.Struct, frozen=True):
-    """How many streams there are to adopt, and the names of the first."""
+class AdoptableStreams(msgspec.Struct, frozen=True):
+    """How many streams an adoption renames, and the first of their names."""
 
     count: int
     first: tuple[str, ...]
 
 
 class Adoption:
-    """Some streams on their way into a project; the folder's lock is held until `close`."""
+    """One renaming of streams into a project. It holds the folder's lock until `close`."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder. Raises StartupError when another process has it."""
+        """Lock the folder and open its database. Raises StartupError, e.g. when another process has the lock."""
         self._lock = open_folder(folder)
         try:
             self._connection = open_database(folder / DATABASE)
@@ -43,48 +43,50 @@ class Adoption:
         self._connection.execute(ADOPTION_SQL.begin_adoption)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the database and release the lock."""
         self._connection.close()
         self._lock.release()
 
-    async def find(self, prefixes: tuple[str, ...], project: ProjectName, projects: Projects, shown_max: int) -> Found:
-        """What there is to adopt: all whose names begin with one of the prefixes and that are no project's yet.
+    async def find(
+        self, prefixes: tuple[str, ...], project: ProjectName, projects: Projects, shown_max: int
+    ) -> AdoptableStreams:
+        """Find the streams whose names begin with one of the prefixes, and that belong to no project.
 
-        Raises RequestError when one of them cannot have its new name.
+        Raises RequestError if one of them cannot have its new name.
         """
         owners, after = [project], ""
-        while listed := await projects.listed(after, _PROJECTS_AT_ONCE):
-            owners += [one.name for one in listed]
-            after = listed[-1].name
-        return await asyncio.to_thread(self._found, prefixes, owners, shown_max)
+        while page := await projects.list_after(after, _PROJECTS_PER_PAGE):
+            owners += [one.name for one in page]
+            after = page[-1].name
+        return await asyncio.to_thread(self._find, prefixes, owners, shown_max)
 
     async def rename(self) -> None:
-        """Give what was found its new names, as one step. Raises StoreUnavailable: nothing was changed."""
+        """Rename the streams that `find` found, in one transaction. Raises StoreUnavailable: nothing was changed."""
         try:
             await asyncio.to_thread(self._rename)
         except (sqlite3.Error, msgspec.DecodeError) as exc:
             raise StoreUnavailable from exc
 
-    def _found(self, prefixes: tuple[str, ...], owners: list[ProjectName], shown_max: int) -> Found:
+    def _find(self, prefixes: tuple[str, ...], owners: list[ProjectName], shown_max: int) -> AdoptableStreams:
         for prefix in prefixes:
             self._connection.execute(ADOPTION_SQL.adopt_names, {"project": owners[0], "prefix": prefix})
         for owner in owners:
             self._connection.execute(ADOPTION_SQL.spare_project, {"project": owner})
         taken = self._connection.execute(ADOPTION_SQL.taken_name).fetchone()
         if taken is not None:
-            raise RequestError(ErrorCode.STREAM_EXISTS, f"there is a stream {taken[0]} already", 409)
+            raise RequestError(ErrorCode.STREAM_EXISTS, f"there is already a stream {taken[0]}", 409)
         long = self._connection.execute(ADOPTION_SQL.long_name, (STREAM_NAME_BYTES_MAX,)).fetchone()
         if long is not None:
             message = f"the name of {long[0]} would be over {STREAM_NAME_BYTES_MAX} bytes long"
             raise RequestError(ErrorCode.PATH_TOO_LONG, message, 409)
         rows = self._connection.execute(ADOPTION_SQL.adopted_names, (shown_max,)).fetchall()
-        return Found(rows[0][0] if rows else 0, tuple(row[1] for row in rows))
+        return AdoptableStreams(rows[0][0] if rows else 0, tuple(row[1] for row in rows))
 
     def _rename(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             for name, config, cursors in self._connection.execute(ADOPTION_SQL.references_by_name).fetchall():
-                renamed = (self._with_new_origin(config), self._with_new_sources(cursors))
+                renamed = (self._rename_fork_source(config), self._rename_sources(cursors))
                 if renamed != (config, cursors):
                     self._connection.execute(ADOPTION_SQL.save_references, (*renamed, name))
             self._connection.execute(ADOPTION_SQL.rename_followers)
@@ -94,7 +96,7 @@ class Adoption:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def _with_new_origin(self, config: bytes) -> bytes:
+    def _rename_fork_source(self, config: bytes) -> bytes:
         fields: dict[str, Any] = msgspec.json.decode(config)
         if "origin" not in fields:
             return config
@@ -104,7 +106,7 @@ class Adoption:
             return config
         return msgspec.json.encode({**fields, "origin": {**fields["origin"], "source": renamed}})
 
-    def _with_new_sources(self, cursors: bytes | None) -> bytes | None:
+    def _rename_sources(self, cursors: bytes | None) -> bytes | None:
         if cursors is None:
             return None
         positions: dict[str, Any] = msgspec.json.decode(cursors)
@@ -112,7 +114,7 @@ class Adoption:
         moved = {new: positions[source] for source, new in new_names.items() if new != source}
         if not moved:
             return cursors
-        # What has a new name already is no stream any more, or the new name would be taken: its cursor makes way.
+        # A cursor that already has a new name is of a deleted stream, or that name would be taken: it is replaced.
         kept = {source: position for source, position in positions.items() if new_names[source] == source}
         return msgspec.json.encode({**kept, **moved})
 

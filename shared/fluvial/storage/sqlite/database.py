@@ -12,7 +12,7 @@ from typing import Final
 
 from fluvial.model.errors import StartupError
 from fluvial.storage.sqlite.checkpoints import LOG_BYTES_MAX, LOG_PAGES, PAGE_BYTES
-from fluvial.storage.sqlite.private_files import FOLDER_MODE, make_file, open_privately, tighten
+from fluvial.storage.sqlite.private_files import FOLDER_MODE, create_private_file, open_privately, remove_others_access
 from fluvial.storage.sqlite.segment_files import fsync_folder
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def open_folder(folder: Path) -> FolderLock:
         _make_durably(folder.absolute(), FOLDER_MODE)
         lock = FolderLock(folder)
         try:
-            tighten(folder)
+            remove_others_access(folder)
         except OSError:
             lock.release()
             raise
@@ -145,7 +145,7 @@ def _make_durably(folder: Path, mode: int = 0o777) -> None:
 def open_database(file: Path) -> sqlite3.Connection:
     """The database with its schema up to date. Raises StartupError when it cannot be opened."""
     try:
-        make_file(file)
+        create_private_file(file)
         connection = connect(file)
         migrate(connection)
         preallocate_log(connection)

@@ -1,4 +1,4 @@
-"""The names of a data folder's streams, for who looks at them beside a server: it has the folder's lock, not they."""
+"""The names of a data folder's streams, read beside a running server, which holds the folder's lock."""
 
 import asyncio
 import contextlib
@@ -11,24 +11,24 @@ from fluvial.model.names import HIGHEST, StreamName
 from fluvial.storage.sqlite.database import DATABASE
 from fluvial.storage.sqlite.queries import SQL
 
-#: How long a server's checkpoint is waited for.
+#: How long to wait for a server's checkpoint.
 BUSY_TIMEOUT_S: Final = 5.0
 
 
-class SqliteNames:
-    """Reads the streams' database and changes nothing in it; each call opens it anew, so that no reader stays."""
+class SqliteStreamNames:
+    """Lists streams from a read-only connection. Each call opens its own, so that no reader blocks a checkpoint."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is opened yet."""
+        """`folder` is the data folder; its database may not exist yet."""
         self._file = folder / DATABASE
 
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See StreamNames.names."""
-        rows = await asyncio.to_thread(self._rows, prefix, after, prefix + HIGHEST, count_max)
+        rows = await asyncio.to_thread(self._fetch, prefix, after, prefix + HIGHEST, count_max)
         return [StreamName(row[0]) for row in rows]
 
-    def _rows(self, *parameters: object) -> list[tuple[str]]:
-        if not self._file.exists():  # projects were made before the first stream could be
+    def _fetch(self, *parameters: object) -> list[tuple[str]]:
+        if not self._file.exists():  # projects were created before a server has run
             return []
         try:
             uri = f"{self._file.absolute().as_uri()}?mode=ro"

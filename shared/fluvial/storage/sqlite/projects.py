@@ -1,7 +1,7 @@
-"""Projects in a database of their own in the data folder.
+"""The SQLite project store: a database of its own in the data folder.
 
-Of their own, because the folder's lock keeps every other process from the streams' database, and `fluvial project`
-must be able to work beside a running server.
+The folder's lock keeps all other processes from the streams' database, but `fluvial project` must work beside a running
+server.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ import msgspec
 from fluvial.model.errors import StartupError, StorageDamaged, StoreUnavailable
 from fluvial.model.project import Project, ProjectName
 from fluvial.storage.failures import log_failure
-from fluvial.storage.sqlite.private_files import make_file
+from fluvial.storage.sqlite.private_files import create_private_file
 from fluvial.storage.sqlite.queries import PROJECT_SCHEMA, PROJECT_SQL
 
 log = logging.getLogger(__name__)
 
-#: A log that has grown under somebody's long read is cut back to this.
+#: The write-ahead log is cut back to this size after a long read has made it grow.
 LOG_BYTES_MAX: Final = 4 * 1_048_576
 
-#: How long another process's change is waited for; each takes a few milliseconds.
+#: How long to wait for another process's change, which takes a few milliseconds.
 BUSY_TIMEOUT_S: Final = 5.0
 
 _PROJECT: Final = msgspec.json.Decoder(Project)
@@ -33,13 +33,13 @@ _T = TypeVar("_T")
 
 
 class SqliteProjects:
-    """One process's view of a folder's projects; only the owner of the folder can read the file."""
+    """The projects of a data folder. Only the owner of the folder can read the file."""
 
     def __init__(self, folder: Path) -> None:
-        """Open them. Raises StartupError when that cannot be done."""
+        """Open the database, which is created if it does not exist. Raises StartupError."""
         file = folder / "projects.db"
         try:
-            make_file(file)
+            create_private_file(file)
             self._connection = sqlite3.connect(
                 file, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -50,33 +50,33 @@ class SqliteProjects:
         except (OSError, sqlite3.Error) as exc:
             message = f"cannot open {file}: {exc}"
             raise StartupError(message) from exc
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
-    def lag_s(self) -> float:
-        """See Projects.lag_s: the folder's lock sees to it that no other process serves its streams."""
+    def staleness_s_max(self) -> float:
+        """See Projects.staleness_s_max: because of the folder's lock, no other process serves its streams."""
         return 0.0
 
     async def get(self, name: ProjectName) -> Project | None:
         """See Projects.get."""
-        rows = await self._rows(PROJECT_SQL.project, name)
-        return _decoded(rows[0][0]) if rows else None
+        rows = await self._fetch(PROJECT_SQL.project, name)
+        return _decode(rows[0][0]) if rows else None
 
     async def put(self, project: Project) -> bool:
         """See Projects.put."""
-        return await self._changed(PROJECT_SQL.put_project, project, {"project": msgspec.json.encode(project)})
+        return await self._write(PROJECT_SQL.put_project, project, {"project": msgspec.json.encode(project)})
 
     async def remove(self, project: Project) -> bool:
         """See Projects.remove."""
-        return await self._changed(PROJECT_SQL.end_project, project, {})
+        return await self._write(PROJECT_SQL.end_project, project, {})
 
-    async def listed(self, after: str, count_max: int) -> list[Project]:
-        """See Projects.listed."""
-        return [_decoded(row[0]) for row in await self._rows(PROJECT_SQL.projects_after, after, count_max)]
+    async def list_after(self, after: str, count_max: int) -> list[Project]:
+        """See Projects.list_after."""
+        return [_decode(row[0]) for row in await self._fetch(PROJECT_SQL.projects_after, after, count_max)]
 
-    async def any_ever(self) -> bool:
-        """See Projects.any_ever."""
-        return bool(await self._rows(PROJECT_SQL.any_project))
+    async def has_had_any(self) -> bool:
+        """See Projects.has_had_any."""
+        return bool(await self._fetch(PROJECT_SQL.any_project))
 
     async def add_usage(self, name: ProjectName, day: int, byte_count: int) -> int:
         """See Projects.add_usage."""
@@ -85,20 +85,20 @@ class SqliteProjects:
         return total
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
-    async def _rows(self, query: str, *parameters: object) -> list[tuple[bytes]]:
+    async def _fetch(self, query: str, *parameters: object) -> list[tuple[bytes]]:
         return await self._on_thread(lambda: self._connection.execute(query, parameters).fetchall())
 
-    async def _changed(self, statement: str, project: Project, more: dict[str, object]) -> bool:
-        row = {"name": project.name, "life": project.life, "version": project.version, **more}
+    async def _write(self, statement: str, project: Project, more: dict[str, object]) -> bool:
+        row = {"name": project.name, "life": project.incarnation, "version": project.version, **more}
         return await self._on_thread(lambda: self._connection.execute(statement, row).rowcount) == 1
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
-        """Do one statement, which is a transaction by itself; on a thread, for it may wait for another process."""
-        async with self._turn:
+        """Run one statement, its own transaction, on a thread, because it may wait for another process."""
+        async with self._lock:
             try:
                 return await asyncio.to_thread(work)
             except sqlite3.Error as exc:
@@ -106,7 +106,7 @@ class SqliteProjects:
                 raise StoreUnavailable from exc
 
 
-def _decoded(encoded: bytes) -> Project:
+def _decode(encoded: bytes) -> Project:
     try:
         return _PROJECT.decode(encoded)
     except msgspec.DecodeError as exc:
