@@ -62,8 +62,8 @@ _Count = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 class ProjectLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Bounds on a project's use of its server; None is the server's own bound.
 
-    `requests_per_second` and `live_reads` hold for each process, and a burst may have twice the rate. `bytes_per_day`
-    counts the bytes that all processes together append in a day (UTC).
+    `requests_per_second` and `live_reads` hold for each process; a burst of requests may have twice the rate.
+    `bytes_per_day` counts the bytes that all processes together append in a day (UTC).
     """
 
     requests_per_second: _Count | None = None
@@ -76,8 +76,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     """An owner of streams.
 
     The first secret signs new tokens. Pages of the `origins` may use the streams from browsers. The streams of a public
-    project can be read without a token. `version` counts the changes. `incarnation` is random, so that no change, token
-    or cache entry of a deleted project applies to the next project of the same name. A project that `is_ending` rejects
+    project can be read without a token. `version` counts the changes. `incarnation` is random, so that no change and no
+    verified token of a deleted project applies to the next project of the same name. A project that `is_ending` rejects
     all requests.
     """
 
