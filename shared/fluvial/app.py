@@ -95,7 +95,9 @@ def build_function_store(settings: Settings, clock: Clock, limits: StoreLimits =
 def _check_boto3_is_installed() -> None:
     try:
         import fluvial.storage.dynamodb.store  # noqa: F401, PLC0415  it imports boto3
-    except ImportError as exc:
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] not in {"boto3", "botocore"}:
+            raise  # a bug of ours, not a missing package
         raise StartupError("DynamoDB and S3 need boto3: pip install 'fluvial[aws]'") from exc
 
 
