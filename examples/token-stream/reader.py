@@ -1,10 +1,10 @@
-"""Reads a token stream live. Stop it at any moment, even with kill -9, and start it again: it goes on where it was.
+"""Reads a token stream live. Stop it at any moment, even with kill -9, and start it again: it continues where it was.
 
     python reader.py http://127.0.0.1:4437/v1/stream/answers/1 progress.json
 
-The progress file holds the text so far and the offset that it reaches to. Both change in one rename, so neither can
-be ahead of the other. It ends when the stream is closed, also when it is started after that; when the server cannot
-be reached it tries again, after longer and longer pauses.
+The progress file holds the text so far and the offset where the text ends. Both change in one rename, so neither can
+be ahead of the other. The reader ends when the stream is closed, even if it is started after that. If the server cannot
+be reached, the reader tries again after longer and longer pauses.
 """
 
 import json
@@ -18,7 +18,7 @@ from durable_streams import DurableStreamError, FetchError, stream
 
 PAUSE_S, PAUSE_S_MAX = 0.5, 30.0
 
-#: The server says so for a while; any other 4xx it would say again, however often it is asked.
+#: Statuses that pass with time. Any other 4xx would be the answer to every repetition of the request, too.
 PASSING = {408, 425, 429}
 
 
@@ -39,12 +39,12 @@ def passes(error: Exception) -> bool:
     """Whether the same request may succeed later."""
     status = getattr(error, "status", None)
     if isinstance(error, httpx.UnsupportedProtocol):
-        return False  # the URL is none
+        return False  # the URL is not valid
     return status is None or status in PASSING or status >= 500  # noqa: PLR2004  an HTTP status
 
 
 def pause(failures: int) -> None:
-    """Wait: longer after each failure, and never as long as other readers that have failed at the same time."""
+    """Wait, longer after each failure; random, so that readers that failed together do not come back together."""
     time.sleep(random.uniform(0.5, 1) * min(PAUSE_S_MAX, PAUSE_S * 2**failures))  # noqa: S311  no secret
 
 
@@ -56,7 +56,7 @@ def follow(url: str, progress: Path) -> None:
         offset, text = saved["offset"], saved["text"]
         print(f"goes on after {len(text.split())} tokens", flush=True)
     failures = 0
-    while True:  # the server ends a connection after a minute; the next one begins where it ended
+    while True:  # the server ends a connection after a minute; the next one continues from `offset`
         try:
             with stream(url, offset=offset, live="sse", timeout=httpx.Timeout(10, read=90)) as response:
                 for event in response.iter_events(mode="json_batches"):

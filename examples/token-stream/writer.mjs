@@ -1,6 +1,6 @@
 // Writes a text to a stream, token by token, as a language model would. Stop it at any moment, even with
-// kill -9, and start it again: it goes on after the last token that has landed, and no token lands twice. Started after
-// the end, it says so and ends.
+// kill -9, and start it again: it continues after the last token in the stream, and writes no token twice. If the
+// stream is complete already, it says so and ends.
 //
 //   node writer.mjs http://127.0.0.1:4437/v1/stream/answers/1 [milliseconds between tokens]
 import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
@@ -21,15 +21,15 @@ const tokens = (
   .trim()
   .split(" ")
 
-// A closed stream takes nothing any more: the run that closed it has written all.
+// A closed stream accepts no appends: the run that closed it has written all tokens.
 if (await isClosed()) {
   console.log("is complete")
   process.exit(0)
 }
-// Creating a stream that is there already, with the same content type, changes nothing.
+// Creating an existing stream with the same content type changes nothing.
 const handle = await DurableStream.create({ url, contentType: "application/json" })
-// Each run is a new epoch of one producer, which shuts out what an earlier run may still have under way. (The
-// client's autoClaim would begin at epoch 0 each time, and to the server that is a retry of what is there.)
+// Each run is a new epoch of one producer, which fences requests of an earlier run that are still under way. (The
+// client's autoClaim would begin at epoch 0 each time, which the server takes for a retry of the first run.)
 const producer = new IdempotentProducer(handle, "writer", {
   epoch: Date.now(),
   onError: (error) => {
@@ -38,7 +38,7 @@ const producer = new IdempotentProducer(handle, "writer", {
   },
 })
 
-// From this message on the earlier run's appends are refused, so what is before it is all that run has written.
+// After this message the appends of earlier runs are rejected, so all that they wrote is before it.
 const run = randomUUID()
 producer.append(JSON.stringify({ run }))
 await producer.flush()
@@ -58,7 +58,7 @@ async function isClosed() {
   try {
     return (await DurableStream.head({ url })).streamClosed
   } catch (error) {
-    if (error.status === 404) return false // nobody has begun yet
+    if (error.status === 404) return false // there is no stream yet
     throw error
   }
 }
