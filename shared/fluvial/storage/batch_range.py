@@ -1,4 +1,4 @@
-"""Runs: contiguous batches of one life as bytes and batch ends, in memory, in a row and in a segment file."""
+"""Batch ranges: contiguous batches of one incarnation, as bytes and batch ends; in memory, in rows and in files."""
 
 import struct
 from bisect import bisect_right
@@ -10,7 +10,7 @@ from fluvial.model.head import Head, Span, spans_of
 
 @dataclass(frozen=True, slots=True)
 class BatchRange:
-    """Bytes from `start` on; `ends` are the batches' end positions in the stream, ascending, the last is the run's."""
+    """The bytes from `start` to the last of `ends`, which are the batches' end positions in the stream, ascending."""
 
     start: int
     ends: tuple[int, ...]
@@ -18,13 +18,13 @@ class BatchRange:
 
     @property
     def end(self) -> int:
-        """The position after the run's last byte."""
+        """The position after the last byte."""
         return self.ends[-1]
 
     def cut(self, position: int, end_max: int, byte_count_max: int) -> "BatchRange":
-        """The batches from the one that has `position` on that end by `end_max` and fit.
+        """The batches from the one that contains `position`, as many as end by `end_max` and fit in `byte_count_max`.
 
-        At least one, itself cut at `end_max`.
+        At least one batch. It may end after `end_max`; then it is cut there.
         """
         if position == self.start and self.end <= end_max and self.end - self.start <= byte_count_max:
             return self
@@ -35,52 +35,53 @@ class BatchRange:
 
 
 def fitting_batches(start: int, ends: tuple[int, ...], position: int, end_max: int) -> tuple[int, tuple[int, ...]]:
-    """Where the batch begins that has `position`, and the ends of the batches from it up to `end_max`.
+    """The start of the batch that contains `position`, and the ends of the batches from it on that end by `end_max`.
 
-    Of one batch at least. `start` is where the first batch begins, and not after `position`.
+    At least one end. `start` is where the first batch begins, at or before `position`.
     """
     first = bisect_right(ends, position)
     begins = ends[first - 1] if first else start
     return begins, ends[first : max(bisect_right(ends, end_max), first + 1)]
 
 
-ReadRange = Callable[[Span, int, int], Awaitable[BatchRange]]
+#: `load_range(span, position, room)` returns a range of the span's incarnation that contains `position`, in which about
+#: `room` bytes from there on are wanted. It may return fewer or more, also batches before `position`.
+LoadRange = Callable[[Span, int, int], Awaitable[BatchRange]]
 
 
-async def read_ranges(head: Head, start: int, byte_count_max: int, run_at: ReadRange) -> list[BatchRange]:
-    """The runs from the batch that has `start` on, over a stream's ancestors and itself.
+async def read_ranges(head: Head, start: int, byte_count_max: int, load_range: LoadRange) -> list[BatchRange]:
+    """The ranges from the batch that contains `start`, in order, of a stream's ancestors and of the stream itself.
 
-    As many whole batches as fit, and at least one.
-    `run_at(span, position, room)` tells a run of the span's life that has `position`, and what is at hand after it.
+    As many whole batches as fit in `byte_count_max`, and at least one.
     """
-    position, runs, byte_count = start, list[BatchRange](), 0
+    position, ranges, byte_count = start, list[BatchRange](), 0
     for span in spans_of(head):
         while span.start <= position < span.end and byte_count < byte_count_max:
             room = byte_count_max - byte_count
-            run = (await run_at(span, position, room)).cut(position, span.end, room)
-            if runs and run.end - position > room:
-                return runs
-            runs.append(run)
-            byte_count += run.end - position
-            position = run.end
-    return runs
+            loaded = (await load_range(span, position, room)).cut(position, span.end, room)
+            if ranges and loaded.end - position > room:
+                return ranges
+            ranges.append(loaded)
+            byte_count += loaded.end - position
+            position = loaded.end
+    return ranges
 
 
-def concatenate(runs: list[BatchRange]) -> BatchRange:
-    """One run of several that follow one another; of one at least."""
-    assert runs, "where there is a position before the tail, there is a run that has it"
-    if len(runs) == 1:
-        return runs[0]
-    ends = tuple(end for run in runs for end in run.ends)
-    return BatchRange(runs[0].start, ends, b"".join(run.data for run in runs))
+def concatenate(ranges: list[BatchRange]) -> BatchRange:
+    """One range of several that follow one another; at least one must be given."""
+    assert ranges, "a batch contains every position before the tail"
+    if len(ranges) == 1:
+        return ranges[0]
+    ends = tuple(end for one in ranges for end in one.ends)
+    return BatchRange(ranges[0].start, ends, b"".join(one.data for one in ranges))
 
 
-def packed_ends(ends: Iterable[int]) -> bytes:
-    """Batch ends as they are stored: 64-bit little-endian."""
+def pack_ends(ends: Iterable[int]) -> bytes:
+    """Encode batch ends as they are stored: 64-bit little-endian."""
     ends = tuple(ends)
     return struct.pack(f"<{len(ends)}q", *ends)
 
 
-def unpacked_ends(packed: bytes) -> tuple[int, ...]:
-    """Batch ends as they were before `packed_ends`."""
+def unpack_ends(packed: bytes) -> tuple[int, ...]:
+    """Decode the result of `pack_ends`."""
     return struct.unpack(f"<{len(packed) // 8}q", packed)

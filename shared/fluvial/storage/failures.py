@@ -1,4 +1,4 @@
-"""Failures of background work in the log: one line for what the disk or the database says, a traceback for the rest."""
+"""Errors of background work in the log: one line for an error of the disk or database, a traceback for any other."""
 
 import logging
 import sqlite3
@@ -7,7 +7,7 @@ from fluvial.model.errors import StoreError
 
 
 def log_failure(log: logging.Logger, event: str, error: Exception, **fields: str) -> None:
-    """Log an error: `No space left on device` says all, an error that nobody has foreseen needs its traceback."""
+    """Log an error. `No space left on device` is enough as a reason; an unexpected error needs its traceback."""
     cause = error.__cause__ or error
     if isinstance(error, StoreError | OSError | sqlite3.Error):
         log.error(event, extra={**fields, "reason": str(cause) or type(cause).__name__})

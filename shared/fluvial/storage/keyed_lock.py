@@ -1,4 +1,4 @@
-"""KeyedLock: those who want the same thing get it one after the other, in the order in which they asked."""
+"""KeyedLock: a lock for each key. Tasks hold a key's lock one after the other, in the order in which they asked."""
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
@@ -7,27 +7,29 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class _Queue:
+class _Lock:
+    """One key's lock, and how many tasks hold it or wait for it."""
+
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     count: int = 0
 
 
 class KeyedLock:
-    """A queue for each key that somebody has or waits for; bounded by the calls that are open."""
+    """Keeps a lock only while a task holds it or waits for it, so the number of open calls bounds the locks."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
-        self._queues: dict[Hashable, _Queue] = {}
+        """Start without locks; `hold` makes them."""
+        self._locks: dict[Hashable, _Lock] = {}
 
     @asynccontextmanager
     async def hold(self, key: Hashable) -> AsyncIterator[None]:
-        """Wait until everybody who asked for the key before is done."""
-        queue = self._queues.setdefault(key, _Queue())
-        queue.count += 1
+        """Hold the key's lock until the `async with` block ends."""
+        keyed = self._locks.setdefault(key, _Lock())
+        keyed.count += 1
         try:
-            async with queue.lock:
+            async with keyed.lock:
                 yield
         finally:
-            queue.count -= 1
-            if not queue.count:
-                del self._queues[key]
+            keyed.count -= 1
+            if not keyed.count:
+                del self._locks[key]

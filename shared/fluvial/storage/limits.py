@@ -1,4 +1,4 @@
-"""A store's limits that are chosen when it is opened: tests reach them with a few batches, and wait for nothing."""
+"""StoreLimits: the limits of a store that the opener of the store may choose."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,20 +8,24 @@ from fluvial.model.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """Each has the value that a server runs with; a limit that nobody chooses stands beside what it bounds."""
+    """The defaults are what a server runs with. Tests choose small limits, which a few batches reach, and short pauses.
 
-    #: A segment is written when the hot log holds this much, whichever comes first.
+    Limits that have one value everywhere are constants beside the code that they bound.
+    """
+
+    #: A segment is written when the hot log holds this many bytes or this many batches.
     segment_bytes: int = SEGMENT_BYTES
     segment_batches: int = SEGMENT_BATCHES
 
-    #: SQLite: the bytes that one transaction takes, too few to make anybody wait for long.
+    #: SQLite: the bytes of one group of commits, so few that no other commit waits long for its transaction.
     group_bytes_max: int = 16 * 1_048_576
 
-    #: SQLite: what may wait for its transaction; past it the answer is a 503 at once.
+    #: SQLite: the bytes of commits and the number of background jobs that wait for a transaction. Past that, a commit
+    #: is answered with a 503 at once, and a job is tried again later.
     pending_bytes_max: int = 256 * 1_048_576
     pending_work_max: int = 4_096
 
-    #: DynamoDB: the first pause before what it was too busy for is tried again, and before a fence is.
+    #: DynamoDB: the first pause before the retry of a request that the table was too busy for, and before a fence.
     busy_pause_s: float = 0.05
     fence_pause_s: float = 0.05
 

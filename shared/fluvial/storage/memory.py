@@ -1,4 +1,4 @@
-"""The smallest store that keeps the contract: for tests, and for data that may go with the process."""
+"""MemoryStore: the smallest store that keeps the contract, for tests and for data that may be lost with the process."""
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from fluvial.storage.renewals import Renewals
 
 @dataclass(slots=True)
 class _Log:
-    """One life's batches: `ends` are positions in the stream, ascending."""
+    """One incarnation's batches; `starts` and `ends` are their positions in the stream, ascending."""
 
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -26,10 +26,10 @@ class _Log:
 
 
 class MemoryStore:
-    """Heads and batches in dictionaries: durable as long as the process lives."""
+    """Heads and batches in dictionaries: durable until the process ends."""
 
     def __init__(self) -> None:
-        """No stream."""
+        """Start without streams."""
         self._heads: dict[StreamName, Head] = {}
         self._logs: dict[Incarnation, _Log] = {}
         self._followers: dict[Incarnation, dict[StreamName, Follower]] = {}
@@ -40,7 +40,7 @@ class MemoryStore:
         self._renewals = Renewals(self.apply)
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
-        """See Store.apply: nothing here awaits, so each commit is one step."""
+        """See Store.apply: this method awaits nothing, so each commit is one step."""
         if self._is_closed:
             raise StoreUnavailable
         result = transition(name, commit, self._heads.get, self._newest_born_us)
@@ -64,7 +64,7 @@ class MemoryStore:
             else:
                 self._heads[changed] = head
             if before is None or has_changed(head, before):
-                self._notifier.wake(changed, head)
+                self._notifier.notify(changed, head)
         return applied
 
     async def renew(self, name: StreamName, now_ms: int) -> None:
@@ -75,7 +75,7 @@ class MemoryStore:
         """See Store.head."""
         return self._heads.get(name)
 
-    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:  # noqa: ARG002  a life is enough here
+    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:  # noqa: ARG002  the head is enough here
         """See Store.read."""
         position, first, parts, byte_count = start, start, list[bytes](), 0
         ends = list[int]()
@@ -108,8 +108,8 @@ class MemoryStore:
 
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See Store.names."""
-        shown = (name for name, head in self._heads.items() if not head.soft_deleted)
-        return sorted(name for name in shown if name.startswith(prefix) and name > after)[:count_max]
+        visible = (name for name, head in self._heads.items() if not head.soft_deleted)
+        return sorted(name for name in visible if name.startswith(prefix) and name > after)[:count_max]
 
     async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
         """See UndeliveredIndex.undelivered."""
@@ -137,6 +137,6 @@ class MemoryStore:
         return self._followers.get(source, {}).get(estuary)
 
     async def close(self) -> None:
-        """See Store.close: there is nothing to let go of."""
+        """See Store.close: there are no resources to release."""
         await self._renewals.close()
         self._is_closed = True

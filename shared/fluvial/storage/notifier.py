@@ -1,4 +1,4 @@
-"""Who waits for which stream, in one process."""
+"""HeadNotifier: the live reads of one process that wait for a stream, and the rule that says what is news to them."""
 
 import asyncio
 
@@ -7,10 +7,11 @@ from fluvial.model.names import StreamName
 
 
 def has_changed(head: Head | None, seen: Head) -> bool:
-    """Whether a live reader that has seen `seen` has something to learn from `head`.
+    """Whether `head` is news to a live reader that has seen `seen`.
 
-    Not from one that is older, for answers overtake each other: within a life a tail only grows, a stream only closes,
-    and what was deleted stays so; of two lives of a name the later one was born later.
+    An older head is no news. Answers overtake each other: a reader has seen the tail of the second of two appends when
+    the answer to the first one arrives. Within an incarnation a tail only grows, a stream only closes and is only
+    deleted; of two incarnations of a name the later one was born later.
     """
     if head is None:
         return True
@@ -20,14 +21,14 @@ def has_changed(head: Head | None, seen: Head) -> bool:
 
 
 class HeadNotifier:
-    """Futures by stream name; a commit resolves all of its stream's. Bounded by the live reads that are open."""
+    """A set of futures for each stream name that has waiters. The number of open live reads bounds them."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
+        """Start without waiters."""
         self._futures: dict[StreamName, set[asyncio.Future[Head | None]]] = {}
 
     async def wait(self, name: StreamName, timeout_s: float) -> Head | None:
-        """The head that the next `wake` tells. Raises TimeoutError."""
+        """The head that the next `notify` for the name passes on. Raises TimeoutError."""
         future: asyncio.Future[Head | None] = asyncio.get_running_loop().create_future()
         waiting = self._futures.setdefault(name, set())
         waiting.add(future)
@@ -39,17 +40,17 @@ class HeadNotifier:
             if not waiting and self._futures.get(name) is waiting:
                 del self._futures[name]
 
-    def waits_for(self, name: StreamName) -> bool:
-        """Whether anybody waits for the stream."""
+    def has_waiters(self, name: StreamName) -> bool:
+        """Whether any call waits for the stream."""
         return name in self._futures
 
-    def wake(self, name: StreamName, head: Head | None) -> None:
-        """Tell everybody who waits for the stream what its head is now."""
+    def notify(self, name: StreamName, head: Head | None) -> None:
+        """End every `wait` for the stream with its new head, None when the name has no stream any more."""
         for future in self._futures.pop(name, ()):
             if not future.done():
                 future.set_result(head)
 
     @property
     def count(self) -> int:
-        """How many wait."""
+        """The number of waiting calls."""
         return sum(map(len, self._futures.values()))

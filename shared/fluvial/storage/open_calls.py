@@ -1,4 +1,4 @@
-"""Calls under way: a store that closes waits for them, and takes no more."""
+"""OpenCalls: a closing store waits for the calls that are open, and accepts no new ones."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,18 @@ from fluvial.model.errors import StoreUnavailable
 
 
 class OpenCalls:
-    """Counts what has been begun and not yet answered."""
+    """Counts the calls that have begun and have not returned."""
 
     def __init__(self) -> None:
-        """Nothing is under way."""
+        """Start open, without calls."""
         self._count = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
-        """Count a call as long as it lasts. Raises StoreUnavailable once the store is closing."""
+    def track(self) -> Iterator[None]:
+        """Count a call until the `with` block ends. Raises StoreUnavailable once `close` was called."""
         if self._is_closed:
             raise StoreUnavailable
         self._count += 1
@@ -33,7 +33,7 @@ class OpenCalls:
                 self._idle.set()
 
     async def close(self, within_s: float) -> None:
-        """Take no more, and wait for those that are under way, within reason."""
+        """Accept no more calls, and wait for the open ones, at most `within_s` seconds."""
         self._is_closed = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), within_s)

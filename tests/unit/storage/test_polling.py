@@ -43,9 +43,9 @@ class WatchfulWaiters(HeadNotifier):
         super().__init__()
         self.found_none = asyncio.Event()
 
-    def waits_for(self, name: StreamName) -> bool:
+    def has_waiters(self, name: StreamName) -> bool:
         """Whether anybody waits."""
-        waits = super().waits_for(name)
+        waits = super().has_waiters(name)
         if not waits:
             self.found_none.set()
         return waits
@@ -94,11 +94,11 @@ async def test_an_answer_that_was_overtaken_tells_a_waiter_nothing() -> None:
     waiting = asyncio.create_task(poller.wait(NAME, table.now, LONG_S))
     for older in (replace(table.now, tail=9), None, replace(TEN, tail=100, born_us=1)):
         await _until_waiting(waiters, 1)
-        waiters.wake(NAME, older)
+        waiters.notify(NAME, older)
     await _until_waiting(waiters, 1)
     assert not waiting.done()
     newer: Head = replace(table.now, tail=11)
-    waiters.wake(NAME, newer)
+    waiters.notify(NAME, newer)
     assert await asyncio.wait_for(waiting, 5) == newer
     await poller.close()
 

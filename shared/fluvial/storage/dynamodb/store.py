@@ -83,7 +83,7 @@ class DynamoDbStore:
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply."""
-        with self._calls.enter():
+        with self._calls.track():
             return await self._apply(name, commit)
 
     async def _apply(self, name: StreamName, commit: Commit) -> Outcome:
@@ -102,7 +102,7 @@ class DynamoDbStore:
 
     async def apply_idempotently(self, name: StreamName, commit: UpdateCommit, key: str) -> IdempotentOutcome:
         """See IdempotentAppender.apply_idempotently; a key is remembered for 15 days."""
-        with self._calls.enter():
+        with self._calls.track():
             result = await self._idempotent_writer.write(name, commit, key, self._clock)
             self._on_applied(name, result.outcome)
             return result
@@ -167,7 +167,7 @@ class DynamoDbStore:
 
     def _on_applied(self, name: StreamName, outcome: Outcome) -> None:
         if isinstance(outcome, Applied):
-            self._notifier.wake(name, outcome.head)
+            self._notifier.notify(name, outcome.head)
             self._rotate_when_due(name)
 
     def _collect_dropped(self, result: LifecycleResult) -> Outcome:

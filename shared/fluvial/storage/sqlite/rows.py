@@ -8,7 +8,7 @@ from fluvial.model.followers import Follower, SubscriptionId
 from fluvial.model.head import EstuaryMode, ForkOrigin, Head, Incarnation, ProducerStamp, SourcePosition, Span
 from fluvial.model.lifetime import ExpiresAt, SlidingTtl
 from fluvial.model.names import StreamName
-from fluvial.storage.batch_range import BatchRange, packed_ends, unpacked_ends
+from fluvial.storage.batch_range import BatchRange, pack_ends, unpack_ends
 
 Row = tuple[Any, ...]
 
@@ -118,14 +118,14 @@ def head_of_row(row: Row) -> Head:
 
 def hot_run_row(incarnation: Incarnation, run: BatchRange) -> Row:
     """The parameters of `add_hot_run`."""
-    ends = None if len(run.ends) == 1 else packed_ends(run.ends)
+    ends = None if len(run.ends) == 1 else pack_ends(run.ends)
     return (incarnation, run.end, run.start, len(run.ends), ends, run.data)
 
 
 def run_of_row(row: Row) -> BatchRange:
     """The run in a row of `hot_runs_after`."""
     start, end, ends, data = row
-    return BatchRange(start, (end,) if ends is None else unpacked_ends(ends), data)
+    return BatchRange(start, (end,) if ends is None else unpack_ends(ends), data)
 
 
 def follower_row(source: Incarnation, follower: Follower) -> Row:

@@ -15,7 +15,7 @@ from typing import Final
 
 from fluvial.model.errors import StorageDamaged
 from fluvial.model.head import Incarnation
-from fluvial.storage.batch_range import BatchRange, packed_ends, unpacked_ends
+from fluvial.storage.batch_range import BatchRange, pack_ends, unpack_ends
 from fluvial.storage.sqlite.private_files import FOLDER_MODE, open_privately
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class SegmentFiles:
         try:
             with open(partial, "wb", opener=open_privately) as file:
                 file.write(run.data)
-                file.write(packed_ends(run.ends))
+                file.write(pack_ends(run.ends))
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(path)
@@ -84,7 +84,7 @@ class SegmentFiles:
                 packed = os.pread(descriptor, batch_count * _END_BYTES, data_bytes)
                 if len(packed) != batch_count * _END_BYTES:
                     raise StorageDamaged(f"{self.path_of(key).name} is cut short")
-                index = BatchRange(key.start, unpacked_ends(packed), b"").cut(position, key.end, byte_count_max)
+                index = BatchRange(key.start, unpack_ends(packed), b"").cut(position, key.end, byte_count_max)
                 data = os.pread(descriptor, index.end - index.start, index.start - key.start)
             finally:
                 os.close(descriptor)

@@ -192,11 +192,11 @@ class SqliteStore:
         self._heads.update(group.heads)  # before anything else can fail: the next group is judged on them
         for name, head in group.heads.items():
             before = group.heads_before[name]
-            if self._notifier.waits_for(name) and (before is None or has_changed(head, before)):
+            if self._notifier.has_waiters(name) and (before is None or has_changed(head, before)):
                 if head is not None:  # the readers that wake now all ask for the same bytes
                     for run in group.runs.get(head.incarnation, []):
                         self._remember(head.incarnation, run)
-                self._notifier.wake(name, head)
+                self._notifier.notify(name, head)
         for head in group.heads.values():
             if head is not None:
                 self._rotator.grown(head, group.runs.get(head.incarnation, []))

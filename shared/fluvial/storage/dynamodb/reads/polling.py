@@ -85,7 +85,7 @@ class Poller:
         """Notify the waiters when the head has changed since `watch.last`; whether it has."""
         if not has_changed(head, watch.last):
             return False
-        self._notifier.wake(name, head)
+        self._notifier.notify(name, head)
         if head is not None:
             watch.last = head
         return True
@@ -93,7 +93,7 @@ class Poller:
     async def _poll(self, name: StreamName, watch: _Watch) -> None:
         interval_s = INTERVAL_S_MIN
         await asyncio.sleep(interval_s)
-        while self._notifier.waits_for(name):
+        while self._notifier.has_waiters(name):
             try:
                 head = await self._load_newer(name, watch.last)
             except StoreError as exc:
