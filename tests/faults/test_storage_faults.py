@@ -1,4 +1,4 @@
-"""A full disk, damaged files and a busy database: those streams get a 5xx, the rest of the server lives on."""
+"""A full disk, damaged files and a busy database: the streams concerned get a 5xx, all others are served."""
 
 import asyncio
 import sqlite3
@@ -23,8 +23,10 @@ from tests.support.rigs import SqliteRig, eventually
 LARGE = b"x" * 3_000_000
 
 
-async def test_a_full_disk_is_a_503_and_loses_nothing(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
-    """Appends that do not fit are refused whole; reads go on; there is room again, and so do appends."""
+async def test_append_to_a_full_disk_is_a_503_and_loses_nothing(
+    rig: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It writes nothing, and reads go on; appends are applied again once there is room."""
     await rig.store.apply(NAME, create_commit(body=b"kept"))
     writer = rig.store._writer
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
@@ -47,27 +49,24 @@ async def test_a_full_disk_is_a_503_and_loses_nothing(rig: SqliteRig, caplog: py
     assert (await rig.store.read(NAME, head, 0, 100)).data == b"keptmore"
 
 
-async def test_a_stream_is_read_though_its_deadline_cannot_be_moved(
-    rig: SqliteRig, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A full disk is a matter of writers; the next read moves it."""
+async def test_stream_is_read_when_its_renewal_fails(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
+    """For example on a full disk, which readers do not write to."""
     await rig.store.apply(NAME, create_commit(body=b"kept", lifetime=SlidingTtl(100)))
     rig.still.time.advance(50_000)
-    connection = rig.store._group_commit._connection
-    rig.store._group_commit._connection = FailingConnection(connection, ["UPDATE"])  # type: ignore[assignment]
+    rig.wrap_connection(lambda connection: FailingConnection(connection, ["UPDATE"]))
     head = await load_head_and_renew(rig.store, rig.still.clock(), NAME)
     assert isinstance(head, Head)
     assert (await rig.store.read(NAME, head, 0, 100)).data == b"kept"
     assert "not_renewed" in caplog.text
 
 
-async def test_a_read_does_not_wait_for_somebody_elses_lock(rig: SqliteRig) -> None:
-    """A backup, say, that takes its time: the renewal follows the answer, one for all reads, and counts the last."""
+async def test_read_does_not_wait_for_a_lock_of_another_process(rig: SqliteRig) -> None:
+    """A long backup, for example: one renewal for all reads goes on after their answers, for the last of them."""
     await rig.store.apply(NAME, create_commit(body=b"kept", lifetime=SlidingTtl(100)))
     other = sqlite3.connect(rig.folder / "fluvial.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     clock = rig.still.clock()
-    async with asyncio.timeout(5):  # the lock is waited for ten seconds
+    async with asyncio.timeout(5):  # the writer waits ten seconds for the lock
         for _ in range(20):
             rig.still.time.advance(5_000)
             assert isinstance(await load_head_and_renew(rig.store, clock, NAME), Head)
@@ -80,13 +79,12 @@ async def test_a_read_does_not_wait_for_somebody_elses_lock(rig: SqliteRig) -> N
     assert head.live_until_ms == SlidingTtl(100).deadline_ms(rig.still.time.now_ms)
 
 
-async def test_a_renewal_that_fails_is_tried_again(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
-    """A stream that was read must not expire because the disk was full at that moment."""
+async def test_failed_renewal_is_tried_again(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that is read must not expire because the disk was full for a moment."""
     store = rig.store
     await store.apply(NAME, create_commit(lifetime=SlidingTtl(100)))
     renewals = Renewals(store.apply, pause_s=0.001)
-    connection = store._group_commit._connection
-    store._group_commit._connection = FailingConnection(connection, ["UPDATE"] * 3)  # type: ignore[assignment]
+    rig.wrap_connection(lambda connection: FailingConnection(connection, ["UPDATE"] * 3))
     await renewals.renew(NAME, START_MS + 50_000)
     await eventually(lambda: renewals.count == 0, lambda: asyncio.sleep(0.001))
     head = await store.head(NAME)
@@ -96,18 +94,18 @@ async def test_a_renewal_that_fails_is_tried_again(rig: SqliteRig, caplog: pytes
 
 
 async def test_renewals_past_their_limit_are_left_to_later_reads(caplog: pytest.LogCaptureFixture) -> None:
-    """With one line of log, however many reads come meanwhile."""
-    let_go, renewed = asyncio.Event(), list[StreamName]()
+    """All reads meanwhile log one line."""
+    may_apply, renewed = asyncio.Event(), list[StreamName]()
 
     async def apply(name: StreamName, _commit: Commit) -> Outcome:
-        await let_go.wait()
+        await may_apply.wait()
         renewed.append(name)
         return Applied(None)
 
     renewals = Renewals(apply, wait_s=0.001, count_max=1)
     for name in (NAME, OTHER, OTHER):
         await renewals.renew(name, START_MS)
-    let_go.set()
+    may_apply.set()
     await eventually(lambda: renewals.count == 0, lambda: asyncio.sleep(0))
     await renewals.renew(OTHER, START_MS)
     await eventually(lambda: renewals.count == 0, lambda: asyncio.sleep(0))
@@ -115,12 +113,11 @@ async def test_renewals_past_their_limit_are_left_to_later_reads(caplog: pytest.
     assert [record.message for record in caplog.records] == ["not_renewed"]
 
 
-async def test_renewals_end_with_their_store(rig: SqliteRig) -> None:
-    """One that waits for its next try does not hold up the close, and none is begun after it."""
+async def test_closed_renewals_try_nothing_more(rig: SqliteRig) -> None:
+    """A renewal between two tries does not delay the close, and no read begins another one."""
     renewals = Renewals(rig.store.apply, pause_s=1_000)
     await rig.store.apply(NAME, create_commit(lifetime=SlidingTtl(100)))
-    connection = rig.store._group_commit._connection
-    rig.store._group_commit._connection = FailingConnection(connection, ["UPDATE"])  # type: ignore[assignment]
+    rig.wrap_connection(lambda connection: FailingConnection(connection, ["UPDATE"]))
     await renewals.renew(NAME, START_MS + 50_000)
     assert renewals.count == 1
     await asyncio.wait_for(renewals.close(), 10)
@@ -128,8 +125,8 @@ async def test_renewals_end_with_their_store(rig: SqliteRig) -> None:
     assert renewals.count == 0
 
 
-async def segment_file(rig: SqliteRig) -> Path:
-    """The file that a closed stream's batches have moved to."""
+async def create_segment_file(rig: SqliteRig) -> Path:
+    """Create a closed stream and wait for its segment; the segment's file."""
     await rig.store.apply(NAME, create_commit(body=b"first,"))
     await rig.store.apply(NAME, append_commit(b"second,"))
     await rig.store.apply(NAME, close_commit())
@@ -139,22 +136,22 @@ async def segment_file(rig: SqliteRig) -> Path:
     return path
 
 
-def cut_short(path: Path) -> None:
-    """The last bytes are missing."""
+def truncate(path: Path) -> None:
+    """Remove the last bytes."""
     path.write_bytes(path.read_bytes()[:-3])
 
 
 def empty(path: Path) -> None:
-    """All bytes are missing."""
+    """Remove all bytes."""
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, cut_short, empty])
-async def test_a_damaged_segment_is_a_500_of_its_stream_alone(
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, empty])
+async def test_read_of_a_damaged_segment_is_a_500(
     rig: SqliteRig, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
-    """With a log line that names the file; other streams are served."""
-    path = await segment_file(rig)
+    """A log line names the file, other streams are served, and the damaged one can be deleted."""
+    path = await create_segment_file(rig)
     damage(path)
     await rig.store.apply(OTHER, create_commit(2, body=b"fine"))
     damaged, fine = await rig.store.head(NAME), await rig.store.head(OTHER)
@@ -168,8 +165,8 @@ async def test_a_damaged_segment_is_a_500_of_its_stream_alone(
     assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
 
 
-async def test_a_damaged_head_is_a_503_of_its_stream_alone(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody else's commits wait for it."""
+async def test_stream_with_a_damaged_head_is_a_503(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
+    """Commits of other streams are applied."""
     await rig.store.apply(NAME, create_commit(body=b"x"))
     await rig.store.apply(OTHER, create_commit(2))
     connection = sqlite3.connect(rig.folder / "fluvial.db")
@@ -185,22 +182,22 @@ async def test_a_damaged_head_is_a_503_of_its_stream_alone(rig: SqliteRig, caplo
     assert "head_unreadable" in caplog.text
 
 
-async def test_another_process_that_writes_is_waited_for(rig: SqliteRig) -> None:
-    """A backup, say, that holds the database's lock for a moment: the commit waits off the loop, and lands."""
+async def test_commit_waits_off_the_loop_for_a_lock_of_another_process(rig: SqliteRig) -> None:
+    """A backup, for example, holds the database's lock for a moment. Then the commit is applied."""
     await rig.store.apply(NAME, create_commit())
     other = sqlite3.connect(rig.folder / "fluvial.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     answer = rig.store._group_commit.submit(NAME, append_commit(b"x"), 1)
     for _ in range(10):
-        assert await rig.store.head(StreamName("somebody-else")) is None
+        assert await rig.store.head(StreamName("another")) is None
     assert not answer.done()
     other.execute("ROLLBACK")
     other.close()
     assert isinstance(await answer, Applied)
 
 
-async def test_an_error_after_the_commit_does_not_stop_the_next(rig: SqliteRig) -> None:
-    """Whatever goes wrong in one group's wake, the queue goes on."""
+async def test_commits_go_on_when_the_hot_log_cannot_be_measured(rig: SqliteRig) -> None:
+    """Rotation measures it after a commit, on the reading connection."""
     await rig.store.apply(NAME, create_commit())
     rig.store._rotator._reader = sqlite3.connect(":memory:")
     rig.store._rotator._sizes.clear()

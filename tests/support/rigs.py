@@ -1,4 +1,4 @@
-"""Stores to test, each with a back door that looks behind the contract."""
+"""Rigs: the stores under test, each with a back door that reads the stored data without the store."""
 
 import asyncio
 import atexit
@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanag
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import boto3
 import pytest
@@ -27,6 +27,8 @@ from tests.aws_local.template import create_table
 from tests.support.clocks import FixedClock
 from tests.support.commands import delete_commit
 
+T = TypeVar("T")
+
 
 class Rig(Protocol):
     """A store under test."""
@@ -39,27 +41,27 @@ class Rig(Protocol):
         ...
 
     async def reopen(self) -> None:
-        """Close the store and open it again, where that means anything."""
+        """Close the store and open it again, as a restart does; the memory store stays open."""
         ...
 
     async def let_pass(self) -> None:
-        """Give the background a turn."""
+        """Let background tasks run for a moment."""
         ...
 
     def raw_bytes(self, incarnation: Incarnation) -> bytes:
-        """All stored bytes of a life, read behind the store's back; empty when nothing is kept of it."""
+        """All stored bytes of an incarnation, read without the store; empty when none are stored."""
         ...
 
 
 @dataclass
 class MemoryRig:
-    """The memory store; reopening it does nothing."""
+    """The memory store; `reopen` does nothing."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
     still: FixedClock = field(default_factory=FixedClock)
 
     async def reopen(self) -> None:
-        """Memory has no other side."""
+        """Do nothing: a restart would lose the streams."""
 
     async def let_pass(self) -> None:
         """Let other tasks run."""
@@ -81,21 +83,28 @@ class SqliteRig:
     limits: StoreLimits = STORE_LIMITS
 
     async def reopen(self) -> None:
-        """What a restart does."""
+        """Close the store and open its folder again."""
         await self.store.close()
         self.store = await open_sqlite_store(self.folder, self.still.clock(), self.limits)
 
     async def let_pass(self) -> None:
-        """Wait for a commit that changes nothing."""
-        await self.store.apply(StreamName("nobody"), delete_commit())
+        """Wait for a commit that changes nothing: the background jobs before it are done then."""
+        await self.store.apply(StreamName("unknown"), delete_commit())
 
     def query(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
-        """Rows, as another process would see them."""
+        """The rows that another process sees."""
         connection = sqlite3.connect(self.folder / "fluvial.db")
         try:
             return connection.execute(statement, parameters).fetchall()
         finally:
             connection.close()
+
+    def wrap_connection(self, wrap: Callable[[sqlite3.Connection], T]) -> T:
+        """Let the store's writer use a wrapper of its connection from now on; returns the wrapper."""
+        writer = self.store._group_commit._writer
+        wrapper = wrap(writer._connection)
+        writer._connection = wrapper  # type: ignore[assignment]
+        return wrapper
 
     def raw_bytes(self, incarnation: Incarnation) -> bytes:
         """The segment files' data, then the hot log's rows."""
@@ -104,8 +113,8 @@ class SqliteRig:
         for start, end in self.query(segments, incarnation):
             [path] = self.folder.glob(f"segments/*/{incarnation:016x}-{start:016d}-{end:016d}.segment")
             data += path.read_bytes()[: int(str(end)) - int(str(start))]
-        runs = "SELECT data FROM hot_run WHERE incarnation = ? ORDER BY end_offset"
-        return data + b"".join(bytes(row[0]) for row in self.query(runs, incarnation))  # type: ignore[call-overload]
+        hot_log = "SELECT data FROM hot_run WHERE incarnation = ? ORDER BY end_offset"
+        return data + b"".join(bytes(row[0]) for row in self.query(hot_log, incarnation))  # type: ignore[call-overload]
 
 
 @asynccontextmanager
@@ -135,16 +144,16 @@ class DynamoDbRig:
     client: Any
 
     async def reopen(self) -> None:
-        """What a new process sees."""
+        """Close the store and open another one on the same table."""
         await self.store.close()
         self.store = DynamoDbStore(self.config, self.still.clock())
 
     async def let_pass(self) -> None:
-        """Let the chores go on."""
+        """Let background tasks run for a moment."""
         await asyncio.sleep(0.001)
 
     def items(self, partition: str) -> list[dict[str, Any]]:
-        """A partition's items, as another process would see them."""
+        """The items of a partition that another process sees."""
         found: list[dict[str, Any]] = self.client.query(
             TableName=self.config.table,
             KeyConditionExpression="pk = :pk",
@@ -154,7 +163,7 @@ class DynamoDbRig:
         return found
 
     def raw_bytes(self, incarnation: Incarnation) -> bytes:
-        """The segments' data, then the buffer of whatever head has the life."""
+        """The segments' data, then the buffer of the incarnation's head."""
         data = b""
         for item in self.items(f"SEG#{incarnation:016x}"):
             data += item["d"]["B"] if "d" in item else b""
@@ -171,7 +180,7 @@ _NUMBERS = count(1)
 
 @asynccontextmanager
 async def dynamodb_rig(endpoint: str | None, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[DynamoDbRig]:
-    """A table on an engine at the endpoint, or in moto when there is none; the bucket is always moto's."""
+    """A table on the engine at the endpoint, or in moto without one; the bucket is always in moto."""
     with mock_aws():
         number, still = next(_NUMBERS), FixedClock()
         config = DynamoDbConfig(
@@ -179,7 +188,7 @@ async def dynamodb_rig(endpoint: str | None, limits: StoreLimits = STORE_LIMITS)
             bucket=f"segments-{number}",
             endpoints=Endpoints(dynamodb=endpoint, region=REGION),
             runs_background_tasks=True,
-            threads_max=1 if endpoint is None else 16,  # moto loses updates of threads
+            threads_max=1 if endpoint is None else 16,  # moto loses updates by several threads
             limits=limits,
         )
         client = boto3.client("dynamodb", region_name=REGION, endpoint_url=endpoint)
@@ -197,7 +206,7 @@ async def dynamodb_rig(endpoint: str | None, limits: StoreLimits = STORE_LIMITS)
 
 @asynccontextmanager
 async def moto_rig(_folder: Path, limits: StoreLimits = STORE_LIMITS) -> AsyncIterator[DynamoDbRig]:
-    """The store on moto alone."""
+    """The store on moto's table and bucket."""
     async with dynamodb_rig(None, limits) as rig:
         yield rig
 
@@ -210,7 +219,7 @@ async def dynamodb_local_rig(_folder: Path, limits: StoreLimits = STORE_LIMITS) 
 
 
 def dynamodb_local_url() -> str:
-    """The engine that all tests of the session share; skips the test where it cannot be had, except in CI."""
+    """The engine that all tests of the session share; skips the test where it cannot be installed, except in CI."""
     if not hasattr(dynamodb_local_url, "started"):
         stack = ExitStack()
         try:
@@ -223,7 +232,7 @@ def dynamodb_local_url() -> str:
     return str(dynamodb_local_url.started)  # type: ignore[attr-defined]
 
 
-#: What a store has that tries again at once, for tests in which much has to be tried again.
+#: A store that retries almost at once, for tests with many retries.
 IMPATIENT: Final = StoreLimits(busy_pause_s=0.001, fence_pause_s=0.001)
 
 RIGS: dict[str, Callable[..., AbstractAsyncContextManager[Rig]]] = {
@@ -233,17 +242,17 @@ RIGS: dict[str, Callable[..., AbstractAsyncContextManager[Rig]]] = {
     "dynamodb-local": dynamodb_local_rig,
 }
 
-#: Each store for a fixture. The table is in AWS's own engine, which takes most of the time.
+#: The parameters of a fixture for each store. DynamoDB Local, AWS's own engine, takes most of the time.
 STORES: Final = ["memory", "sqlite", pytest.param("dynamodb-local", marks=pytest.mark.slow)]
 
-#: A few tests run on moto's tables, too: they are all that a machine without Java has.
+#: Runs a test on moto's table, too: without Java a machine has no other one.
 also_on_moto = pytest.mark.parametrize("rig", [*STORES, "dynamodb-moto"], indirect=True)
 
 
 async def eventually(holds: Callable[[], bool], step: Callable[[], Awaitable[object]], tries: int = 2_000) -> None:
-    """Take steps until something holds that the background brings about."""
+    """Call `step` until `holds` is true, which a background task brings about. Fails after `tries` steps."""
     for _ in range(tries):
         if holds():
             return
         await step()
-    raise AssertionError("it never came about")
+    raise AssertionError(f"still not true after {tries} steps")

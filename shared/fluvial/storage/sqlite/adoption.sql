@@ -1,46 +1,46 @@
 -- name: begin_adoption
--- The streams that are to be adopted, and what they will be called.
+-- Create the table of the streams to adopt, with their new names.
 CREATE TEMP TABLE adopted (name TEXT NOT NULL PRIMARY KEY, new_name TEXT NOT NULL) WITHOUT ROWID;
 
 -- name: adopt_names
--- All whose names begin with a prefix.
+-- Choose all streams whose names begin with a prefix.
 INSERT OR IGNORE INTO adopted SELECT name, :project || '/' || name FROM stream
  WHERE name >= :prefix AND name < :prefix || char(127);
 
 -- name: spare_project
--- But for those that are a project's already; 0 is the character after the slash.
+-- Leave out the streams that belong to a project already; 0 is the character after the slash.
 DELETE FROM adopted WHERE name > :project || '/' AND name < :project || '0';
 
 -- name: adopted_names
--- How many they are, and the first of them.
+-- The number of chosen streams, and the first names.
 SELECT count(*) OVER (), name FROM adopted ORDER BY name LIMIT ?;
 
 -- name: taken_name
--- One whose new name another stream has.
+-- A new name that another stream has.
 SELECT adopted.new_name FROM adopted JOIN stream ON stream.name = adopted.new_name LIMIT 1;
 
 -- name: long_name
--- One whose new name would be too long.
+-- A stream whose new name would be too long.
 SELECT name FROM adopted WHERE length(new_name) > ? LIMIT 1;
 
 -- name: rename_streams
--- Each gets its new name; its bytes and producers are kept by its incarnation, and stay where they are.
+-- Give each chosen stream its new name. Its bytes and producers stay where they are: their key is the incarnation.
 UPDATE stream SET name = (SELECT new_name FROM adopted WHERE adopted.name = stream.name)
  WHERE name IN (SELECT name FROM adopted);
 
 -- name: rename_followers
--- Whoever follows a stream is known by its name.
+-- Give followers that are chosen streams their new names.
 UPDATE OR REPLACE follower SET estuary = (SELECT new_name FROM adopted WHERE adopted.name = follower.estuary)
  WHERE estuary IN (SELECT name FROM adopted);
 
 -- name: references_by_name
--- The streams that tell the name of another one: forks their source's, estuaries those of what flows into them.
+-- The streams that hold names of other streams: forks that of their source, estuaries those of their sources.
 SELECT name, config, cursors FROM stream WHERE cursors IS NOT NULL OR instr(config, '"origin"');
 
 -- name: new_name
--- What a stream will be called.
+-- The new name of a stream.
 SELECT new_name FROM adopted WHERE name = ?;
 
 -- name: save_references
--- The names of others, as they are now.
+-- Save the new names of other streams in a stream's row.
 UPDATE stream SET config = ?, cursors = ? WHERE name = ?;

@@ -1,4 +1,4 @@
-"""The data folder: its lock, its database file, and the schema's versions."""
+"""The data folder: its lock, its database file, and the schema's migrations."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: The streams' database, in the data folder.
 DATABASE: Final = "fluvial.db"
 
-#: What a folder has that Fluvial has been at.
+#: A folder that Fluvial has used has at least one of these files.
 _DATA: Final = (DATABASE, "projects.db")
 
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
@@ -28,10 +28,10 @@ _CACHE_KIB: Final = 16_384
 
 
 class FolderLock:
-    """Holds a data folder for this process; the kernel lets go of it when the process ends, however it ends."""
+    """Holds a data folder for this process. The kernel releases it when the process ends, also when it is killed."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises StartupError when another process has it."""
+        """Take the lock. Raises StartupError when another process holds it."""
         self._file = open(folder / "lock", "a+", opener=open_privately)  # noqa: SIM115  held as long as the lock
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,21 +46,21 @@ class FolderLock:
         self._file.flush()
 
     def release(self) -> None:
-        """Let another process have the folder."""
+        """Release the lock, so that another process can take it."""
         self._file.close()
 
 
 def migrations() -> list[tuple[int, str]]:
-    """Every version of the schema in order, with the script that leads to it from the one before."""
+    """The versions of the schema in order, each with the script that leads to it from the version before."""
     folder = files("fluvial.storage.sqlite") / "schema"
     found = [(match, entry) for entry in folder.iterdir() if (match := _MIGRATION.fullmatch(entry.name))]
     return sorted((int(match[1]), entry.read_text("utf-8")) for match, entry in found)
 
 
 def connect(file: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode that never waits for a lock, and fsyncs every commit before it returns.
+    """A connection in autocommit mode that never waits for a lock. Every COMMIT fsyncs before it returns.
 
-    It copies no log into the database by itself: see `checkpoints`.
+    SQLite's own checkpoints are off; see `checkpoints`.
     """
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -73,9 +73,10 @@ def connect(file: Path) -> sqlite3.Connection:
 
 
 def preallocate_log(connection: sqlite3.Connection) -> None:
-    """Give the write-ahead log its full size now: an fsync of a file that grows takes half as long again.
+    """Give the write-ahead log its full size now, because an fsync that grows a file takes half as long again.
 
-    A disk that is full has no room for that, and is no reason not to serve readers.
+    A large transaction is begun and rolled back; the small cache makes SQLite write its pages to the log. On a full
+    disk that fails, and the server starts all the same, for readers.
     """
     connection.execute("PRAGMA cache_size = 10")
     try:
@@ -90,7 +91,7 @@ def preallocate_log(connection: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema to the newest version, one transaction a step. Raises StartupError for a newer one."""
+    """Migrate the schema to the newest version, one transaction a step. Raises StartupError for a newer schema."""
     known = migrations()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     newest = known[-1][0]
@@ -105,7 +106,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def has_data(folder: Path) -> bool:
-    """Whether a server has had the folder. Raises StartupError when that cannot be seen, e.g. by another user."""
+    """Whether a server has used the folder. Raises StartupError when it cannot be looked into, e.g. another user's."""
     try:
         return any((folder / name).exists() for name in _DATA)
     except OSError as exc:
@@ -113,7 +114,7 @@ def has_data(folder: Path) -> bool:
 
 
 def open_folder(folder: Path) -> FolderLock:
-    """Make the data folder if need be, take its lock and see to it that it is private. Raises StartupError."""
+    """Make the data folder if it does not exist, take its lock and make its files private. Raises StartupError."""
     try:
         _make_durably(folder.absolute(), FOLDER_MODE)
         lock = FolderLock(folder)
@@ -132,7 +133,7 @@ def _unusable(folder: Path, error: OSError) -> StartupError:
 
 
 def _make_durably(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it that are missing, such that a power cut does not take them back."""
+    """Make a folder and its missing parents durably: a power cut does not remove them again."""
     if not folder.parent.exists():
         _make_durably(folder.parent)
     if not folder.exists():
@@ -143,7 +144,7 @@ def _make_durably(folder: Path, mode: int = 0o777) -> None:
 
 
 def open_database(file: Path) -> sqlite3.Connection:
-    """The database with its schema up to date. Raises StartupError when it cannot be opened."""
+    """Open the database, and migrate its schema to the newest version. Raises StartupError."""
     try:
         create_private_file(file)
         connection = connect(file)

@@ -1,9 +1,9 @@
 -- name: project
--- One project, unless it has ended.
+-- One project, unless it was deleted.
 SELECT project FROM project WHERE name = ? AND project IS NOT NULL;
 
 -- name: put_project
--- A version in the place of the one before it in its life; a first version where no project is.
+-- Replace a project by its next version, or add the first version of a project where none exists.
 INSERT INTO project (name, life, version, project)
 SELECT :name, :life, :version, :project WHERE :version = 1 OR EXISTS (SELECT 1 FROM project WHERE name = :name)
 ON CONFLICT (name) DO UPDATE SET life = :life, version = :version, project = :project
@@ -11,7 +11,7 @@ ON CONFLICT (name) DO UPDATE SET life = :life, version = :version, project = :pr
             ELSE project.life = :life AND project.version = :version - 1 END;
 
 -- name: end_project
--- The row stays, to tell that there was a project.
+-- Delete a project. Its row stays, so that `any_project` still finds it.
 UPDATE project SET project = NULL
  WHERE name = :name AND life = :life AND version = :version AND project IS NOT NULL;
 
@@ -20,11 +20,11 @@ UPDATE project SET project = NULL
 SELECT project FROM project WHERE name > ? AND project IS NOT NULL ORDER BY name LIMIT ?;
 
 -- name: any_project
--- Whether there is or was a project.
+-- Whether a project exists or existed.
 SELECT 1 FROM project LIMIT 1;
 
 -- name: add_usage
--- A project has appended more on a day; the day's sum.
+-- Add to the bytes that a project has appended on a day; returns the day's sum.
 INSERT INTO usage (name, day, byte_count) VALUES (:name, :day, :byte_count)
 ON CONFLICT (name) DO UPDATE SET day = :day,
     byte_count = :byte_count + CASE WHEN usage.day = :day THEN usage.byte_count ELSE 0 END

@@ -1,4 +1,4 @@
--- Projects, and what they have appended lately.
+-- Projects, and the bytes that each has appended on its latest day.
 
 CREATE TABLE IF NOT EXISTS project (
     name    TEXT    NOT NULL PRIMARY KEY,

@@ -1,5 +1,5 @@
 -- name: load_head
--- The head of one name; its tail is where the hot log ends, unless that is empty.
+-- The head of one name. Its tail is the end of the hot log, or the saved tail where the hot log is empty or ends before.
 SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_run
                                                  WHERE hot_run.incarnation = stream.incarnation), 0)),
        closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors,
@@ -7,91 +7,82 @@ SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_
   FROM stream WHERE name = ?;
 
 -- name: names_after
--- Names from a first one on, after another one, and before a last one, of streams that can be seen.
+-- Names of streams that are not soft-deleted: from the first bound on, after the second, before the third; in order.
 SELECT name FROM stream WHERE name >= ? AND name > ? AND name < ? AND NOT soft_deleted ORDER BY name LIMIT ?;
 
 -- name: load_producer
--- How far one producer of one life has got.
+-- The epoch and the seq of one producer of an incarnation.
 SELECT epoch, seq FROM producer WHERE incarnation = ? AND producer_id = ?;
 
 -- name: save_new_head
--- A head with all that it has, in the place of whatever was at its name.
+-- Save the head of a new incarnation. It replaces the row that the name had.
 INSERT OR REPLACE INTO stream (name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
                                references_, soft_deleted, producer_count, delivered, cursors, reader_key)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: save_head
--- What can change in a life.
+-- Save the fields of a head that can change during an incarnation.
 UPDATE stream SET tail = ?, closed = ?, closed_by = ?, stream_seq = ?, live_until_ms = ?, references_ = ?,
                   soft_deleted = ?, producer_count = ?, delivered = ?, cursors = ?, reader_key = ?
  WHERE name = ?;
 
 -- name: remove_head
--- A name becomes free.
+-- Remove the head of a deleted stream, so that its name is free.
 DELETE FROM stream WHERE name = ?;
 
--- name: newest_life
--- After which moment the next life begins, in microseconds since 1970.
+-- name: newest_birth
+-- The latest `born_us` of all incarnations that the store ever had, in microseconds since 1970.
 SELECT born_us FROM newest_life;
 
--- name: save_newest_life
--- A life has begun; its name's next one begins later, also when the clock was set back and nothing is left of this one.
+-- name: save_newest_birth
+-- Save the `born_us` of a new incarnation if it is the latest. The next incarnation is born later, even when the clock
+-- was set back and no row of this incarnation is left.
 UPDATE newest_life SET born_us = max(born_us, ?);
 
 -- name: save_producer
--- A producer has got further.
+-- Save the state of a producer after its latest batch.
 INSERT OR REPLACE INTO producer (incarnation, producer_id, epoch, seq) VALUES (?, ?, ?, ?);
 
--- name: undelivered
--- Names after a name of streams whose followers may lack something; uses stream_undelivered.
+-- name: undelivered_names
+-- Names, after a name, of streams that are not delivered up to their tail; uses the index stream_undelivered.
 SELECT name FROM stream WHERE delivered < tail AND name > ? ORDER BY name LIMIT ?;
 
 -- name: add_follower
--- An estuary follows a life, by its latest subscription; nothing happens when the life has ended meanwhile.
+-- Add an estuary to the followers of an incarnation; its latest subscription counts. Does nothing when the incarnation
+-- has ended meanwhile.
 INSERT OR REPLACE INTO follower (source, estuary, mode, subscription)
 SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1);
 
 -- name: remove_follower
--- An estuary follows a life no more, if it still does by this subscription.
+-- Remove an estuary from the followers of an incarnation, unless it has a later subscription.
 DELETE FROM follower WHERE source = ? AND estuary = ? AND subscription = ?;
 
 -- name: followers_after
--- The followers of a life after an estuary, in order.
+-- The followers of an incarnation whose names come after a name, in order.
 SELECT estuary, mode, subscription FROM follower WHERE source = ? AND estuary > ? ORDER BY estuary LIMIT ?;
 
--- name: follower
--- One follower of a life.
+-- name: load_follower
+-- One follower of an incarnation.
 SELECT estuary, mode, subscription FROM follower WHERE source = ? AND estuary = ?;
 
--- name: add_hot_run
--- Batches that were just committed.
+-- name: add_hot_range
+-- Add a batch range to the hot log.
 INSERT INTO hot_run (incarnation, end_offset, start_offset, batch_count, ends, data) VALUES (?, ?, ?, ?, ?, ?);
 
--- name: add_ended_life
--- What is left of a life waits for its collection.
+-- name: add_ended_incarnation
+-- Leave an ended incarnation to garbage collection.
 INSERT OR IGNORE INTO ended_life (incarnation) VALUES (?);
 
--- name: hot_runs_after
--- The hot runs that end after a position, in offset order.
+-- name: hot_ranges_after
+-- The batch ranges of a hot log that end after a position, in offset order.
 SELECT start_offset, end_offset, ends, data FROM hot_run
  WHERE incarnation = ? AND end_offset > ? ORDER BY end_offset;
 
--- name: hot_size
--- How much of a life is in the hot log: bytes and batches.
-SELECT coalesce(sum(end_offset - start_offset), 0), coalesce(sum(batch_count), 0) FROM hot_run WHERE incarnation = ?;
-
--- name: overfull_lives
--- Lives whose hot log a rotation is due for: full, or of a closed stream.
-SELECT hot_run.incarnation FROM hot_run LEFT JOIN stream USING (incarnation)
- GROUP BY hot_run.incarnation
-HAVING sum(hot_run.end_offset - hot_run.start_offset) >= ? OR sum(hot_run.batch_count) >= ? OR max(stream.closed);
-
--- name: overfull_life
--- One life, if a rotation is due for what its hot log still holds.
-SELECT hot_run.incarnation FROM hot_run LEFT JOIN stream USING (incarnation)
- WHERE hot_run.incarnation = ?
- GROUP BY hot_run.incarnation
-HAVING sum(hot_run.end_offset - hot_run.start_offset) >= ? OR sum(hot_run.batch_count) >= ? OR max(stream.closed);
+-- name: hot_log_sizes
+-- The hot logs of the incarnations from the first to the last: the bytes, the batches, and whether the stream is closed.
+SELECT incarnation, sum(end_offset - start_offset), sum(batch_count),
+       coalesce((SELECT closed FROM stream WHERE stream.incarnation = hot_run.incarnation), 0)
+  FROM hot_run WHERE incarnation BETWEEN ? AND ? GROUP BY incarnation;
 
 -- name: segment_after
 -- The first segment that ends after a position.
@@ -99,58 +90,58 @@ SELECT start_offset, end_offset, batch_count FROM segment
  WHERE incarnation = ? AND end_offset > ? ORDER BY end_offset LIMIT 1;
 
 -- name: add_segment
--- A segment file is complete; nothing happens when the life has ended meanwhile.
+-- Add a segment whose file is complete. Does nothing when the incarnation has ended meanwhile.
 INSERT INTO segment (incarnation, end_offset, start_offset, batch_count)
 SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1);
 
--- name: cut_hot_runs
--- What a segment file holds now leaves the hot log.
+-- name: remove_hot_ranges
+-- Remove the batch ranges of a hot log that end at or before a position, because a segment holds them now.
 DELETE FROM hot_run WHERE incarnation = ? AND end_offset <= ?;
 
--- name: note_tail
--- What leaves the hot log still counts to the tail.
+-- name: save_tail
+-- Save the end of a segment as the tail, because the rows that end there leave the hot log.
 UPDATE stream SET tail = max(tail, ?) WHERE incarnation = ?;
 
 -- name: has_segment
--- Whether a segment file is in use.
+-- Whether the database refers to a segment file.
 SELECT 1 FROM segment WHERE incarnation = ? AND end_offset = ? AND start_offset = ?;
 
--- name: has_life
--- Whether a life still goes on, visible or hidden.
+-- name: has_incarnation
+-- Whether an incarnation has not ended; it may be soft-deleted.
 SELECT 1 FROM stream WHERE incarnation = ?;
 
 -- name: expired_names
--- Deadlines that have passed, after a deadline and a name, of streams that are not hidden already.
+-- Deadlines that have passed, and the names of their streams: after a deadline and a name, without soft-deleted streams.
 SELECT live_until_ms, name FROM stream INDEXED BY stream_by_deadline
  WHERE live_until_ms <= ? AND (live_until_ms, name) > (?, ?) AND NOT soft_deleted
  ORDER BY live_until_ms, name LIMIT ?;
 
--- name: ended_lives
--- Lives after a life that wait for their collection.
+-- name: ended_incarnations
+-- Ended incarnations, after an incarnation, that garbage collection has not deleted yet.
 SELECT incarnation FROM ended_life WHERE incarnation > ? ORDER BY incarnation LIMIT ?;
 
 -- name: segments_of
--- Every segment of a life.
+-- The segments of an incarnation.
 SELECT start_offset, end_offset FROM segment WHERE incarnation = ? LIMIT ?;
 
--- name: remove_some_hot_runs
--- A part of an ended life, small enough not to hold up a group commit.
+-- name: remove_some_hot_ranges
+-- Delete some rows of an ended incarnation, so few that no group commit waits long.
 DELETE FROM hot_run WHERE (incarnation, end_offset) IN
     (SELECT incarnation, end_offset FROM hot_run WHERE incarnation = ? LIMIT ?);
 
 -- name: remove_some_producers
--- A part of an ended life, small enough not to hold up a group commit.
+-- Delete some rows of an ended incarnation, so few that no group commit waits long.
 DELETE FROM producer WHERE (incarnation, producer_id) IN
     (SELECT incarnation, producer_id FROM producer WHERE incarnation = ? LIMIT ?);
 
 -- name: remove_some_followers
--- A part of an ended life, small enough not to hold up a group commit.
+-- Delete some rows of an ended incarnation, so few that no group commit waits long.
 DELETE FROM follower WHERE (source, estuary) IN (SELECT source, estuary FROM follower WHERE source = ? LIMIT ?);
 
 -- name: remove_segment
--- A segment of an ended life, whose file is gone.
+-- Delete the row of an ended incarnation's segment after its file was deleted.
 DELETE FROM segment WHERE incarnation = ? AND end_offset = ?;
 
--- name: remove_ended_life
--- Nothing is left of the life.
+-- name: remove_ended_incarnation
+-- Garbage collection has deleted everything of an ended incarnation.
 DELETE FROM ended_life WHERE incarnation = ?;

@@ -1,4 +1,4 @@
-"""How heads and runs are spelt in rows: the only place that knows the columns."""
+"""Rows: how heads, batch ranges and followers are encoded. No other module knows the columns."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Row = tuple[Any, ...]
 
 
 class _Config(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What never changes in a life."""
+    """The fields of a head that never change during an incarnation; the column `config`, as JSON."""
 
     content_type: str
     born_us: int = 0
@@ -31,7 +31,7 @@ _CURSORS = msgspec.json.Decoder(dict[StreamName, SourcePosition])
 _STAMP = msgspec.json.Decoder(ProducerStamp)
 
 
-def _encoded_config(head: Head) -> bytes:
+def _encode_config(head: Head) -> bytes:
     return msgspec.json.encode(
         _Config(
             content_type=head.content_type,
@@ -48,7 +48,7 @@ def _encoded_config(head: Head) -> bytes:
 
 def new_head_row(name: StreamName, head: Head) -> Row:
     """The parameters of `save_new_head`."""
-    return (name, head.incarnation, _encoded_config(head), *_changeable(head))
+    return (name, head.incarnation, _encode_config(head), *_changeable(head))
 
 
 def head_row(name: StreamName, head: Head) -> Row:
@@ -57,7 +57,10 @@ def head_row(name: StreamName, head: Head) -> Row:
 
 
 def has_only_grown(before: Head, head: Head) -> bool:
-    """Whether a head's row may stay as it is: the hot log tells the tail. What is followed is found by its row."""
+    """Whether the head's row may stay as it is, because only the tail moved and the hot log tells the tail.
+
+    The row of a followed stream is written all the same: `undelivered_names` finds the stream by the tail in it.
+    """
     return (
         head.delivered is None
         and before.delivered is None
@@ -116,14 +119,14 @@ def head_of_row(row: Row) -> Head:
     )
 
 
-def hot_run_row(incarnation: Incarnation, run: BatchRange) -> Row:
-    """The parameters of `add_hot_run`."""
-    ends = None if len(run.ends) == 1 else pack_ends(run.ends)
-    return (incarnation, run.end, run.start, len(run.ends), ends, run.data)
+def hot_range_row(incarnation: Incarnation, added: BatchRange) -> Row:
+    """The parameters of `add_hot_range`."""
+    ends = None if len(added.ends) == 1 else pack_ends(added.ends)
+    return (incarnation, added.end, added.start, len(added.ends), ends, added.data)
 
 
-def run_of_row(row: Row) -> BatchRange:
-    """The run in a row of `hot_runs_after`."""
+def batch_range_of_row(row: Row) -> BatchRange:
+    """The batch range in a row of `hot_ranges_after`."""
     start, end, ends, data = row
     return BatchRange(start, (end,) if ends is None else unpack_ends(ends), data)
 

@@ -1,7 +1,10 @@
-"""Segment files: immutable, each one run of a life; written whole, fsynced and renamed before anybody refers to it.
+"""Segment files: immutable, each one batch range of an incarnation.
 
-Layout: the run's bytes, then its batch ends as 64-bit little-endian integers. The name has the incarnation and
-both positions, the database the number of batches, so nothing else needs storing.
+A file is written whole, fsynced and renamed, and its folder is fsynced, before the database refers to it. So a crash
+leaves files that the database does not know, never references to files that do not exist.
+
+Layout: the range's bytes, then its batch ends as 64-bit little-endian integers. The file's name has the incarnation and
+both positions, and the database the number of batches, so nothing else needs storing.
 """
 
 import contextlib
@@ -27,7 +30,7 @@ _NAME: Final = re.compile(r"([0-9a-f]{16})-(\d{16})-(\d{16})\.segment")
 
 @dataclass(frozen=True, slots=True)
 class SegmentKey:
-    """Which bytes of which life a segment holds."""
+    """Which bytes of which incarnation a segment holds."""
 
     incarnation: Incarnation
     start: int
@@ -35,7 +38,7 @@ class SegmentKey:
 
 
 class SegmentFiles:
-    """The folder of segment files; every method blocks on the disk and belongs on a worker thread."""
+    """The folder of segment files. Every method blocks on the disk, so it is called on a worker thread."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder. Raises OSError."""
@@ -45,13 +48,13 @@ class SegmentFiles:
         fsync_folder(folder.parent)
 
     def path_of(self, key: SegmentKey) -> Path:
-        """Where a segment is: spread over 256 folders."""
+        """The path of a segment's file. Files are spread over 256 folders."""
         name = f"{key.incarnation:016x}-{key.start:016d}-{key.end:016d}.segment"
         return self._folder / f"{key.incarnation & 0xFF:02x}" / name
 
-    def write(self, incarnation: Incarnation, run: BatchRange) -> SegmentKey:
-        """Make the run durable as a file. Raises OSError; then nothing is left that matters."""
-        key = SegmentKey(incarnation, run.start, run.end)
+    def write(self, incarnation: Incarnation, content: BatchRange) -> SegmentKey:
+        """Make a batch range durable as a file. Raises OSError; then at most an orphan is left."""
+        key = SegmentKey(incarnation, content.start, content.end)
         path = self.path_of(key)
         if path.parent not in self._durable_folders:
             path.parent.mkdir(FOLDER_MODE, exist_ok=True)
@@ -60,8 +63,8 @@ class SegmentFiles:
         partial = path.with_suffix(_PARTIAL)
         try:
             with open(partial, "wb", opener=open_privately) as file:
-                file.write(run.data)
-                file.write(pack_ends(run.ends))
+                file.write(content.data)
+                file.write(pack_ends(content.ends))
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(path)
@@ -73,9 +76,9 @@ class SegmentFiles:
         return key
 
     def read(self, key: SegmentKey, batch_count: int, position: int, byte_count_max: int) -> BatchRange:
-        """The segment's batches from `position`, as Run.cut would give them, reading no more than those.
+        """The segment's batches from `position`, as BatchRange.cut returns them. Reads only those from the disk.
 
-        Raises StorageDamaged when the file is gone or is not what was written.
+        Raises StorageDamaged when the file is missing, too short or unreadable.
         """
         data_bytes = key.end - key.start
         try:
@@ -95,16 +98,16 @@ class SegmentFiles:
         return BatchRange(index.start, index.ends, data)
 
     def remove_all(self, keys: Iterable[SegmentKey]) -> None:
-        """Delete the files; some may be gone already. Raises OSError."""
+        """Delete the files; missing ones are no error. Raises OSError."""
         for key in keys:
             self.path_of(key).unlink(missing_ok=True)
 
     def folders(self) -> list[Path]:
-        """The folders that segments are spread over. Raises OSError."""
+        """The folders that have segments. Raises OSError."""
         return sorted(path for path in self._folder.glob("??") if path.is_dir())
 
     def keys_in(self, folder: Path) -> list[SegmentKey]:
-        """A folder's segments, in use or not; unfinished files are deleted on the way. Raises OSError."""
+        """The keys of all segment files in a folder; unfinished files are deleted. Raises OSError."""
         keys = []
         for path in folder.iterdir():
             if path.suffix == _PARTIAL:
@@ -114,7 +117,7 @@ class SegmentFiles:
         return keys
 
     def remove_orphans(self, keys: Iterable[SegmentKey]) -> None:
-        """Delete files that nothing mentions; one that cannot be deleted does no harm and is logged."""
+        """Delete files that the database does not refer to; one that cannot be deleted does no harm and is logged."""
         for key in keys:
             _remove_if_possible(self.path_of(key))
 
@@ -127,7 +130,7 @@ def _remove_if_possible(path: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
+    """Make the file names in a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,8 @@
-"""SqliteStore: heads and recent batches in a database, old batches in segment files, all behind the contract."""
+"""SqliteStore: the store of one process, on one disk.
+
+Heads and recent batches (the hot log) are in a database, old batches in segment files. All writes go through
+`group_commit`. Reads use a second connection, which sees every durable transaction and never waits for the writer.
+"""
 
 import asyncio
 import contextlib
@@ -27,35 +31,36 @@ from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
 from fluvial.storage.sqlite.database import DATABASE, connect, open_database, open_folder
 from fluvial.storage.sqlite.garbage_collection import GarbageCollector
-from fluvial.storage.sqlite.group import Group
+from fluvial.storage.sqlite.group_changes import GroupChanges
 from fluvial.storage.sqlite.group_commit import GroupCommit
 from fluvial.storage.sqlite.projects import SqliteProjects
 from fluvial.storage.sqlite.queries import SQL
-from fluvial.storage.sqlite.rotation import Rotator
-from fluvial.storage.sqlite.rows import Row, follower_of_row, follower_row, head_of_row, run_of_row
+from fluvial.storage.sqlite.rotation import Rotator, find_due
+from fluvial.storage.sqlite.rows import Row, batch_range_of_row, follower_of_row, follower_row, head_of_row
 from fluvial.storage.sqlite.segment_files import SegmentFiles, SegmentKey
 
 log = logging.getLogger(__name__)
 
-#: Heads are a few hundred bytes each, and so are four producers; names that nothing is at are remembered, too.
-HEADS_CACHED_MAX: Final = 20_000
-PRODUCERS_PER_SHARE: Final = 4
+#: The weight of all cached heads. A head weighs 1, a few hundred bytes, and 1 more for every four producers or cursors.
+#: A name without a stream is cached, too, and weighs 1.
+HEAD_CACHE_WEIGHT: Final = 20_000
+PRODUCERS_PER_WEIGHT: Final = 4
 
-#: Recent batches and pages that were read lately, by the position where they begin.
-RUN_CACHE_BYTES: Final = 64 * 1_048_576
+#: Recently written and recently read batch ranges, by their incarnation and start.
+RANGE_CACHE_BYTES: Final = 64 * 1_048_576
 
-#: What a run costs in memory besides its bytes.
-_RUN_OVERHEAD_BYTES: Final = 256
+#: The memory of a cached range besides its bytes.
+_RANGE_OVERHEAD_BYTES: Final = 256
 _BATCH_OVERHEAD_BYTES: Final = 40
 
-_RunKey = tuple[Incarnation, int]
+_RangeKey = tuple[Incarnation, int]
 
 
 class SqliteStore:
-    """One process's streams in one data folder. Made by `open_sqlite_store`, on the loop that will use it."""
+    """One process's streams in one data folder. `open_sqlite_store` makes it, on the event loop that will use it."""
 
     def __init__(self, folder: Path, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> None:
-        """Open the folder. Raises StartupError when that cannot be done, e.g. because another process has it."""
+        """Take the folder's lock, open its databases and start the background tasks. Raises StartupError."""
         with contextlib.ExitStack() as opened:
             self._lock = open_folder(folder)
             opened.callback(self._lock.release)
@@ -67,21 +72,21 @@ class SqliteStore:
                 self._files = SegmentFiles(folder / "segments")
                 projects = SqliteProjects(folder)
                 opened.callback(projects.close)
-                overfull = overfull_lives(self._reader, limits)
+                due = list(find_due(self._reader, limits))
             except (OSError, sqlite3.Error) as exc:
                 raise StartupError(f"cannot open the data in {folder}: {exc}") from exc
             opened.pop_all()
         self.projects: Projects = projects
         self._close_projects = projects.close
-        self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEADS_CACHED_MAX, getsizeof=_shares)
-        self._runs: LRUCache[_RunKey, BatchRange] = LRUCache(RUN_CACHE_BYTES, getsizeof=_memory_bytes)
+        self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEAD_CACHE_WEIGHT, getsizeof=_head_weight)
+        self._ranges: LRUCache[_RangeKey, BatchRange] = LRUCache(RANGE_CACHE_BYTES, getsizeof=_memory_bytes)
         self._notifier = HeadNotifier()
-        self._group_commit = GroupCommit(self._writer, self._durable_head, self._landed, limits)
+        self._group_commit = GroupCommit(self._writer, self._durable_head, self._on_durable, limits)
         self._renewals = Renewals(self.apply)
         self._rotator = Rotator(self._reader, self._files, self._group_commit, limits)
         self._collector = GarbageCollector(self.apply, clock.now_ms, self._reader, self._files, self._group_commit)
         self._collector.start()
-        self._rotator.start(overfull, self._collector.orphans_removed)
+        self._rotator.start(due, self._collector.orphans_removed)
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
         """See Store.apply."""
@@ -98,12 +103,12 @@ class SqliteStore:
         except KeyError:
             return self._load_head(name)
 
-    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:  # noqa: ARG002  a life is enough here
+    async def read(self, name: StreamName, head: Head, start: int, byte_count_max: int) -> Page:  # noqa: ARG002  the head is enough here
         """See Store.read: from the cache, else from the hot log on the loop, else from a file on a thread."""
-        runs = await read_ranges(head, start, byte_count_max, partial(self._run_at, head))
-        whole = concatenate(runs)
-        if len(runs) > 1 and whole.start >= head.own_start:
-            self._remember(head.incarnation, whole)
+        ranges = await read_ranges(head, start, byte_count_max, partial(self._load_range, head))
+        whole = concatenate(ranges)
+        if len(ranges) > 1 and whole.start >= head.own_start:
+            self._cache_range(head.incarnation, whole)
         return Page(whole.start, whole.end, whole.data, whole.ends)
 
     async def wait(self, name: StreamName, seen: Head, timeout_s: float) -> Head | None:
@@ -118,33 +123,35 @@ class SqliteStore:
 
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See Store.names."""
-        return [StreamName(row[0]) for row in self._rows(SQL.names_after, prefix, after, prefix + HIGHEST, count_max)]
+        return [
+            StreamName(row[0]) for row in self._fetch_rows(SQL.names_after, prefix, after, prefix + HIGHEST, count_max)
+        ]
 
     async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
         """See UndeliveredIndex.undelivered."""
-        return [StreamName(row[0]) for row in self._rows(SQL.undelivered, after, count_max)]
+        return [StreamName(row[0]) for row in self._fetch_rows(SQL.undelivered_names, after, count_max)]
 
     async def add_follower(self, source: Incarnation, follower: Follower) -> None:
         """See Store.add_follower."""
         row = follower_row(source, follower)
-        await self._group_commit.submit_work(lambda connection: _run(connection, SQL.add_follower, row))
+        await self._group_commit.submit_work(lambda connection: _execute(connection, SQL.add_follower, row))
 
     async def remove_follower(self, source: Incarnation, follower: Follower) -> None:
         """See Store.remove_follower."""
         row = (source, follower.estuary, follower.subscription)
-        await self._group_commit.submit_work(lambda connection: _run(connection, SQL.remove_follower, row))
+        await self._group_commit.submit_work(lambda connection: _execute(connection, SQL.remove_follower, row))
 
     async def followers(self, source: Incarnation, after: str, count_max: int) -> list[Follower]:
         """See Store.followers."""
-        return [follower_of_row(row) for row in self._rows(SQL.followers_after, source, after, count_max)]
+        return [follower_of_row(row) for row in self._fetch_rows(SQL.followers_after, source, after, count_max)]
 
     async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
         """See Store.follower."""
-        rows = self._rows(SQL.follower, source, estuary)
+        rows = self._fetch_rows(SQL.load_follower, source, estuary)
         return follower_of_row(rows[0]) if rows else None
 
     async def close(self) -> None:
-        """See Store.close."""
+        """See Store.close. From the last line to the first: those that submit transactions stop before the writer."""
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._lock.release)
             stack.callback(self._writer.close)
@@ -155,7 +162,7 @@ class SqliteStore:
             stack.push_async_callback(self._collector.stop)
             stack.push_async_callback(self._renewals.close)
 
-    def _rows(self, statement: str, *parameters: object) -> list[Row]:
+    def _fetch_rows(self, statement: str, *parameters: object) -> list[Row]:
         try:
             return self._reader.execute(statement, parameters).fetchall()
         except sqlite3.Error as exc:
@@ -173,7 +180,7 @@ class SqliteStore:
         return head
 
     def _durable_head(self, name: StreamName, producer_id: str | None) -> Head | None:
-        """The head as the database has it, with the state of one producer if it has any."""
+        """The head as the database has it, with the state of one producer if that has any; see LoadHead."""
         try:
             head = self._heads[name]
         except KeyError:
@@ -187,55 +194,59 @@ class SqliteStore:
             return head
         return replace(head, producers={**head.producers, producer_id: ProducerState(*row)})
 
-    def _landed(self, group: Group) -> None:
-        """Let everybody see a group that is durable now."""
-        self._heads.update(group.heads)  # before anything else can fail: the next group is judged on them
-        for name, head in group.heads.items():
-            before = group.heads_before[name]
+    def _on_durable(self, changes: GroupChanges) -> None:
+        """Make a durable group visible: to later calls, to live reads and to the background tasks."""
+        # First, because the rest may fail: the next group is evaluated on these heads.
+        self._heads.update(changes.heads)
+        for name, head in changes.heads.items():
+            before = changes.heads_before[name]
             if self._notifier.has_waiters(name) and (before is None or has_changed(head, before)):
-                if head is not None:  # the readers that wake now all ask for the same bytes
-                    for run in group.runs.get(head.incarnation, []):
-                        self._remember(head.incarnation, run)
+                if head is not None:  # all the readers that are notified ask for the same bytes
+                    for added in changes.ranges.get(head.incarnation, []):
+                        self._cache_range(head.incarnation, added)
                 self._notifier.notify(name, head)
-        for head in group.heads.values():
+        for head in changes.heads.values():
             if head is not None:
-                self._rotator.grown(head, group.runs.get(head.incarnation, []))
-        if group.dropped:
-            self._rotator.forget(group.dropped)
-            self._collector.wake()
+                self._rotator.on_append(head, changes.ranges.get(head.incarnation, []))
+        if changes.dropped:
+            self._rotator.on_deleted(changes.dropped)
+            self._collector.collect_soon()
 
-    def _remember(self, incarnation: Incarnation, run: BatchRange) -> None:
-        if _memory_bytes(run) <= self._runs.maxsize:
-            self._runs[incarnation, run.start] = run
+    def _cache_range(self, incarnation: Incarnation, cached: BatchRange) -> None:
+        if _memory_bytes(cached) <= self._ranges.maxsize:
+            self._ranges[incarnation, cached.start] = cached
 
-    async def _run_at(self, head: Head, span: Span, position: int, byte_count_max: int) -> BatchRange:
-        """A run of the span's life that has `position`, and as much after it as is at hand."""
+    async def _load_range(self, head: Head, span: Span, position: int, byte_count_max: int) -> BatchRange:
+        """See LoadRange. The hot log is asked before the segments, because batches move from it to them.
+
+        Asked the other way round, a rotation between the two queries would hide the batches from both.
+        """
         incarnation = span.incarnation
-        cached = self._runs.get((incarnation, position))
+        cached = self._ranges.get((incarnation, position))
         if cached is not None:
             return cached
         try:
-            run = self._hot_run(incarnation, position, byte_count_max)
-            if run is not None:
-                run = run.cut(position, run.end, byte_count_max)
-                self._remember(incarnation, run)
-                return run
+            found = self._load_hot_range(incarnation, position, byte_count_max)
+            if found is not None:
+                found = found.cut(position, found.end, byte_count_max)
+                self._cache_range(incarnation, found)
+                return found
             row = self._reader.execute(SQL.segment_after, (incarnation, position)).fetchone()
             if row is not None and row[0] <= position:
                 key = SegmentKey(incarnation, row[0], row[1])
-                run = await asyncio.to_thread(self._files.read, key, row[2], position, byte_count_max)
-                self._remember(incarnation, run)
-                return run
-            goes_on = self._reader.execute(SQL.has_life, (incarnation,)).fetchone()
+                found = await asyncio.to_thread(self._files.read, key, row[2], position, byte_count_max)
+                self._cache_range(incarnation, found)
+                return found
+            incarnation_row = self._reader.execute(SQL.has_incarnation, (incarnation,)).fetchone()
         except sqlite3.Error as exc:
             log_failure(log, "hot_log_unreadable", exc, incarnation=f"{incarnation:x}")
             raise StorageDamaged from exc
         except StorageDamaged as exc:
-            if not self._reader.execute(SQL.has_life, (incarnation,)).fetchone():
+            if not self._reader.execute(SQL.has_incarnation, (incarnation,)).fetchone():
                 raise StreamVanished from exc
-            log.error("segment_unreadable", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})  # noqa: TRY400  its message says all
+            log.error("segment_unreadable", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})  # noqa: TRY400  the message says everything
             raise
-        if goes_on is None:
+        if incarnation_row is None:
             raise StreamVanished
         log.error(
             "bytes_missing",
@@ -243,36 +254,30 @@ class SqliteStore:
         )
         raise StorageDamaged
 
-    def _hot_run(self, incarnation: Incarnation, position: int, byte_count_max: int) -> BatchRange | None:
-        """The hot log's batches around and after `position`, until they are enough; None when it begins later."""
-        runs, end_max = list[BatchRange](), position + byte_count_max
-        for row in self._reader.execute(SQL.hot_runs_after, (incarnation, position)):
-            if not runs and row[0] > position:
+    def _load_hot_range(self, incarnation: Incarnation, position: int, byte_count_max: int) -> BatchRange | None:
+        """The hot log's batches around `position` and after it, about `byte_count_max`; None when it begins later."""
+        ranges, end_max = list[BatchRange](), position + byte_count_max
+        for row in self._reader.execute(SQL.hot_ranges_after, (incarnation, position)):
+            if not ranges and row[0] > position:
                 return None
-            runs.append(run_of_row(row))
-            if runs[-1].end >= end_max:
+            ranges.append(batch_range_of_row(row))
+            if ranges[-1].end >= end_max:
                 break
-        return concatenate(runs) if runs else None
+        return concatenate(ranges) if ranges else None
 
 
-def overfull_lives(reader: sqlite3.Connection, limits: StoreLimits) -> list[Incarnation]:
-    """Lives that a rotation was due for when the last process ended."""
-    rows = reader.execute(SQL.overfull_lives, (limits.segment_bytes, limits.segment_batches))
-    return [Incarnation(row[0]) for row in rows]
+def _head_weight(head: Head | None) -> int:
+    return 1 if head is None else 1 + (len(head.producers) + len(head.cursors)) // PRODUCERS_PER_WEIGHT
 
 
-def _shares(head: Head | None) -> int:
-    return 1 if head is None else 1 + (len(head.producers) + len(head.cursors)) // PRODUCERS_PER_SHARE
-
-
-def _run(connection: sqlite3.Connection, statement: str, row: Row) -> None:
+def _execute(connection: sqlite3.Connection, statement: str, row: Row) -> None:
     connection.execute(statement, row)
 
 
-def _memory_bytes(run: BatchRange) -> int:
-    return len(run.data) + _BATCH_OVERHEAD_BYTES * len(run.ends) + _RUN_OVERHEAD_BYTES
+def _memory_bytes(cached: BatchRange) -> int:
+    return len(cached.data) + _BATCH_OVERHEAD_BYTES * len(cached.ends) + _RANGE_OVERHEAD_BYTES
 
 
 async def open_sqlite_store(folder: Path, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> SqliteStore:
-    """The store of a data folder. Raises StartupError."""
+    """Open the store of a data folder on the running event loop. Raises StartupError."""
     return SqliteStore(folder, clock, limits)

@@ -1,4 +1,4 @@
--- Heads, the batches that were committed last, and the producers' states.
+-- Heads, the newest batches, and the states of producers.
 
 CREATE TABLE stream (
     name           TEXT    NOT NULL PRIMARY KEY,

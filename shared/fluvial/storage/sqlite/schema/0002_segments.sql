@@ -1,4 +1,4 @@
--- Old batches move to segment files; what ended lives leave behind is collected in the background.
+-- Old batches move to segment files. Garbage collection deletes the rows and files of ended incarnations.
 
 CREATE TABLE segment (
     incarnation  INTEGER NOT NULL,

@@ -1,6 +1,6 @@
--- Streams flow into estuaries: how far each has come, and who follows whom.
+-- Estuaries (fan-in streams): their followers, and how far each source was delivered.
 
-ALTER TABLE stream ADD COLUMN delivered INTEGER; -- NULL while nobody follows the stream
+ALTER TABLE stream ADD COLUMN delivered INTEGER; -- NULL while the stream has no follower
 ALTER TABLE stream ADD COLUMN cursors   BLOB;    -- of an estuary: source -> [incarnation, position], as JSON
 
 CREATE INDEX stream_undelivered ON stream (name) WHERE delivered < tail;

@@ -1,4 +1,4 @@
--- An append that changes nothing else does not write the head: its tail is where the hot log ends, if that is further.
--- Older versions do not look there, so the version alone keeps them out.
+-- An append that changes only the tail no longer writes the head's row: the end of the hot log is the tail if it is
+-- further. Older servers read the tail from the row alone, so this version number keeps them out.
 
 SELECT 1;

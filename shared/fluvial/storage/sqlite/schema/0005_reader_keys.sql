@@ -1,3 +1,3 @@
--- What caches may keep a stream's pages under; a stream of before has none until it is given one.
+-- The reader key of a stream's pages in caches. Older streams have none until they are given one.
 
 ALTER TABLE stream ADD COLUMN reader_key TEXT;
