@@ -1,4 +1,4 @@
-"""Live readers over every store: told at once of whatever differs from what they have seen, and holding up nobody."""
+"""Live reads on every store: each ends at once when its stream changes, and none holds up the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,15 +27,15 @@ from tests.support.commands import (
 )
 from tests.support.rigs import Rig
 
-#: How long a read waits that hears of nothing, and what is at once on a busy machine.
+#: The timeout of a read without news, and the time that counts as "at once" on a busy machine.
 LONG_S = 60
 AT_ONCE_S = 20
 
 Changes = list[tuple[StreamName, Commit]]
 
 
-def forked(head: Head) -> tuple[StreamName, Commit]:
-    """A fork of the whole stream."""
+def fork_of(head: Head) -> tuple[StreamName, Commit]:
+    """The name and the commit of a fork of the whole stream."""
     command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
     return OTHER, plan_fork(command, ForkPosition(head, head.tail, head.tail), Incarnation(2), START_MS)
 
@@ -44,32 +44,32 @@ CHANGES: dict[str, Callable[[Head], Changes]] = {
     "appended to": lambda _: [(NAME, append_commit(b"news"))],
     "closed": lambda _: [(NAME, close_commit())],
     "deleted": lambda _: [(NAME, delete_commit())],
-    "deleted while it has a fork": lambda head: [forked(head), (NAME, delete_commit())],
-    "deleted and made anew": lambda _: [(NAME, delete_commit()), (NAME, create_commit(9, body=b"twelve bytes"))],
+    "deleted while it has a fork": lambda head: [fork_of(head), (NAME, delete_commit())],
+    "deleted and created again": lambda _: [(NAME, delete_commit()), (NAME, create_commit(9, body=b"twelve bytes"))],
 }
 
 
-async def stay() -> Any:  # noqa: ANN401  ASGI's own
-    """The client says nothing and does not go."""
+async def stay_connected() -> Any:  # noqa: ANN401  ASGI's own type
+    """An ASGI `receive` of a client that sends nothing and does not disconnect."""
     return await asyncio.get_running_loop().create_future()
 
 
-@pytest.mark.parametrize("ttl", [None, SlidingTtl(8)], ids=["for ever", "while it is used"])
+@pytest.mark.parametrize("ttl", [None, SlidingTtl(8)], ids=["no ttl", "sliding ttl"])
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_long_poll_is_told_at_once_of_a_stream_that_is(rig: Rig, change: str, ttl: Lifetime) -> None:
-    """Also of one whose tail stays where it is, and of one that is renewed while it is waited for."""
-    made = await rig.store.apply(NAME, create_commit(body=b"twelve bytes", lifetime=ttl))
-    assert isinstance(made, Applied)
-    assert made.head is not None
+async def test_long_poll_ends_at_once_when_its_stream_is(rig: Rig, change: str, ttl: Lifetime) -> None:
+    """Also when the tail stays the same, and when the read itself renews the stream."""
+    created = await rig.store.apply(NAME, create_commit(body=b"twelve bytes", lifetime=ttl))
+    assert isinstance(created, Applied)
+    assert created.head is not None
     clock = rig.still.clock()
     reads = LiveReads(rig.store, clock, LiveLimits(LONG_S, LONG_S, 10), Throttle(rig.store.projects, clock))
-    subscription = LiveReadRequest(NAME, made.head, made.head.tail, None, OPEN)
-    reading = asyncio.create_task(reads.long_poll(stay, subscription))
+    request = LiveReadRequest(NAME, created.head, created.head.tail, None, OPEN)
+    reading = asyncio.create_task(reads.long_poll(stay_connected, request))
     while reads.count == 0:  # noqa: ASYNC110  a turn of the loop at a time
         await asyncio.sleep(0)
     ends_at = asyncio.get_running_loop().time() + AT_ONCE_S
-    for name, commit in CHANGES[change](made.head):
+    for name, commit in CHANGES[change](created.head):
         assert isinstance(await rig.store.apply(name, commit), Applied)
     news = await asyncio.wait_for(reading, AT_ONCE_S)
-    assert news != made.head
-    assert asyncio.get_running_loop().time() < ends_at, "the loop was held up, and with it everybody else"
+    assert news != created.head
+    assert asyncio.get_running_loop().time() < ends_at, "the event loop was held up, and every other request with it"

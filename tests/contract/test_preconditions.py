@@ -1,4 +1,4 @@
-"""Preconditions are judged in the same step as the change that they guard, in every store."""
+"""Preconditions are checked in the same step as the change that they guard, on every store."""
 
 import asyncio
 
@@ -20,12 +20,12 @@ WRITERS = 20
 
 
 def if_match(*heads: Head) -> Preconditions:
-    """Only in one of these states."""
+    """If-Match: the stream must have one of these states."""
     return Preconditions(if_match=TagList(frozenset(map(stream_etag, heads))))
 
 
-def unless(*heads: Head) -> Preconditions:
-    """In none of these states."""
+def if_none_match(*heads: Head) -> Preconditions:
+    """If-None-Match: the stream must have none of these states."""
     return Preconditions(if_none_match=TagList(frozenset(map(stream_etag, heads))))
 
 
@@ -33,43 +33,43 @@ NEVER = Preconditions(if_none_match=AnyTag.ANY)
 
 
 async def apply(rig: Rig, commit: Commit) -> Outcome:
-    """A commit's outcome."""
+    """Apply a commit; its outcome."""
     return await rig.store.apply(NAME, commit)
 
 
-async def begun(rig: Rig, incarnation: int = 1) -> Head:
-    """A stream with one batch."""
+async def create_stream(rig: Rig, incarnation: int = 1) -> Head:
+    """Create a stream with one batch; its head."""
     outcome = await apply(rig, create_commit(incarnation, body=b"first,"))
     assert isinstance(outcome, Applied)
     assert outcome.head is not None
     return outcome.head
 
 
-def applied(outcomes: list[Outcome]) -> list[Head]:
-    """The heads after those that were applied; the others were refused for their preconditions."""
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Unmet)]
-    assert all(isinstance(outcome.requirement, PreconditionsHold) for outcome in refused)
+def heads_of_applied(outcomes: list[Outcome]) -> list[Head]:
+    """The heads of the applied commits; the others must have been rejected for their preconditions."""
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, Unmet)]
+    assert all(isinstance(outcome.requirement, PreconditionsHold) for outcome in rejected)
     return [outcome.head for outcome in outcomes if isinstance(outcome, Applied) and outcome.head is not None]
 
 
-async def test_of_writers_with_the_same_if_match_one_wins(rig: Rig) -> None:
-    """The others change nothing, however close they come."""
-    seen = await begun(rig)
+async def test_one_of_concurrent_appends_with_the_same_if_match_is_applied(rig: Rig) -> None:
+    """The others change nothing."""
+    seen = await create_stream(rig)
     commits = [append_commit(b"%02d," % number, preconditions=if_match(seen)) for number in range(WRITERS)]
     outcomes = await asyncio.gather(*(apply(rig, commit) for commit in commits))
-    [winner] = applied(outcomes)
+    [winner] = heads_of_applied(outcomes)
     assert winner.tail == seen.tail + 3
     await rig.reopen()
     assert await rig.store.head(NAME) == winner
     assert len(rig.raw_bytes(seen.incarnation)) == winner.tail
 
 
-async def test_a_writer_goes_on_from_the_tag_of_its_last_write(rig: Rig) -> None:
-    """The head after a commit is that commit's, also among others that are under way at the same time."""
-    seen = await begun(rig)
+async def test_writer_continues_with_the_tag_of_its_last_write(rig: Rig) -> None:
+    """The head of an outcome is the head right after that commit, also among concurrent commits."""
+    seen = await create_stream(rig)
 
     async def write(mark: bytes) -> int:
-        """Write as long as nobody else does; how often that was."""
+        """Write five times, until another writer has written; the number of batches written."""
         head, count = seen, 0
         while True:
             outcome = await apply(rig, append_commit(mark, preconditions=if_match(head)))
@@ -87,24 +87,24 @@ async def test_a_writer_goes_on_from_the_tag_of_its_last_write(rig: Rig) -> None
     assert len(set(written)) == 1
 
 
-async def test_appends_without_conditions_spoil_a_guarded_one_or_come_after_it(rig: Rig) -> None:
-    """A guarded append lands exactly at the tail that it was for."""
-    seen = await begun(rig)
+async def test_guarded_append_among_unconditional_ones_is_applied_at_its_tail_or_rejected(rig: Rig) -> None:
+    """Its tail is that of the head whose tag it names."""
+    seen = await create_stream(rig)
     others = [append_commit(b"other,") for _ in range(WRITERS)]
     commits = [*others, append_commit(b"guarded,", preconditions=if_match(seen))]
     outcomes = await asyncio.gather(*(apply(rig, commit) for commit in reversed(commits)))
     data = rig.raw_bytes(seen.incarnation)
-    assert len(applied(outcomes)) >= WRITERS
+    assert len(heads_of_applied(outcomes)) >= WRITERS
     assert data.find(b"guarded,") in {-1, seen.tail}
     assert isinstance(outcomes[0], Applied) is (b"guarded," in data)
 
 
-async def test_a_failed_precondition_changes_nothing(rig: Rig) -> None:
-    """Neither bytes nor the state of a producer, nor a sequence, nor the closure."""
-    old = await begun(rig)
+async def test_commit_with_a_failed_precondition_changes_nothing(rig: Rig) -> None:
+    """Not the bytes, the producer's state, the Stream-Seq or the closure."""
+    old = await create_stream(rig)
     await apply(rig, append_commit(b"more,"))
     before = await rig.store.head(NAME)
-    refused: list[Commit] = [
+    rejected: list[Commit] = [
         append_commit(b"x", preconditions=if_match(old), producer=stamp(), stream_seq="a"),
         append_commit(b"x", preconditions=if_match(old), closes=True),
         append_commit(b"x", preconditions=NEVER),
@@ -112,7 +112,7 @@ async def test_a_failed_precondition_changes_nothing(rig: Rig) -> None:
         plan_delete(START_MS, if_match(old)),
         plan_delete(START_MS, NEVER),
     ]
-    for commit in refused:
+    for commit in rejected:
         outcome = await apply(rig, commit)
         assert isinstance(outcome, Unmet)
         assert isinstance(outcome.requirement, PreconditionsHold)
@@ -122,23 +122,25 @@ async def test_a_failed_precondition_changes_nothing(rig: Rig) -> None:
     assert rig.raw_bytes(old.incarnation) == b"first,more,"
 
 
-async def test_conditions_that_hold_let_everything_pass(rig: Rig) -> None:
-    """A tag among others, `*`, and tags that are not the stream's."""
-    first = await begun(rig)
+async def test_commits_whose_preconditions_hold_are_applied(rig: Rig) -> None:
+    """With the stream's tag among others in If-Match, or with other tags in If-None-Match."""
+    first = await create_stream(rig)
     future = replace(first, tail=99)
-    [second] = applied([await apply(rig, append_commit(b"x", preconditions=if_match(future, first)))])
-    assert isinstance(await apply(rig, append_commit(b"x", preconditions=unless(first, second))), Unmet)
-    [third] = applied([await apply(rig, append_commit(b"x", preconditions=unless(first)))])
-    [closed] = applied([await apply(rig, plan_close(Close(name=NAME, preconditions=if_match(third)), START_MS))])
+    [second] = heads_of_applied([await apply(rig, append_commit(b"x", preconditions=if_match(future, first)))])
+    assert isinstance(await apply(rig, append_commit(b"x", preconditions=if_none_match(first, second))), Unmet)
+    [third] = heads_of_applied([await apply(rig, append_commit(b"x", preconditions=if_none_match(first)))])
+    [closed] = heads_of_applied(
+        [await apply(rig, plan_close(Close(name=NAME, preconditions=if_match(third)), START_MS))]
+    )
     assert closed.closed
     assert isinstance(await apply(rig, plan_delete(START_MS, if_match(third))), Unmet), "it is closed since"
     assert isinstance(await apply(rig, plan_delete(START_MS, if_match(closed))), Applied)
     assert await rig.store.head(NAME) is None
 
 
-async def test_of_deletes_and_appends_with_the_same_if_match_one_wins(rig: Rig) -> None:
-    """A stream is never deleted with more in it than its deleter knew."""
-    seen = await begun(rig)
+async def test_one_of_concurrent_deletes_and_appends_with_the_same_if_match_is_applied(rig: Rig) -> None:
+    """A client never deletes bytes that it has not seen."""
+    seen = await create_stream(rig)
     deletes: list[Commit] = [plan_delete(START_MS, if_match(seen)) for _ in range(3)]
     appends: list[Commit] = [append_commit(b"more,", preconditions=if_match(seen)) for _ in range(3)]
     outcomes = await asyncio.gather(*(apply(rig, commit) for commit in [*deletes, *appends]))
@@ -147,8 +149,8 @@ async def test_of_deletes_and_appends_with_the_same_if_match_one_wins(rig: Rig) 
     assert head is None or head.tail == seen.tail + 5
 
 
-async def test_of_creators_that_want_no_other_one_wins(rig: Rig) -> None:
-    """`If-None-Match: *` is a lock that the store keeps."""
+async def test_one_of_concurrent_creates_with_if_none_match_any_is_applied(rig: Rig) -> None:
+    """`If-None-Match: *` works as a lock."""
     clock = rig.still.clock()
     commands = [create_command(body=b"%02d," % number, preconditions=NEVER) for number in range(WRITERS)]
     outcomes = await asyncio.gather(*(create(rig.store, clock, command) for command in commands))
@@ -157,8 +159,8 @@ async def test_of_creators_that_want_no_other_one_wins(rig: Rig) -> None:
     assert await rig.store.head(NAME) == winner
 
 
-async def test_a_put_that_wants_to_match_begins_nothing(rig: Rig) -> None:
-    """Where nothing is, nothing matches."""
+async def test_create_with_if_match_is_rejected_for_an_unknown_name(rig: Rig) -> None:
+    """A name without a stream matches no tag, not even `*`."""
     outcome = await create(
         rig.store, rig.still.clock(), create_command(preconditions=Preconditions(if_match=AnyTag.ANY))
     )
@@ -168,9 +170,9 @@ async def test_a_put_that_wants_to_match_begins_nothing(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("closes", [False, True], ids=["append", "last append"])
-async def test_a_producers_retry_is_a_duplicate_though_the_tag_has_moved_on(rig: Rig, closes: bool) -> None:  # noqa: FBT001
-    """By its own first try; whoever lost the answer is told that it has landed."""
-    seen = await begun(rig)
+async def test_producer_retry_is_a_duplicate_although_its_if_match_fails_by_now(rig: Rig, closes: bool) -> None:  # noqa: FBT001
+    """Its own first try changed the tag. If the answer to that was lost, the producer learns that it was applied."""
+    seen = await create_stream(rig)
     command = Append(
         name=NAME,
         content_type=TEXT,
@@ -188,18 +190,18 @@ async def test_a_producers_retry_is_a_duplicate_though_the_tag_has_moved_on(rig:
     assert isinstance(retried.requirement, Open if closes else NotDuplicate)
     answer = append_response(command, retried)
     assert answer.status == 204
-    assert b"etag" not in dict(answer.headers), "others may have written since"
+    assert b"etag" not in dict(answer.headers), "other writers may have appended since"
     assert rig.raw_bytes(seen.incarnation).count(b"once,") == 1
 
 
-async def test_a_repeated_close_is_told_as_done_unless_more_was_written(rig: Rig) -> None:
-    """A writer that closes what it knows learns that the closed stream has more in it."""
-    seen = await begun(rig)
+async def test_repeated_close_succeeds_unless_bytes_were_appended_before_the_close(rig: Rig) -> None:
+    """A writer that closes a state with If-Match learns that the closed stream has bytes that it has not seen."""
+    seen = await create_stream(rig)
     command = Close(name=NAME, preconditions=if_match(seen))
     for _ in range(2):
         assert append_response(command, await apply(rig, plan_close(command, START_MS))).status == 204
     await apply(rig, plan_delete(START_MS))
-    seen = await begun(rig, incarnation=2)
+    seen = await create_stream(rig, incarnation=2)
     await apply(rig, append_commit(b"unseen,"))
     await apply(rig, close_commit())
     command = Close(name=NAME, preconditions=if_match(seen))

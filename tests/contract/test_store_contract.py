@@ -1,4 +1,4 @@
-"""What storage/contract.py promises, asked of every store."""
+"""The promises of storage/contract.py, tested on every store."""
 
 import asyncio
 
@@ -24,11 +24,11 @@ from tests.support.commands import (
 )
 from tests.support.rigs import Rig, also_on_moto, eventually
 
-LIFE = Incarnation(1)
+FIRST = Incarnation(1)
 
 
 async def applied(rig: Rig, commit: Commit, name: str = NAME) -> Head:
-    """The head after a commit that must be applied."""
+    """Apply a commit that must be applied; the head after it."""
     outcome = await rig.store.apply(name, commit)  # type: ignore[arg-type]
     assert isinstance(outcome, Applied), outcome
     assert outcome.head is not None
@@ -36,14 +36,14 @@ async def applied(rig: Rig, commit: Commit, name: str = NAME) -> Head:
 
 
 async def unmet(rig: Rig, commit: Commit) -> Unmet:
-    """The refusal of a commit that must be refused."""
+    """Apply a commit that must be rejected; its outcome."""
     outcome = await rig.store.apply(NAME, commit)
     assert isinstance(outcome, Unmet)
     return outcome
 
 
 async def read_all(rig: Rig, head: Head, byte_count_max: int = 1_000_000, *, name: StreamName = NAME) -> bytes:
-    """All bytes of a stream, page by page."""
+    """All bytes of a stream, read page by page."""
     position, data = 0, b""
     while position < head.tail:
         page = await rig.store.read(name, head, position, byte_count_max)
@@ -54,51 +54,51 @@ async def read_all(rig: Rig, head: Head, byte_count_max: int = 1_000_000, *, nam
 
 
 def fork_of(source: Head, position: int, incarnation: int = 2, *, body: bytes = b"") -> Commit:
-    """A fork of NAME at a position."""
+    """A commit that forks NAME at a position."""
     command = create_command(name=OTHER, content_type=None, body=body, fork=ForkPoint(NAME, None, 0))
     return plan_fork(command, ForkPosition(source, source.tail, position), Incarnation(incarnation), START_MS)
 
 
 @also_on_moto
-async def test_a_created_stream_is_there_after_a_restart(rig: Rig) -> None:
-    """A head survives as it was."""
+async def test_created_stream_is_the_same_after_a_restart(rig: Rig) -> None:
+    """Its head and its bytes."""
     head = await applied(rig, create_commit(body=b"hello"))
     await rig.reopen()
     assert await rig.store.head(NAME) == head
     assert await read_all(rig, head) == b"hello"
 
 
-async def test_nothing_is_where_nothing_was_created(rig: Rig) -> None:
-    """An unknown name has no head, and takes no append."""
+async def test_append_to_an_unknown_name_is_rejected(rig: Rig) -> None:
+    """The name has no head, before and after."""
     assert await rig.store.head(NAME) is None
     assert (await unmet(rig, append_commit())).requirement == Exists(START_MS)
     assert await rig.store.head(NAME) is None
 
 
-async def test_a_second_create_is_refused_and_tells_what_is_there(rig: Rig) -> None:
-    """Unmet carries the head that was in the way."""
+async def test_second_create_is_rejected_with_the_existing_head(rig: Rig) -> None:
+    """Unmet has the head on which it was evaluated."""
     head = await applied(rig, create_commit())
-    refusal = await unmet(rig, create_commit(incarnation=2))
-    assert refusal == Unmet(Absent(START_MS), head)
+    rejection = await unmet(rig, create_commit(incarnation=2))
+    assert rejection == Unmet(Absent(START_MS), head)
 
 
-async def test_appends_that_overlap_land_once_each(rig: Rig) -> None:
-    """Whatever their order, each is where its outcome says."""
+async def test_concurrent_appends_are_each_applied_once(rig: Rig) -> None:
+    """In any order; each batch ends at the tail of its outcome."""
     await applied(rig, create_commit())
     batches = [b"%03d," % number for number in range(200)]
     outcomes = await asyncio.gather(*(rig.store.apply(NAME, append_commit(batch)) for batch in batches))
-    landed = {}
+    batch_by_tail = {}
     for batch, outcome in zip(batches, outcomes, strict=True):
         assert isinstance(outcome, Applied)
         assert outcome.head is not None
-        landed[outcome.head.tail] = batch
+        batch_by_tail[outcome.head.tail] = batch
     head = await rig.store.head(NAME)
     assert head is not None
-    assert await read_all(rig, head) == b"".join(landed[tail] for tail in range(4, 801, 4))
+    assert await read_all(rig, head) == b"".join(batch_by_tail[tail] for tail in range(4, 801, 4))
 
 
-async def test_a_producers_appends_land_in_the_order_of_their_calls(rig: Rig) -> None:
-    """Commits of one producer take effect in the order in which their calls began: none of them is a gap."""
+async def test_appends_of_one_producer_are_applied_in_the_order_of_their_calls(rig: Rig) -> None:
+    """Their calls overlap; none of them is a gap."""
     await applied(rig, create_commit())
     batches = [b"%03d," % number for number in range(200)]
     calls = (append_commit(batch, producer=stamp(seq=seq)) for seq, batch in enumerate(batches))
@@ -108,34 +108,34 @@ async def test_a_producers_appends_land_in_the_order_of_their_calls(rig: Rig) ->
     head = await rig.store.head(NAME)
     assert head is not None
     assert await read_all(rig, head) == b"".join(batches)
-    assert rig.raw_bytes(LIFE) == b"".join(batches)
+    assert rig.raw_bytes(FIRST) == b"".join(batches)
 
 
 @also_on_moto
-async def test_an_unmet_commit_leaves_no_trace(rig: Rig) -> None:
-    """A commit whose last requirement fails changes neither head nor bytes."""
+async def test_rejected_commit_changes_nothing(rig: Rig) -> None:
+    """Only its last requirement fails; the head and the bytes stay the same."""
     before = await applied(rig, create_commit(body=b"first"))
     before = await applied(rig, append_commit(b"!", stream_seq="b"))
-    refusal = await unmet(rig, append_commit(b"lost", stream_seq="a", producer=stamp()))
-    assert refusal.requirement == SeqAfter("a")
+    rejection = await unmet(rig, append_commit(b"lost", stream_seq="a", producer=stamp()))
+    assert rejection.requirement == SeqAfter("a")
     assert await rig.store.head(NAME) == before
-    assert rig.raw_bytes(LIFE) == b"first!"
+    assert rig.raw_bytes(FIRST) == b"first!"
 
 
 @also_on_moto
-async def test_a_producer_retry_is_told_apart_after_a_restart(rig: Rig) -> None:
-    """Producer state is as durable as the data it came with."""
+async def test_producer_retry_is_a_duplicate_after_a_restart(rig: Rig) -> None:
+    """A producer's state is as durable as its batch."""
     await applied(rig, create_commit())
     await applied(rig, append_commit(b"one", producer=stamp(seq=0)))
     await rig.reopen()
     assert isinstance((await unmet(rig, append_commit(b"one", producer=stamp(seq=0)))).requirement, NotDuplicate)
     assert isinstance((await unmet(rig, append_commit(b"three", producer=stamp(seq=2)))).requirement, NoGap)
     await applied(rig, append_commit(b"two", producer=stamp(seq=1)))
-    assert rig.raw_bytes(LIFE) == b"onetwo"
+    assert rig.raw_bytes(FIRST) == b"onetwo"
 
 
-async def test_many_producers_keep_their_states(rig: Rig) -> None:
-    """More producers than any cache holds: each one's retry is a duplicate, each one's next batch lands."""
+async def test_states_of_a_hundred_producers_are_kept(rig: Rig) -> None:
+    """More than any cache has: every producer's next batch is applied, and its retry is a duplicate."""
     await applied(rig, create_commit())
     producers = [f"producer-{number}" for number in range(100)]
     for seq in (0, 1):
@@ -151,8 +151,8 @@ async def test_many_producers_keep_their_states(rig: Rig) -> None:
     assert (head.tail, head.producer_count) == (200, 100)
 
 
-async def test_a_page_ends_at_a_batch_boundary(rig: Rig) -> None:
-    """As many whole batches as fit, and at least one."""
+async def test_page_has_whole_batches_that_fit(rig: Rig) -> None:
+    """And at least one batch, from memory and from the disk."""
     await applied(rig, create_commit())
     for batch in (b"aaaa", b"bb", b"cccccc"):
         head = await applied(rig, append_commit(batch))
@@ -165,8 +165,8 @@ async def test_a_page_ends_at_a_batch_boundary(rig: Rig) -> None:
     assert (await rig.store.read(NAME, head, 4, 100)).data == b"bbcccccc"
 
 
-async def test_a_position_inside_a_batch_gives_the_batch(rig: Rig) -> None:
-    """Clients count bytes: what ends after the position is read whole, from memory and from the disk."""
+async def test_page_from_a_position_inside_a_batch_has_the_whole_batch(rig: Rig) -> None:
+    """Clients may count bytes. The page is the same from memory and from the disk."""
     await applied(rig, create_commit(body=b"aaaa"))
     head = await applied(rig, append_commit(b"bbbb"))
     for _ in range(2):
@@ -178,23 +178,25 @@ async def test_a_position_inside_a_batch_gives_the_batch(rig: Rig) -> None:
         await rig.reopen()
 
 
-async def test_an_old_head_reads_what_it_knew_of(rig: Rig) -> None:
-    """A page never goes past the tail of the head it is read with."""
+async def test_page_ends_at_the_tail_of_the_given_head(rig: Rig) -> None:
+    """Later bytes are not in it."""
     old = await applied(rig, create_commit(body=b"one"))
     await applied(rig, append_commit(b"two"))
     assert (await rig.store.read(NAME, old, 0, 100)).data == b"one"
 
 
-async def test_wait_tells_at_once_what_the_reader_has_not_seen(rig: Rig) -> None:
-    """A commit between the read and the wait is not missed."""
+async def test_wait_returns_at_once_when_the_head_has_changed(rig: Rig) -> None:
+    """A commit between a reader's read and its wait is not missed."""
     seen = await applied(rig, create_commit())
     now = await applied(rig, append_commit())
     assert await rig.store.wait(NAME, seen, 10) == now
 
 
-@pytest.mark.parametrize("news", [append_commit(b"x"), close_commit(), delete_commit()], ids=["bytes", "close", "end"])
-async def test_wait_ends_with_the_next_news(rig: Rig, news: Commit) -> None:
-    """Bytes, closure and the end of the life wake whoever waits."""
+@pytest.mark.parametrize(
+    "news", [append_commit(b"x"), close_commit(), delete_commit()], ids=["append", "close", "delete"]
+)
+async def test_wait_ends_with_the_next_append_close_or_delete(rig: Rig, news: Commit) -> None:
+    """All waiting calls return the new head."""
     seen = await applied(rig, create_commit())
     waiting = [asyncio.create_task(rig.store.wait(NAME, seen, 10)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -203,14 +205,14 @@ async def test_wait_ends_with_the_next_news(rig: Rig, news: Commit) -> None:
     assert await asyncio.gather(*waiting) == [outcome.head] * 3
 
 
-async def test_wait_gives_up_in_time(rig: Rig) -> None:
-    """The head as it is, when nothing happened."""
+async def test_wait_returns_the_same_head_after_its_timeout(rig: Rig) -> None:
+    """When no commit comes."""
     seen = await applied(rig, create_commit())
     assert await rig.store.wait(NAME, seen, 0.01) == seen
 
 
-async def test_a_cancelled_wait_leaves_nothing_behind(rig: Rig) -> None:
-    """Cancelling frees all that the call holds."""
+async def test_cancelled_wait_is_not_counted_any_more(rig: Rig) -> None:
+    """It frees all that it holds."""
     seen = await applied(rig, create_commit())
     waiting = asyncio.create_task(rig.store.wait(NAME, seen, 10))
     await asyncio.sleep(0)
@@ -220,8 +222,8 @@ async def test_a_cancelled_wait_leaves_nothing_behind(rig: Rig) -> None:
 
 
 @also_on_moto
-async def test_a_deleted_stream_is_gone_and_its_name_is_free(rig: Rig) -> None:
-    """The next life knows nothing of the one before."""
+async def test_deleted_stream_frees_its_name_for_a_new_incarnation(rig: Rig) -> None:
+    """The new stream has none of the old one's bytes."""
     old = await applied(rig, create_commit(body=b"old"))
     assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
     assert await rig.store.head(NAME) is None
@@ -231,18 +233,18 @@ async def test_a_deleted_stream_is_gone_and_its_name_is_free(rig: Rig) -> None:
     assert new.incarnation != old.incarnation
 
 
-async def test_reading_a_life_that_has_ended_says_so(rig: Rig) -> None:
-    """StreamVanished, once its bytes are collected."""
+async def test_read_of_a_deleted_stream_raises_stream_vanished(rig: Rig) -> None:
+    """With its last head, once garbage collection has deleted its bytes."""
     head = await applied(rig, create_commit(body=b"x"))
     await rig.store.apply(NAME, delete_commit())
     await rig.reopen()
-    await eventually(lambda: rig.raw_bytes(LIFE) == b"", rig.let_pass)
+    await eventually(lambda: rig.raw_bytes(FIRST) == b"", rig.let_pass)
     with pytest.raises(StreamVanished):
         await rig.store.read(NAME, head, 0, 1)
 
 
 async def test_names_are_listed_in_pages(rig: Rig) -> None:
-    """In order, below a prefix, after the last one of the page before; not those that were deleted."""
+    """In order, with a prefix, after the last name of the page before, and without deleted streams."""
     names = [f"a/{number:02}" for number in range(25)] + ["a", "ab", "b/1"]
     for number, name in enumerate(names, 1):
         await applied(rig, create_commit(incarnation=number), name)
@@ -263,8 +265,8 @@ async def test_names_are_listed_in_pages(rig: Rig) -> None:
     assert pages == [name for name in left if name.startswith("a")]
 
 
-async def test_an_expired_stream_makes_way(rig: Rig) -> None:
-    """A create takes the place of a life that has run out."""
+async def test_create_replaces_an_expired_stream(rig: Rig) -> None:
+    """An append to the expired stream is rejected before."""
     await applied(rig, create_commit(lifetime=SlidingTtl(1), body=b"old"))
     later = START_MS + 2_000
     assert isinstance((await unmet(rig, append_commit(now_ms=later))).requirement, Exists)
@@ -272,8 +274,8 @@ async def test_an_expired_stream_makes_way(rig: Rig) -> None:
     assert (new.incarnation, new.tail) == (2, 0)
 
 
-async def test_use_moves_a_sliding_deadline(rig: Rig) -> None:
-    """Renewals and appends move it; a sweep before it does nothing, one after it ends the life."""
+async def test_renewal_and_append_move_a_sliding_deadline(rig: Rig) -> None:
+    """An expiry before the deadline is rejected, one at the deadline deletes the stream."""
     first = await applied(rig, create_commit(lifetime=SlidingTtl(10)))
     assert first.live_until_ms == START_MS + 10_500
     renewed = await applied(rig, plan_renewal(START_MS + 5_000))
@@ -286,8 +288,8 @@ async def test_use_moves_a_sliding_deadline(rig: Rig) -> None:
     assert await rig.store.head(NAME) is None
 
 
-async def test_a_read_renews_the_deadline(rig: Rig) -> None:
-    """However many read at once; nothing is raised where no stream is."""
+async def test_renew_moves_the_deadline_for_the_last_of_many_reads(rig: Rig) -> None:
+    """It raises nothing for a name without a stream."""
     await applied(rig, create_commit(lifetime=SlidingTtl(10)))
     await asyncio.gather(*(rig.store.renew(NAME, START_MS + 5_000 + number) for number in range(20)))
     await rig.store.renew(StreamName("nothing"), START_MS)
@@ -298,8 +300,8 @@ async def test_a_read_renews_the_deadline(rig: Rig) -> None:
     assert await rig.store.head(StreamName("nothing")) is None
 
 
-async def test_a_sliding_deadline_never_moves_back(rig: Rig) -> None:
-    """A renewal that comes late, a writer whose clock is behind, and one that has seen nothing of the stream yet."""
+async def test_sliding_deadline_never_moves_back(rig: Rig) -> None:
+    """By a late renewal, by a writer whose clock is slow, or by a process that has just started."""
     await applied(rig, create_commit(lifetime=SlidingTtl(10)))
     moved = await applied(rig, plan_renewal(START_MS + 8_000))
     assert moved.live_until_ms == START_MS + 18_500
@@ -312,8 +314,8 @@ async def test_a_sliding_deadline_never_moves_back(rig: Rig) -> None:
     assert (head.live_until_ms, head.tail, head.closed) == (START_MS + 18_500, 1, True)
 
 
-async def test_use_by_several_processes_moves_a_deadline_to_the_latest(rig: Rig) -> None:
-    """Whatever order the uses come in."""
+async def test_concurrent_appends_move_a_deadline_to_the_latest(rig: Rig) -> None:
+    """In any order of their times."""
     await applied(rig, create_commit(lifetime=SlidingTtl(10)))
     uses = [append_commit(b"%d" % late, now_ms=START_MS + late) for late in range(9_000, 0, -600)]
     await asyncio.gather(*(rig.store.apply(NAME, use) for use in uses))
@@ -323,21 +325,21 @@ async def test_use_by_several_processes_moves_a_deadline_to_the_latest(rig: Rig)
     assert head.live_until_ms >= START_MS + 9_000 + 10_000
 
 
-async def test_a_closed_store_refuses_commits_at_once(rig: Rig) -> None:
-    """What was begun before is answered; nobody waits for what comes after."""
+async def test_closed_store_raises_unavailable_at_once(rig: Rig) -> None:
+    """Commits from before the close are applied."""
     await applied(rig, create_commit())
-    begun = [asyncio.create_task(rig.store.apply(NAME, append_commit(b"%d," % number))) for number in range(20)]
+    before = [asyncio.create_task(rig.store.apply(NAME, append_commit(b"%d," % number))) for number in range(20)]
     await asyncio.sleep(0)
     await rig.store.close()
-    assert all(isinstance(outcome, Applied) for outcome in await asyncio.wait_for(asyncio.gather(*begun), 10))
+    assert all(isinstance(outcome, Applied) for outcome in await asyncio.wait_for(asyncio.gather(*before), 10))
     for late in (append_commit(b"late"), create_commit(incarnation=2), delete_commit()):
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(rig.store.apply(NAME, late), 10)
 
 
 @also_on_moto
-async def test_a_fork_reads_inherited_bytes_and_its_own(rig: Rig) -> None:
-    """One page over the boundary; the source's later bytes are not the fork's."""
+async def test_fork_has_inherited_bytes_and_its_own(rig: Rig) -> None:
+    """One page has both; the source's later bytes are not the fork's."""
     source = await applied(rig, create_commit(body=b"shared,"))
     fork = await applied(rig, fork_of(source, source.tail, body=b"mine,"), OTHER)
     await applied(rig, append_commit(b"theirs,"))
@@ -350,8 +352,8 @@ async def test_a_fork_reads_inherited_bytes_and_its_own(rig: Rig) -> None:
     assert now.references == 1
 
 
-async def test_a_fork_may_diverge_inside_a_batch(rig: Rig) -> None:
-    """The boundary is an offset of the fork's, though it is none of its source's."""
+async def test_fork_may_begin_inside_a_batch(rig: Rig) -> None:
+    """There a batch of the fork ends, though none of its source's does."""
     source = await applied(rig, create_commit(body=b"abcdef"))
     fork = await applied(rig, fork_of(source, 4, body=b"XY"), OTHER)
     for _ in range(2):
@@ -363,12 +365,12 @@ async def test_a_fork_may_diverge_inside_a_batch(rig: Rig) -> None:
         await rig.reopen()
 
 
-async def test_a_deleted_source_is_hidden_until_its_last_fork_goes(rig: Rig) -> None:
-    """Its bytes serve the fork; then the whole chain ends at once."""
+async def test_deleted_source_is_soft_deleted_until_its_last_fork_is_deleted(rig: Rig) -> None:
+    """The fork still has its bytes; with the fork both are deleted."""
     source = await applied(rig, create_commit(body=b"shared"))
     fork = await applied(rig, fork_of(source, source.tail, body=b"mine"), OTHER)
-    hidden = await applied(rig, delete_commit())
-    assert hidden.soft_deleted
+    deleted = await applied(rig, delete_commit())
+    assert deleted.soft_deleted
     assert isinstance((await unmet(rig, create_commit(incarnation=3))).requirement, Absent)
     await rig.reopen()
     assert await read_all(rig, fork, name=OTHER) == b"sharedmine"
@@ -377,8 +379,8 @@ async def test_a_deleted_source_is_hidden_until_its_last_fork_goes(rig: Rig) -> 
     assert await rig.store.head(OTHER) is None
 
 
-async def test_a_fork_of_a_source_that_has_gone_is_refused(rig: Rig) -> None:
-    """The source is judged in the same step as the fork's own name."""
+async def test_fork_of_a_deleted_source_is_rejected(rig: Rig) -> None:
+    """The source is checked in the same step as the fork's own name."""
     source = await applied(rig, create_commit(body=b"x"))
     fork = fork_of(source, source.tail)
     await rig.store.apply(NAME, delete_commit())
@@ -387,19 +389,19 @@ async def test_a_fork_of_a_source_that_has_gone_is_refused(rig: Rig) -> None:
 
 
 @also_on_moto
-async def test_a_closed_stream_stays_closed(rig: Rig) -> None:
-    """The closing stamp is kept, so that its producer's retry can be told apart."""
+async def test_closed_stream_stays_closed_after_a_restart(rig: Rig) -> None:
+    """Its head has the closing producer's stamp, by which that producer's retry is recognized."""
     await applied(rig, create_commit())
     await applied(rig, append_commit(b"end", producer=stamp(), closes=True))
     await rig.reopen()
-    refusal = await unmet(rig, append_commit(b"more"))
-    assert refusal.requirement == Open()
-    assert refusal.head is not None
-    assert refusal.head.closed_by == stamp()
+    rejection = await unmet(rig, append_commit(b"more"))
+    assert rejection.requirement == Open()
+    assert rejection.head is not None
+    assert rejection.head.closed_by == stamp()
 
 
-async def test_a_batch_larger_than_any_page_is_read_whole(rig: Rig) -> None:
-    """A page is never empty before the tail."""
+async def test_batch_larger_than_a_page_is_read_whole(rig: Rig) -> None:
+    """From memory and from the disk."""
     large = bytes(range(256)) * 20_000
     await applied(rig, create_commit())
     head = await applied(rig, append_commit(large))
@@ -408,18 +410,18 @@ async def test_a_batch_larger_than_any_page_is_read_whole(rig: Rig) -> None:
     assert (await rig.store.read(NAME, head, 0, 1_000)).data == large
 
 
-async def test_a_reader_key_is_its_lifes_and_can_be_turned(rig: Rig) -> None:
-    """And so is whether a stream is public; both are there after a restart."""
-    key, turned = ReaderKey("first"), ReaderKey("second")
+async def test_reader_key_is_rotated_and_ends_with_its_incarnation(rig: Rig) -> None:
+    """And a stream stays public until its incarnation ends, also after a restart."""
+    key, rotated = ReaderKey("first"), ReaderKey("second")
     before = await applied(rig, create_commit(reader_key=key, is_public=True))
     assert (before.reader_key, before.is_public) == (key, True)
-    await applied(rig, plan_reader_key(turned, START_MS))
+    await applied(rig, plan_reader_key(rotated, START_MS))
     await applied(rig, append_commit())
     await rig.reopen()
     after = await rig.store.head(NAME)
     assert after is not None
-    assert (after.reader_key, after.is_public, after.tail) == (turned, True, 1)
+    assert (after.reader_key, after.is_public, after.tail) == (rotated, True, 1)
     assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
     await unmet(rig, plan_reader_key(key, START_MS))
-    begun = await applied(rig, create_commit(incarnation=2))
-    assert (begun.reader_key, begun.is_public) == (None, False)
+    created = await applied(rig, create_commit(incarnation=2))
+    assert (created.reader_key, created.is_public) == (None, False)

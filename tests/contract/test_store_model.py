@@ -1,7 +1,7 @@
-"""Random histories with restarts, against a model of the protocol that shares no code with the stores.
+"""Random histories with restarts on each store, compared with a model of the protocol that shares no code with them.
 
-The model knows streams as lists of batches and copies a fork's bytes; it has neither heads, requirements,
-lineages nor incarnations.
+In the model a stream is a list of batches, and a fork copies its source's. It has no heads, requirements, lineages or
+incarnations.
 """
 
 import asyncio
@@ -39,34 +39,34 @@ from tests.support.rigs import IMPATIENT, RIGS, Rig
 
 
 class Guard(Enum):
-    """What a request says of its stream's state in If-Match or If-None-Match."""
+    """The precondition of a request: a header, and the tag in it."""
 
     NONE = auto()
-    MATCHES = auto()
-    MATCHES_ANOTHER = auto()
-    DIFFERS = auto()
-    DIFFERS_FROM_ANOTHER = auto()
+    IF_MATCH_CURRENT = auto()
+    IF_MATCH_OTHER = auto()
+    IF_NONE_MATCH_CURRENT = auto()
+    IF_NONE_MATCH_OTHER = auto()
 
 
-#: Those that are not true of the stream.
-UNTRUE = {Guard.MATCHES_ANOTHER, Guard.DIFFERS}
+#: The preconditions that do not hold.
+FAILING = {Guard.IF_MATCH_OTHER, Guard.IF_NONE_MATCH_CURRENT}
 
 NAMES = [StreamName(name) for name in "abcd"]
 TTL_S = 100
 SLACK_MS = 5_000
 
-#: Live readers that wait at once, each for longer than any history takes.
+#: Live reads that are open at the same time. Their timeout is longer than any history; news must come sooner.
 WAITS_MAX = 4
 WAIT_S = 600
-TOLD_WITHIN_S = 10
+NEWS_WITHIN_S = 10
 
-#: Heads that were seen early, for a live reader to come back with.
-LOOKS_MAX = 50
+#: Heads of earlier states, from which a live read may begin later.
+OLD_HEADS_MAX = 50
 
 
 @dataclass
 class Stream:
-    """A stream as the protocol describes it, nothing more."""
+    """A stream as the protocol describes it."""
 
     batches: list[bytes] = field(default_factory=list)
     closed: bool = False
@@ -75,7 +75,7 @@ class Stream:
     producers: dict[str, tuple[int, int]] = field(default_factory=dict)
     source: "Stream | None" = None
     fork_count: int = 0
-    hidden: bool = False
+    soft_deleted: bool = False
     expires_ms: int | None = None
     is_ttl: bool = False
 
@@ -86,28 +86,28 @@ class Stream:
 
 
 class Model:
-    """What a Durable Streams server answers, by name."""
+    """Streams by name, and the HTTP statuses that a Durable Streams server answers with."""
 
     def __init__(self) -> None:
-        """No stream."""
+        """Start without streams."""
         self.now_ms = START_MS
         self.streams: dict[str, Stream] = {}
 
     def find(self, name: str) -> Stream | int:
-        """The live stream of a name, or the status that says why there is none."""
+        """The existing stream of a name, or the status that says why there is none."""
         stream = self.streams.get(name)
         if stream is None:
             return 404
-        if stream.hidden:
+        if stream.soft_deleted:
             return 410
         if stream.expires_ms is not None and stream.expires_ms <= self.now_ms:
             return 410 if stream.fork_count else 404
         return stream
 
     def end(self, name: str) -> None:
-        """Hide a stream that has forks; else remove it, and whatever only it still needed."""
+        """Soft-delete a stream that has forks, else remove it, and its soft-deleted source if it was the last fork."""
         stream = self.streams[name]
-        stream.hidden = True
+        stream.soft_deleted = True
         if stream.fork_count:
             return
         del self.streams[name]
@@ -115,16 +115,16 @@ class Model:
         if source is not None:
             source.fork_count -= 1
             for other, candidate in list(self.streams.items()):
-                if candidate is source and source.hidden:
+                if candidate is source and source.soft_deleted:
                     self.end(other)
 
     def create(self, name: str, first: Stream, source: str | None = None, keep: int = 0) -> int:
-        """PUT of a stream like `first`; a fork keeps the source's first `keep` batches before its own."""
+        """PUT of the stream `first`; a fork has the source's first `keep` batches before its own."""
         existing = self.find(name)
         if existing == 410:
             return 409
         if isinstance(existing, Stream):
-            return 409  # the machine varies what it asks for, so a match is checked elsewhere
+            return 409  # the state machine itself handles a PUT that the existing stream matches
         origin: Stream | int | None = None
         if source is not None:
             origin = self.find(source)
@@ -141,11 +141,11 @@ class Model:
         return 201
 
     def use(self, stream: Stream) -> None:
-        """A write to a stream with a sliding window: its deadline moves when it leaves less than the window."""
+        """Move the deadline of a stream with a TTL if less than the TTL is left, because the stream is written to."""
         if stream.is_ttl and (stream.expires_ms is None or stream.expires_ms < self.now_ms + TTL_S * 1_000):
             stream.expires_ms = self.now_ms + TTL_S * 1_000 + SLACK_MS
 
-    def append(  # noqa: PLR0913  one name for each thing that an append has
+    def append(  # noqa: PLR0913  an append has so many parts
         self,
         name: str,
         body: bytes,
@@ -155,17 +155,17 @@ class Model:
         closes: bool,
         guard: Guard,
     ) -> int:
-        """POST, with the protocol's order of refusals; preconditions come last."""
+        """POST, with the failures in the protocol's order; preconditions are checked last."""
         stream = self.find(name)
         if isinstance(stream, int):
             return stream
         if stream.closed:
             if not self._is_closing_retry(stream, body, producer):
                 return 409
-            return 412 if producer is None and guard is Guard.MATCHES_ANOTHER else 204
-        refused = self._writer_refusal(stream, seq, producer)
-        if refused or guard in UNTRUE:
-            return refused or 412
+            return 412 if producer is None and guard is Guard.IF_MATCH_OTHER else 204
+        failure = self._writer_failure(stream, seq, producer)
+        if failure or guard in FAILING:
+            return failure or 412
         if body:
             stream.batches = [*stream.batches, body]
         if seq is not None:
@@ -177,11 +177,11 @@ class Model:
         self.use(stream)
         return 200 if producer and body else 204
 
-    def _writer_refusal(self, stream: Stream, seq: str | None, producer: tuple[str, int, int] | None) -> int | None:
+    def _writer_failure(self, stream: Stream, seq: str | None, producer: tuple[str, int, int] | None) -> int | None:
         if producer is not None:
-            refused = self._producer_refusal(stream, producer)
-            if refused:
-                return refused
+            failure = self._producer_failure(stream, producer)
+            if failure:
+                return failure
         return 409 if seq is not None and stream.last_seq is not None and seq <= stream.last_seq else None
 
     def _is_closing_retry(self, stream: Stream, body: bytes, producer: tuple[str, int, int] | None) -> bool:
@@ -189,7 +189,7 @@ class Model:
             return stream.closed_by == producer
         return not body
 
-    def _producer_refusal(self, stream: Stream, producer: tuple[str, int, int]) -> int | None:
+    def _producer_failure(self, stream: Stream, producer: tuple[str, int, int]) -> int | None:
         name, epoch, seq = producer
         known = stream.producers.get(name)
         if known is None:
@@ -213,37 +213,37 @@ producers = st.none() | st.tuples(st.sampled_from("pq"), st.integers(0, 2), st.i
 
 @dataclass
 class Wait:
-    """A live reader that has seen a head and waits for another one."""
+    """A live read that has seen a head and waits for another one."""
 
     name: StreamName
     seen: Head
     task: asyncio.Task[Head | None]
 
 
-def shown_by(head: Head | None) -> tuple[object, ...] | None:
-    """What a live reader learns from a head."""
+def news_in(head: Head | None) -> tuple[object, ...] | None:
+    """The fields of a head whose change ends a live read."""
     return None if head is None else (head.incarnation, head.tail, head.closed, head.soft_deleted)
 
 
 class StoreAnswersLikeModel(RuleBasedStateMachine):
-    """Every command gets the model's status, and every stream has the model's bytes, restarts or not."""
+    """Every command gets the model's status, and every stream has the model's bytes, before and after restarts."""
 
     kind = "memory"
     limits = STORE_LIMITS
 
     @initialize()
     def begin(self) -> None:
-        """An empty store on a loop of its own."""
+        """Open an empty store on an event loop of its own."""
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
         self.context: AbstractAsyncContextManager[Any] = RIGS[self.kind](Path(self.folder.name) / "data", self.limits)
         self.rig: Rig = self.runner.run(self.context.__aenter__())
         self.model = Model()
         self.waits = list[Wait]()
-        self.looks = list[tuple[StreamName, Head]]()
+        self.old_heads = list[tuple[StreamName, Head]]()
 
     def teardown(self) -> None:
-        """Close everything."""
+        """End the live reads and close the store."""
         if hasattr(self, "runner"):
             self.stop_waiting()
             self.runner.run(self.context.__aexit__(None, None, None))
@@ -251,7 +251,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def head(self, name: StreamName) -> Head | None:
-        """The head as a client would come to see it."""
+        """The store's head of a name."""
         return self.runner.run(self.rig.store.head(name))
 
     @rule(name=names, body=st.just(b"") | bodies, closed=seldom, ttl=st.booleans())
@@ -272,15 +272,15 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         else:
             assert status == self.model.create(name, Stream([body] if body else [], closed=closed, is_ttl=ttl))
 
-    def picked(self, pick: int) -> StreamName:
-        """A live stream, mostly: what nothing is at has little to tell."""
-        live = [name for name in NAMES if isinstance(self.model.find(name), Stream)]
-        return live[pick % len(live)] if live and pick else NAMES[pick % len(NAMES)]
+    def pick_name(self, pick: int) -> StreamName:
+        """Mostly the name of an existing stream, because the others have few answers."""
+        existing = [name for name in NAMES if isinstance(self.model.find(name), Stream)]
+        return existing[pick % len(existing)] if existing and pick else NAMES[pick % len(NAMES)]
 
     @rule(name=names, pick=picks, body=st.just(b"") | bodies, keep=st.integers(0, 3))
     def fork(self, name: StreamName, pick: int, body: bytes, keep: int) -> None:
-        """PUT of a fork at one of the source's batch boundaries."""
-        source = self.picked(pick)
+        """PUT of a fork that begins at one of the source's batch boundaries."""
+        source = self.pick_name(pick)
         origin = self.model.find(source)
         batches = origin.batches if isinstance(origin, Stream) else []
         keep = min(keep, len(batches))
@@ -297,12 +297,12 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
             assert status == self.model.create(name, Stream([body] if body else []), source, keep)
 
     def offset_in(self, source: StreamName, position: int) -> Offset:
-        """A position of what is at a name."""
+        """The offset of a position in the present stream of a name."""
         head = self.head(source)
         return Offset(0 if head is None else born_at(head, position), position)
 
     def put(self, command: Create) -> int:
-        """The status of a PUT."""
+        """Send a PUT; its status."""
         clock = self.rig.still.clock()
         fresh = replace(clock, new_incarnation=self.fresh_incarnation)
         try:
@@ -314,7 +314,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
     incarnations = 0
 
     def fresh_incarnation(self) -> Incarnation:
-        """A number that no life has had."""
+        """An incarnation that no stream had."""
         StoreAnswersLikeModel.incarnations += 1
         return Incarnation(StoreAnswersLikeModel.incarnations)
 
@@ -326,7 +326,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         closes=seldom,
         guard=guards,
     )
-    def append(  # noqa: PLR0913  one name for each thing that an append has
+    def append(  # noqa: PLR0913  an append has so many parts
         self,
         pick: int,
         body: bytes,
@@ -337,7 +337,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         guard: Guard,
     ) -> None:
         """POST with a body."""
-        name = self.picked(pick)
+        name = self.pick_name(pick)
         head = self.head(name)
         command = Append(
             name=name,
@@ -355,7 +355,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
     @rule(pick=picks, producer=producers, guard=guards)
     def close(self, pick: int, producer: tuple[str, int, int] | None, guard: Guard) -> None:
         """POST that only closes."""
-        name = self.picked(pick)
+        name = self.pick_name(pick)
         command = Close(
             name=name,
             producer=ProducerStamp(*producer) if producer else None,
@@ -366,29 +366,29 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         assert append_response(command, outcome).status == expected
 
     def preconditions(self, name: StreamName, guard: Guard) -> Preconditions:
-        """A guard as the request's fields: of the tag that HEAD tells, or of one that it does not."""
+        """The precondition of a guard, with the tag of the HEAD response or with another one."""
         head = self.head(name)
         own = b'"nothing"' if head is None else dict(head_response(head, UNCONDITIONAL).headers)[b"etag"]
         tags = {True: parse_entity_tags("", own), False: parse_entity_tags("", own[:-1] + b'0"')}
         match guard:
             case Guard.NONE:
                 return UNCONDITIONAL
-            case Guard.MATCHES | Guard.MATCHES_ANOTHER:
-                return Preconditions(if_match=tags[guard is Guard.MATCHES])
-            case Guard.DIFFERS | Guard.DIFFERS_FROM_ANOTHER:
-                return Preconditions(if_none_match=tags[guard is Guard.DIFFERS])
+            case Guard.IF_MATCH_CURRENT | Guard.IF_MATCH_OTHER:
+                return Preconditions(if_match=tags[guard is Guard.IF_MATCH_CURRENT])
+            case Guard.IF_NONE_MATCH_CURRENT | Guard.IF_NONE_MATCH_OTHER:
+                return Preconditions(if_none_match=tags[guard is Guard.IF_NONE_MATCH_CURRENT])
 
     @rule(pick=picks, guard=guards)
     def delete(self, pick: int, guard: Guard) -> None:
         """DELETE."""
-        name = self.picked(pick)
+        name = self.pick_name(pick)
         command = Delete(name, self.preconditions(name, guard))
         commit = plan_delete(self.rig.still.time.now_ms, command.preconditions)
         status = delete_response(command, self.runner.run(self.rig.store.apply(name, commit))).status
         found = self.model.find(name)
         if isinstance(found, Stream):
-            assert status == (412 if guard in UNTRUE else 204)
-            if guard in UNTRUE:
+            assert status == (412 if guard in FAILING else 204)
+            if guard in FAILING:
                 return
             self.model.end(name)
         else:
@@ -396,41 +396,41 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
 
     @rule(milliseconds=st.sampled_from([1, 1, 50_000, 200_000]))
     def pass_time(self, milliseconds: int) -> None:
-        """Some streams may run out; a store that sweeps by itself may do so at any time from then on."""
+        """Let streams expire. A store may delete them by itself from now on, so they are deleted at once."""
         self.rig.still.time.advance(milliseconds)
         self.model.now_ms += milliseconds
         if self.kind != "memory":
             for name in NAMES:
-                self.sweep(name)
+                self.end_if_expired(name)
 
     @rule(name=names)
-    def sweep_one(self, name: StreamName) -> None:
-        """A sweep comes by."""
-        self.sweep(name)
+    def end_expired_stream(self, name: StreamName) -> None:
+        """Garbage collection looks at one name."""
+        self.end_if_expired(name)
 
-    def sweep(self, name: StreamName) -> None:
-        """End a stream that has run out; to a client it is gone already."""
+    def end_if_expired(self, name: StreamName) -> None:
+        """Delete a stream if it has expired; clients see no difference."""
         stream = self.model.streams.get(name)
         now_ms = self.model.now_ms
         self.runner.run(self.rig.store.apply(name, plan_expiry(now_ms)))
-        if stream and not stream.hidden and stream.expires_ms is not None and stream.expires_ms <= now_ms:
+        if stream and not stream.soft_deleted and stream.expires_ms is not None and stream.expires_ms <= now_ms:
             self.model.end(name)
 
     @precondition(lambda self: self.kind != "memory")
     @rule()
     def restart(self) -> None:
-        """Whatever was answered is on disk."""
+        """Close the store and open it again."""
         self.stop_waiting()
         self.runner.run(self.rig.reopen())
 
     @precondition(lambda self: len(self.waits) < WAITS_MAX)
-    @rule(pick=picks, is_late=st.booleans())
-    def wait(self, pick: int, *, is_late: bool) -> None:
-        """A live reader waits, from what is there now or from what it saw some time ago."""
-        if is_late and self.looks:
-            name, seen = self.looks[pick % len(self.looks)]
+    @rule(pick=picks, from_old_head=st.booleans())
+    def wait(self, pick: int, *, from_old_head: bool) -> None:
+        """Begin a live read, from the present head or from an old one."""
+        if from_old_head and self.old_heads:
+            name, seen = self.old_heads[pick % len(self.old_heads)]
         else:
-            name = self.picked(pick)
+            name = self.pick_name(pick)
             head = self.head(name)
             if head is None:
                 return
@@ -439,41 +439,41 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
         self.waits.append(Wait(name, seen, task))
 
     def stop_waiting(self) -> None:
-        """Every live reader goes."""
+        """Cancel every live read."""
         for wait in self.waits:
             wait.task.cancel()
-        self.runner.run(self.ended([wait.task for wait in self.waits]))
+        self.runner.run(self.join([wait.task for wait in self.waits]))
         self.waits.clear()
 
-    async def ended(self, tasks: list[asyncio.Task[Head | None]]) -> None:
-        """They are over."""
+    async def join(self, tasks: list[asyncio.Task[Head | None]]) -> None:
+        """Wait for the end of cancelled tasks."""
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @invariant()
     def waits_agree(self) -> None:
-        """Who waits is told as soon as anything differs from what it has seen, and never of what is older."""
+        """A live read ends as soon as the head differs from the one that it has seen, and never with an older head."""
         for wait in list(getattr(self, "waits", ())):
             now = self.head(wait.name)
-            if shown_by(now) == shown_by(wait.seen):
+            if news_in(now) == news_in(wait.seen):
                 self.runner.run(self.rig.let_pass())
                 assert not wait.task.done(), "nothing has changed"
                 continue
-            told = self.runner.run(self.result_of(wait))
-            assert shown_by(told) != shown_by(wait.seen)
-            if told is not None and told.incarnation == wait.seen.incarnation:
-                assert (told.tail, told.closed, told.soft_deleted) >= (wait.seen.tail, wait.seen.closed, False)
-            elif told is not None:
-                assert told.born_us > wait.seen.born_us
+            head = self.runner.run(self.result_of(wait))
+            assert news_in(head) != news_in(wait.seen)
+            if head is not None and head.incarnation == wait.seen.incarnation:
+                assert (head.tail, head.closed, head.soft_deleted) >= (wait.seen.tail, wait.seen.closed, False)
+            elif head is not None:
+                assert head.born_us > wait.seen.born_us
             self.waits.remove(wait)
 
     async def result_of(self, wait: Wait) -> Head | None:
-        """What a wait comes to that must be over by now; another process may look half a second later."""
-        return await asyncio.wait_for(wait.task, TOLD_WITHIN_S)
+        """The head of a live read that must end now; a store that polls needs up to half a second."""
+        return await asyncio.wait_for(wait.task, NEWS_WITHIN_S)
 
     @rule(pick=picks, byte_count_max=st.integers(1, 100))
     def read(self, pick: int, byte_count_max: int) -> None:
-        """GET, page by page, from every batch boundary."""
-        name = self.picked(pick)
+        """GET of the whole stream, page by page."""
+        name = self.pick_name(pick)
         found = self.model.find(name)
         if isinstance(found, int):
             return
@@ -487,84 +487,84 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
 
     @invariant()
     def heads_agree(self) -> None:
-        """What HEAD tells of every name."""
+        """HEAD of every name agrees with the model."""
         if not hasattr(self, "rig"):
             return
         for name in NAMES:
             head, found = self.head(name), self.model.find(name)
-            life = stream_status(head, self.model.now_ms)
+            status = stream_status(head, self.model.now_ms)
             if isinstance(found, int):
-                assert life is (StreamStatus.GONE if found == 410 else StreamStatus.ABSENT)
+                assert status is (StreamStatus.GONE if found == 410 else StreamStatus.ABSENT)
             else:
-                assert life is StreamStatus.EXISTS
+                assert status is StreamStatus.EXISTS
                 assert head is not None
                 assert (head.tail, head.closed) == (len(found.data), found.closed)
-                if len(self.looks) < LOOKS_MAX:
-                    self.looks.append((name, head))
+                if len(self.old_heads) < OLD_HEADS_MAX:
+                    self.old_heads.append((name, head))
 
 
 class SqliteAnswersLikeModel(StoreAnswersLikeModel):
-    """The same, of the embedded store."""
+    """The same on SQLite."""
 
     kind = "sqlite"
 
 
 class DynamoDbAnswersLikeModel(StoreAnswersLikeModel):
-    """The same, of the store on AWS's own engine."""
+    """The same on DynamoDB Local, AWS's own engine."""
 
     kind = "dynamodb-local"
 
 
-class PersistentStore:
-    """A store whose caller tries again whenever it is told that nothing was written."""
+class RetryingStore:
+    """A store whose caller repeats a commit after every StoreUnavailable."""
 
     def __init__(self, inner: DynamoDbStore, network: Network) -> None:
-        """The network is the one between the store and its engine."""
+        """`network` is the one between `inner` and its engine."""
         self.inner, self.network = inner, network
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:
-        """Apply in the end; late requests come in meanwhile."""
+        """Apply at last; late requests arrive between the tries."""
         while True:
             try:
                 return await self.inner.apply(name, commit)
             except StoreUnavailable:
                 self.network.deliver_late(1)
-            except StoreUncertain:  # a renewal in doubt may be sent again as it is
+            except StoreUncertain:  # a renewal in doubt may be repeated
                 assert isinstance(commit, UpdateCommit)
                 assert all(isinstance(effect, RenewTtl) for effect in commit.effects)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  all else is the store's
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  everything else is the store's
         return getattr(self.inner, name)
 
 
 class FaultyNetworkAnswersLikeModel(DynamoDbAnswersLikeModel):
-    """The same, while requests and answers are lost, come late, or are refused because the engine is busy."""
+    """The same while requests and answers are lost or late, and while the engine throttles requests."""
 
     limits = IMPATIENT
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int = 0) -> None:
-        """A network that was not there when the table was made."""
+        """Open a store whose network fails, on a table that was made without failures."""
         super().begin()
         self.network = Network(
             random.Random(seed), request_lost=0.05, request_late=0.08, response_lost=0.08, throttled=0.04
         )
-        self.lie_between()
+        self.attach_network()
 
-    def lie_between(self) -> None:
+    def attach_network(self) -> None:
         """Put the network between the store and the engine."""
         self.network.attach(self.rig.store)  # type: ignore[arg-type]
-        self.rig.store = PersistentStore(self.rig.store, self.network)  # type: ignore[misc, arg-type]
+        self.rig.store = RetryingStore(self.rig.store, self.network)  # type: ignore[misc, arg-type]
 
     @rule()
     def restart(self) -> None:
-        """Another process goes on, while requests of the one before are still under way."""
+        """Open another store, while requests of the closed one are still under way."""
         super().restart()
-        self.lie_between()
+        self.attach_network()
 
     @rule()
     def deliver_late(self) -> None:
-        """What nobody waits for any more comes in."""
+        """Deliver requests whose senders have timed out."""
         self.network.deliver_late()
 
 

@@ -1,9 +1,9 @@
-"""kill -9 under load, again and again on the same data: nothing acknowledged is lost, nothing is doubled.
+"""The server is killed (kill -9) under load, several times on the same data: no acknowledged batch is lost or doubled.
 
-Each writer has a stream of its own and shares another with all the writers; it retries what was not answered with
-the same producer headers until it is, so every batch must be there exactly once, in its writer's order. A writer
-without producer headers does not retry: what it was told is there must be there, at the offset that it was told.
-Estuaries that follow the shared stream end up with all that it has, though nobody publishes after the last kill.
+Each writer has a stream of its own and shares another one with all writers. It repeats a batch with the same producer
+headers until it is answered, so every batch must be there exactly once, in its writer's order. A writer without
+producer headers repeats nothing: each acknowledged batch must be there once, at the offset of its answer. Estuaries
+(fan-in streams) that follow the shared stream get all its bytes, although no publish comes after the last kill.
 """
 
 import random
@@ -27,13 +27,13 @@ FOLLOWERS = [f"follower-{number}" for number in range(5)]
 
 @dataclass
 class Cluster:
-    """The server that is up now, if one is."""
+    """The server that runs now, killed or not."""
 
     server: RunningServer
     stopping: Event = field(default_factory=Event)
 
     def try_to(self, request: Callable[[str], httpx.Response]) -> httpx.Response | None:
-        """The answer, or None when the server went before it came."""
+        """The answer; None when the server was killed before it."""
         try:
             return request(self.server.url)
         except httpx.TransportError:
@@ -42,15 +42,15 @@ class Cluster:
 
 @dataclass
 class ProducerWriter:
-    """Appends numbered batches to its own and the shared stream, each until it is answered."""
+    """Appends numbered batches to its own and the shared stream, and repeats each until it is answered."""
 
     cluster: Cluster
     name: str
     acknowledged: int = 0
-    surprises: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def run(self) -> None:
-        """Write until told to stop."""
+        """Write until the test stops the writers."""
         with httpx.Client(timeout=5) as http:
             while not self.cluster.stopping.is_set():
                 for path in (f"/v1/stream/{self.name}", SHARED):
@@ -59,7 +59,7 @@ class ProducerWriter:
                 self.acknowledged += 1
 
     def append(self, http: httpx.Client, path: str) -> bool:
-        """Send one batch until it is answered; False when the test ended first."""
+        """Send one batch until it is answered; False when the test ended before."""
         seq = str(self.acknowledged)
         headers = {**TEXT, "Producer-Id": self.name, "Producer-Epoch": "0", "Producer-Seq": seq}
         body = f"{self.name}:{seq};".encode()
@@ -68,22 +68,22 @@ class ProducerWriter:
             if answer is None:
                 continue
             if answer.status_code not in {200, 204}:
-                self.surprises.append(f"{answer.status_code} {answer.text}")
+                self.errors.append(f"{answer.status_code} {answer.text}")
             return True
         return False
 
 
 @dataclass
 class PlainWriter:
-    """Appends without producer headers, never twice, and notes the offset it was told."""
+    """Appends without producer headers, never twice, and records the offset of each answer."""
 
     cluster: Cluster
     path: str = "/v1/stream/plain"
-    told: list[tuple[str, str]] = field(default_factory=list)
+    acknowledged: list[tuple[str, str]] = field(default_factory=list)
     number: int = 0
 
     def run(self) -> None:
-        """Write until told to stop."""
+        """Write until the test stops the writers."""
         with httpx.Client(timeout=5) as http:
             while not self.cluster.stopping.is_set():
                 body = f"plain:{self.number};"
@@ -92,11 +92,11 @@ class PlainWriter:
                     lambda url, body=body: http.post(url + self.path, content=body.encode(), headers=TEXT)  # type: ignore[misc]
                 )
                 if answer is not None and answer.status_code == 204:
-                    self.told.append((body, answer.headers["stream-next-offset"]))
+                    self.acknowledged.append((body, answer.headers["stream-next-offset"]))
 
 
 def read_all(url: str, path: str) -> str:
-    """All that a stream has."""
+    """All bytes of a stream."""
     data, offset = "", "-1"
     while True:
         page = httpx.get(url + path, params={"offset": offset})
@@ -107,8 +107,8 @@ def read_all(url: str, path: str) -> str:
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """The whole history, read back at the end, is what the writers were told."""
+def test_killed_server_loses_and_doubles_no_acknowledged_batch(tmp_path: Path) -> None:
+    """At the end all streams are read and compared with the answers that the writers got."""
     folder, dice = tmp_path / "data", random.Random(7)
     cluster = Cluster(start_server(folder))
     writers = [ProducerWriter(cluster, f"w{number}") for number in range(WRITERS)]
@@ -143,35 +143,35 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(tmp_path: Path) -> 
 
 
 def check_follower(url: str, path: str) -> None:
-    """A follower comes to have what the shared stream has, byte by byte."""
+    """Wait until a follower has the bytes of the shared stream."""
     expected, data, offset = read_all(url, SHARED), "", "-1"
     while len(data) < len(expected):
         page = httpx.get(url + path, params={"offset": offset, "live": "long-poll"}, timeout=30)
-        assert page.status_code == 200, "nothing more came"
+        assert page.status_code == 200, "no more bytes were delivered"
         data, offset = data + page.text, page.headers["stream-next-offset"]
     assert data == expected
 
 
 def check_database(folder: Path) -> None:
-    """SQLite finds nothing wrong with its file."""
+    """Let SQLite check its file."""
     connection = sqlite3.connect(folder / "fluvial.db")
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
 
 
 def check_history(url: str, writers: list[ProducerWriter], plain: PlainWriter) -> None:
-    """Compare what is there with what was told."""
+    """Compare the stored batches with the acknowledged ones."""
     shared = read_all(url, SHARED).split(";")[:-1]
     for writer in writers:
-        assert writer.surprises == []
+        assert writer.errors == []
         assert writer.acknowledged > ROUNDS
         for batches in (read_all(url, f"/v1/stream/{writer.name}").split(";")[:-1], shared):
             own = [batch for batch in batches if batch.startswith(f"{writer.name}:")]
             assert own == [f"{writer.name}:{number}" for number in range(len(own))]
             assert writer.acknowledged <= len(own) <= writer.acknowledged + 1
     data = read_all(url, plain.path)
-    assert len(plain.told) > ROUNDS
-    for body, offset in plain.told:
+    assert len(plain.acknowledged) > ROUNDS
+    for body, offset in plain.acknowledged:
         end = int(offset.split("_")[1])
         assert data[end - len(body) : end] == body
         assert data.count(body) == 1

@@ -1,4 +1,4 @@
-"""Strategies: heads of every shape, and requirements that speak of them."""
+"""Strategies: heads of every shape, and requirements on them."""
 
 from hypothesis import strategies as st
 
@@ -59,7 +59,7 @@ _full_estuary = {
 }
 _origins = st.builds(ForkOrigin, st.just(StreamName("a/b")), _incarnations, _small, _small, _small, st.booleans())
 _stream_tags = st.builds(
-    lambda life, tail, final: b'"%x:0:%d%s"' % (life, tail, final),
+    lambda incarnation, tail, suffix: b'"%x:0:%d%s"' % (incarnation, tail, suffix),
     _incarnations,
     st.sampled_from(_TAILS),
     st.sampled_from([b"", b":c"]),
@@ -71,7 +71,7 @@ _entity_tags = st.none() | st.just(AnyTag.ANY) | st.builds(TagList, _tags, _tags
 
 @st.composite
 def heads(draw: st.DrawFn) -> Head:
-    """A head as a store may come to have it."""
+    """A head that a store may have."""
     lifetime: Lifetime = draw(
         st.none() | st.builds(SlidingTtl, _small) | st.builds(ExpiresAt, _moments, st.just("2027-01-01T00:00:00Z"))
     )

@@ -1,4 +1,4 @@
-"""A network between a store and DynamoDB that loses, delays, refuses, and breaks off: at botocore's boundary."""
+"""A simulated network between a store and DynamoDB: it loses, delays and throttles requests, and ends processes."""
 
 import json
 import random
@@ -17,7 +17,7 @@ from tests.support.rigs import DynamoDbRig
 
 
 class CrashError(BaseException):
-    """The process has died: nothing after this call happens."""
+    """The simulated process is killed: it makes no call after this one."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Body:
 
 @dataclass
 class Network:
-    """What lies between a store and the engine. Each chance is that of one write."""
+    """A network between a store and the engine. Each probability is for one write; `crash_at` numbers a call."""
 
     rng: random.Random
     request_lost: float = 0.0
@@ -47,13 +47,13 @@ class Network:
     session: URLLib3Session = field(default_factory=URLLib3Session)
 
     def attach(self, store: DynamoDbStore) -> None:
-        """Lie between this store and the engine."""
+        """Put the network between this store and the engine."""
         store._aws.writes.meta.events.register("before-send.dynamodb", self._send)
         for client in (store._aws.writes, store._aws.reads, store._aws.objects):
             client.meta.events.register("before-call.*", self._call)
 
     def deliver_late(self, count: int = 1_000_000) -> None:
-        """Deliver requests whose senders have given up on them, in any order."""
+        """Deliver requests whose senders have timed out, in random order."""
         for _ in range(min(count, len(self.late))):
             self.session.send(self.late.pop(self.rng.randrange(len(self.late))))
             self.seen["delivered late"] += 1
@@ -65,6 +65,7 @@ class Network:
         self.operations.append((model.name, json.loads(params["body"]) if is_json else {}))
 
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        """Decide about one request: without an answer or an error here, botocore sends it."""
         fate = self.rng.random()
         if fate < self.throttled:
             self.seen["throttled"] += 1
@@ -88,7 +89,7 @@ class Network:
 
 
 async def crashing(rig: DynamoDbRig, step: Callable[[DynamoDbStore], Awaitable[object]], at: int) -> bool:
-    """Let a process die at its `at`-th call while it takes a step; False when the step needs no more calls."""
+    """Kill a process at its call number `at` while it takes a step; False when the step makes fewer calls."""
     store = DynamoDbStore(replace(rig.config, runs_background_tasks=False), rig.still.own_clock())
     network = Network(random.Random(at), crash_at=at)
     network.attach(store)
