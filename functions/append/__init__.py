@@ -1,1 +1,1 @@
-"""Direct invocation: append one batch."""
+"""The function that appends one batch: direct invocation."""

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from fluvial.app import build_function_store
 from fluvial.aws.append_client import AppendClient, lambda_client
 from fluvial.aws.function_logs import function_logger
-from fluvial.aws.subscription import Answer, SubscriptionFunction
+from fluvial.aws.subscription import SubscriptionFunction
 from fluvial.clock import Clock
 from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.fanout.publisher import Publisher
@@ -25,6 +25,6 @@ runner = asyncio.Runner()  # the store's clients stay with one loop
 
 
 @logger.inject_lambda_context(log_event=False)
-def handler(event: dict[str, Any], _context: LambdaContext) -> Answer:
+def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Publish what the event asks for."""
     return runner.run(subscriptions.handle(event))

@@ -26,13 +26,13 @@ ImportHandler = Callable[[str], ModuleType]
 
 @pytest.fixture
 def limits() -> StoreLimits:
-    """What the functions' stores are limited by."""
+    """The limits of the functions' stores."""
     return STORE_LIMITS
 
 
 @pytest.fixture
 def rig(limits: StoreLimits) -> Iterator[DynamoDbRig]:
-    """AWS's own engine, with a stream of JSON, one of bytes, and one that an estuary follows."""
+    """AWS's own engine, with a stream of JSON, one of bytes, and one that an estuary (a fan-in stream) follows."""
     with asyncio.Runner() as runner:
         context = dynamodb_rig(dynamodb_local_url(), limits)
         opened = runner.run(context.__aenter__())
@@ -41,12 +41,12 @@ def rig(limits: StoreLimits) -> Iterator[DynamoDbRig]:
         ):
             commit = create_commit(incarnation=number, content_type=content_type, body=body)
             runner.run(opened.store.apply(name, commit))  # type: ignore[arg-type]
-        runner.run(_followed(FanOutRig(opened)))
+        runner.run(_make_followed_stream(FanOutRig(opened)))
         yield opened
         runner.run(context.__aexit__(None, None, None))
 
 
-async def _followed(rig: FanOutRig) -> None:
+async def _make_followed_stream(rig: FanOutRig) -> None:
     commit = create_commit(incarnation=3, content_type="application/json")
     await rig.store.apply(FOLLOWED, commit)
     await rig.follow("news/a", FOLLOWED)
@@ -54,7 +54,7 @@ async def _followed(rig: FanOutRig) -> None:
 
 @pytest.fixture
 def import_handler(rig: DynamoDbRig, limits: StoreLimits, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportHandler]:
-    """Import a function's handler as a new environment does."""
+    """Imports a function's handler as a new environment of Lambda does."""
     monkeypatch.setattr(app, "build_function_store", partial(app.build_function_store, limits=limits))
     settings = {
         "AWS_DEFAULT_REGION": REGION,
@@ -73,13 +73,13 @@ def import_handler(rig: DynamoDbRig, limits: StoreLimits, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     secret = boto3.client("secretsmanager").create_secret(Name="operator", SecretString=OPERATOR_SECRET.value)
     monkeypatch.setenv("FLUVIAL_OPERATOR_SECRET_ARN", secret["ARN"])
-    clear_caches()  # type: ignore[no-untyped-call]  # what an environment before this one was told
+    clear_caches()  # type: ignore[no-untyped-call]  # which are of an earlier environment
     queue = boto3.client("sqs").create_queue(QueueName="fan-out")
     monkeypatch.setenv("FLUVIAL_FANOUT_QUEUE_URL", queue["QueueUrl"])
     loop, stores = asyncio.new_event_loop(), list[DynamoDbStore]()
     asyncio.set_event_loop(loop)
 
-    def imported(function: str) -> ModuleType:
+    def import_function(function: str) -> ModuleType:
         sys.modules.pop(f"{function}.handler", None)
         module = importlib.import_module(f"{function}.handler")
         stores.append(module.store)
@@ -88,7 +88,7 @@ def import_handler(rig: DynamoDbRig, limits: StoreLimits, monkeypatch: pytest.Mo
         return module
 
     runners = list[asyncio.Runner]()
-    yield imported
+    yield import_function
     for store in stores:
         loop.run_until_complete(store.close())
     for runner in runners:

@@ -1,4 +1,4 @@
-"""What the functions answer to the sample events."""
+"""The functions' responses to the sample events."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def _failed(*numbers: int) -> dict[str, Any]:
     }
 
 
-#: What the subscription function answers or raises, and what a follower of its stream has then.
+#: What the subscription function returns or raises, and the messages that a follower of its stream has then.
 PUBLISHED: dict[str, tuple[dict[str, Any] | type[Exception], list[Any]]] = {
     "direct": (
         {"tailOffset": offset(16), "closed": False, "fanout": _NEWS},
@@ -50,10 +50,10 @@ PUBLISHED: dict[str, tuple[dict[str, Any] | type[Exception], list[Any]]] = {
 #: The messages that the fan-out function could not deliver.
 FANNED_OUT: dict[str, list[str]] = {"sqs": ["059f36b4-87a3-44ab-83d2-661970000010"]}
 
-#: What the sockets function answers to API Gateway.
+#: The status that the sockets function returns to API Gateway.
 SOCKETS = {"connect": 200, "connect_missing_stream": 404, "disconnect": 200, "ping": 200}
 
-#: Whether what the sweep function is asked for is a dry run.
+#: Whether the sweep function's event asks for a dry run.
 SWEPT = {"scheduled": False, "dry_run": True}
 
 CHANGES = ("appended", "ended", "other_items", "connected")

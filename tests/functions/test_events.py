@@ -1,4 +1,4 @@
-"""Every sample event, through the function that it is named for."""
+"""The sample events of the edge, append and sweep functions, through their handlers."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ STREAM = "demo"
 TAIL_4 = "1800000000000000_0000000000000004"
 
 
-#: What the edge function answers: status, body (None: it does not matter), and some of the headers.
+#: The edge function's answers: status, body (None: any), and some of the headers.
 EDGE: dict[str, tuple[int, bytes | None, dict[str, str]]] = {
     "put": (201, b"", {"location": "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/live/v1/stream/new"}),
     "put_encoded_path": (201, b"", {"content-type": "text/plain"}),
@@ -42,7 +42,7 @@ EDGE: dict[str, tuple[int, bytes | None, dict[str, str]]] = {
     "get_health": (200, b'{"status":"ok","liveReads":0}', {}),
 }
 
-#: What the append function answers; of a refusal, its code.
+#: The append function's results; of a rejection, its code.
 APPEND: dict[str, dict[str, Any] | str] = {
     "json_text": {"tailOffset": offset(4 + len('{"say":"hello"},')), "closed": False},
     "json_value": {"tailOffset": offset(4 + len('{"say":"hello"},')), "closed": False},
@@ -56,7 +56,7 @@ APPEND: dict[str, dict[str, Any] | str] = {
 }
 
 
-def test_every_event_is_used() -> None:
+def test_every_sample_event_has_a_case() -> None:
     """And every case has its event."""
     cases: dict[str, Iterable[str]] = {
         "edge": EDGE,
@@ -72,8 +72,8 @@ def test_every_event_is_used() -> None:
 
 
 @pytest.mark.parametrize("case", EDGE)
-def test_the_edge_function_answers(import_handler: ImportHandler, case: str) -> None:
-    """The status, body and headers that an HTTP client is to see."""
+def test_edge_function_answers_sample_event(import_handler: ImportHandler, case: str) -> None:
+    """With the status, body and headers for an HTTP client."""
     status, body, headers = EDGE[case]
     answer = import_handler("edge").handler(event(f"edge_{case}"), Context("edge", "request-1"))
     assert answer["statusCode"] == status, answer
@@ -86,8 +86,8 @@ def test_the_edge_function_answers(import_handler: ImportHandler, case: str) -> 
 
 
 @pytest.mark.parametrize("case", APPEND)
-def test_the_append_function_answers(import_handler: ImportHandler, case: str) -> None:
-    """A result or a refusal, as a value."""
+def test_append_function_answers_sample_event(import_handler: ImportHandler, case: str) -> None:
+    """With an acceptance or a rejection."""
     answer = import_handler("append").handler(event(f"append_{case}"), Context("append", "request-1"))
     if isinstance(expected := APPEND[case], str):
         assert answer["error"]["code"] == expected
@@ -97,8 +97,8 @@ def test_the_append_function_answers(import_handler: ImportHandler, case: str) -
 
 
 @pytest.mark.parametrize(("case", "dry_run"), SWEPT.items())
-def test_the_sweep_function_reports(import_handler: ImportHandler, case: str, dry_run: bool) -> None:  # noqa: FBT001
-    """What it looked at and found; here everything is needed."""
+def test_sweep_function_reports(import_handler: ImportHandler, case: str, dry_run: bool) -> None:  # noqa: FBT001
+    """It returns how many items it looked at; here it finds nothing to delete."""
     report = import_handler("sweep").handler(event(f"sweep_{case}"), Context("sweep", "request-1"))
     assert report.pop("items") > 0
     assert {name: found for name, found in report.items() if found} == {
@@ -107,15 +107,15 @@ def test_the_sweep_function_reports(import_handler: ImportHandler, case: str, dr
     }
 
 
-def test_a_producers_second_try_is_a_duplicate(import_handler: ImportHandler) -> None:
-    """And tells where the stream ends all the same."""
+def test_repeated_event_of_a_producer_is_a_duplicate(import_handler: ImportHandler) -> None:
+    """Its result has the stream's tail, too."""
     handler = import_handler("append").handler
     first = handler(event("append_producer"), Context("append", "request-1"))
     assert handler(event("append_producer"), Context("append", "request-2")) == {**first, "duplicate": True}
 
 
-def test_an_encoded_slash_is_another_stream(import_handler: ImportHandler) -> None:
-    """The path reaches the store as it was sent."""
+def test_path_with_encoded_slash_is_another_stream(import_handler: ImportHandler) -> None:
+    """The path reaches the store as the client sent it."""
     handler, put = import_handler("edge").handler, event("edge_put_encoded_path")
     handler(put, Context("edge", "request-1"))
     for path, status in [(put["path"], 200), ("/v1/stream/a/b%20c/%E2%82%AC;x=1", 404)]:
@@ -123,19 +123,21 @@ def test_an_encoded_slash_is_another_stream(import_handler: ImportHandler) -> No
         assert got["statusCode"] == status
 
 
-def reached(sample: str, path: str, public: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401  an event's fields
-    """An event whose request was for the public path, and that has `path` for it."""
-    asked = {**event(f"edge_{sample}"), "path": path, **more}
-    return {**asked, "requestContext": {**asked["requestContext"], "path": public}}
+def event_with_paths(sample: str, path: str, public: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401  an event's fields
+    """A sample event whose path is `path`, and whose request was for the public path."""
+    sent = {**event(f"edge_{sample}"), "path": path, **more}
+    return {**sent, "requestContext": {**sent["requestContext"], "path": public}}
 
 
 @pytest.mark.parametrize("mapping", ["/streams", "/api/v2", "/v1", "/v1/stream", "/a(b)", ""])
-def test_a_custom_domains_base_path_is_no_part_of_a_streams_path(import_handler: ImportHandler, mapping: str) -> None:
-    """Such events have it in their path; the stream is the one that it is behind the API's own host name."""
+def test_base_path_of_a_custom_domain_is_no_part_of_the_streams_path(
+    import_handler: ImportHandler, mapping: str
+) -> None:
+    """Events have the base path in their path; the stream is the same as behind the API's own host name."""
     handler, context = import_handler("edge").handler, Context("edge", "request-1")
     for name, encoded in (("new", "new"), ("v1/stream/x", "v1/stream/x"), ("a/b ü", "a%2Fb%20%C3%BC")):
         path = f"{mapping}/v1/stream/{encoded}"
-        put = reached("put", path, path, pathParameters={"proxy": name})
+        put = event_with_paths("put", path, path, pathParameters={"proxy": name})
         created = handler(put, context)
         assert created["statusCode"] == 201, created
         assert created["multiValueHeaders"]["location"] == [
@@ -150,10 +152,10 @@ def test_a_custom_domains_base_path_is_no_part_of_a_streams_path(import_handler:
 def test_control_routes_are_found_below_a_base_path_and_a_stage(
     import_handler: ImportHandler, mapping: str, stage: str
 ) -> None:
-    """Whatever they are called."""
+    """Whatever the base path and the stage are called."""
     path = f"{mapping}/v1/streams"
-    asked = reached("get_health", path, stage + path, resource="/v1/streams", pathParameters=None)
-    answer = import_handler("edge").handler(asked, Context("edge", "request-1"))
+    sent = event_with_paths("get_health", path, stage + path, resource="/v1/streams", pathParameters=None)
+    answer = import_handler("edge").handler(sent, Context("edge", "request-1"))
     assert answer["statusCode"] == 200, answer
     assert "demo" in b64decode(answer["body"]).decode()
 
@@ -169,23 +171,23 @@ def test_control_routes_are_found_below_a_base_path_and_a_stage(
         ("live/v1/stream/demo", 400),
     ],
 )
-def test_a_forks_source_may_be_told_with_the_stage(import_handler: ImportHandler, source: str, status: int) -> None:
-    """The path component of the source's URL begins with it, behind the API's own host name."""
-    put = reached("put", "/v1/stream/fork", "/live/v1/stream/fork", body=None, isBase64Encoded=False)
+def test_forks_source_may_include_the_stage(import_handler: ImportHandler, source: str, status: int) -> None:
+    """Behind the API's own host name, the path of the source's URL begins with the stage."""
+    put = event_with_paths("put", "/v1/stream/fork", "/live/v1/stream/fork", body=None, isBase64Encoded=False)
     put["multiValueHeaders"] = {"Host": ["h"], "Stream-Forked-From": [source]}
     assert import_handler("edge").handler(put, Context("edge", "request-1"))["statusCode"] == status
 
 
-def test_a_forks_source_may_be_told_with_the_base_path(import_handler: ImportHandler) -> None:
-    """Behind a custom domain."""
+def test_forks_source_may_include_the_base_path(import_handler: ImportHandler) -> None:
+    """Behind a custom domain, the path of the source's URL begins with the base path."""
     path = "/streams/v1/stream/fork"
-    put = reached("put", path, path, body=None, isBase64Encoded=False, pathParameters={"proxy": "fork"})
+    put = event_with_paths("put", path, path, body=None, isBase64Encoded=False, pathParameters={"proxy": "fork"})
     put["multiValueHeaders"] = {"Host": ["h"], "Stream-Forked-From": ["/streams/v1/stream/demo"]}
     assert import_handler("edge").handler(put, Context("edge", "request-1"))["statusCode"] == 201
 
 
-def test_what_lambda_cannot_carry_is_refused(import_handler: ImportHandler) -> None:
-    """A body over the limit is a 413; a batch that came another way and is too large to answer with, a clear 500."""
+def test_bodies_over_lambdas_limits_are_errors(import_handler: ImportHandler) -> None:
+    """A request body over the limit is a 413. A batch that is too large for a response is a 500 with its own code."""
     handler = import_handler("edge").handler
     post = {**event("edge_post_binary"), "body": "AAAA" * (4_456_449 // 3 + 1)}
     assert handler(post, Context("edge", "request-1"))["statusCode"] == 413
@@ -200,8 +202,8 @@ def test_what_lambda_cannot_carry_is_refused(import_handler: ImportHandler) -> N
     assert json.loads(b64decode(answer["body"]))["error"]["code"] == "answer_too_large"
 
 
-def test_no_log_line_holds_a_body_or_a_query(import_handler: ImportHandler, capfd: pytest.CaptureFixture[str]) -> None:
-    """Lines are JSON with the request's id."""
+def test_log_lines_have_no_body_and_no_query(import_handler: ImportHandler, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither the payload nor the token in the query is logged."""
     handler = import_handler("edge").handler
     secret = {**event("edge_post_json"), "multiValueQueryStringParameters": {"token": ["hush"]}}
     handler(secret, Context("edge", "request-1"))
@@ -210,8 +212,8 @@ def test_no_log_line_holds_a_body_or_a_query(import_handler: ImportHandler, capf
     assert "hush" not in printed
 
 
-def test_the_edge_function_decodes_and_compresses(import_handler: ImportHandler) -> None:
-    """Bodies that come coded, and large answers whose client asks for it: by the same rules as the local server."""
+def test_edge_function_decodes_and_compresses_bodies(import_handler: ImportHandler) -> None:
+    """The rules of content codings are those of the local server."""
     handler, post = import_handler("edge").handler, event("edge_post_json")
     post["multiValueHeaders"]["Content-Encoding"] = ["gzip"]
     body = b"[" + b",".join(b'"%d the same again"' % number for number in range(1_000)) + b"]"
@@ -227,8 +229,8 @@ def test_the_edge_function_decodes_and_compresses(import_handler: ImportHandler)
     assert handler(post, Context("edge", "request-3"))["statusCode"] == 415
 
 
-def test_the_edge_function_answers_head_without_a_body(import_handler: ImportHandler) -> None:
-    """Of a control route, and of what is not there."""
+def test_edge_function_answers_head_without_a_body(import_handler: ImportHandler) -> None:
+    """Of a control route, and of a stream that does not exist."""
     for path, status in (("/health", 200), ("/v1/stream/nothing/here", 404)):
         answer = import_handler("edge").handler({**event("edge_head"), "path": path}, Context("edge", "request-1"))
         assert (answer["statusCode"], answer["body"]) == (status, "")

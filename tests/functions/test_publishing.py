@@ -1,4 +1,4 @@
-"""Publications, queued deliveries and changes: every sample event, through the function that it is named for."""
+"""The subscription, fan-out, changes and sockets functions: their sample events, through their handlers."""
 
 import asyncio
 import json
@@ -8,9 +8,9 @@ from typing import Any
 import boto3
 import pytest
 
-from fluvial.aws.append_event import NoAppendError
+from fluvial.aws.append_event import NotAnAppendError
 from fluvial.aws.fanout_queue import FanOutQueue, sqs_client
-from fluvial.aws.publications import NoPublicationError
+from fluvial.aws.publications import NotAPublicationError
 from fluvial.aws.subscription import PublishRejectedError
 from fluvial.fanout.limits import FanOutLimits
 from fluvial.fanout.replication import Source
@@ -35,13 +35,13 @@ def subscription(import_handler: ImportHandler) -> ModuleType:
     return module
 
 
-def handled(module: ModuleType, asked: object) -> Any:  # noqa: ANN401  a function's answer
-    """A function's answer to an event."""
-    return module.handler(asked, Context("function", "request"))
+def invoke(module: ModuleType, sent: object) -> Any:  # noqa: ANN401  a function's response
+    """A function's response to an event."""
+    return module.handler(sent, Context("function", "request"))
 
 
 def contents(rig: DynamoDbRig, name: str = "news/a") -> Any:  # noqa: ANN401  JSON
-    """A JSON stream's messages, read by a process of its own."""
+    """A JSON stream's messages, read by another process."""
 
     async def read() -> bytes:
         async with own_process(rig) as process:
@@ -52,21 +52,23 @@ def contents(rig: DynamoDbRig, name: str = "news/a") -> Any:  # noqa: ANN401  JS
 
 
 @pytest.mark.parametrize("case", PUBLISHED)
-def test_the_subscription_function_publishes(rig: DynamoDbRig, subscription: ModuleType, case: str) -> None:
-    """What it answers, and what the follower then has; a second time, nothing more."""
+def test_subscription_function_publishes_sample_event(rig: DynamoDbRig, subscription: ModuleType, case: str) -> None:
+    """Its response, and what the follower has then; the second time, nothing is added."""
     expected, delivered = PUBLISHED[case]
-    asked = event(f"subscription_{case}")
+    sent = event(f"subscription_{case}")
     for _ in range(1 if case.startswith("direct") else 2):
         if isinstance(expected, type):
             with pytest.raises(expected):
-                handled(subscription, asked)
+                invoke(subscription, sent)
         else:
-            assert handled(subscription, asked) == expected
+            assert invoke(subscription, sent) == expected
     assert contents(rig) == contents(rig, FOLLOWED) == delivered
 
 
-def test_a_fault_of_the_append_function_is_a_fault(subscription: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits hears of it; a queue brings the message again."""
+def test_fault_of_the_append_function_fails_the_publication(
+    subscription: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A direct invocation raises, and a queue delivers the message again."""
 
     async def unavailable(*_: object) -> None:
         raise StoreUnavailable
@@ -74,34 +76,34 @@ def test_a_fault_of_the_append_function_is_a_fault(subscription: ModuleType, mon
     monkeypatch.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.apply", unavailable)
     monkeypatch.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.apply_idempotently", unavailable)
     with pytest.raises(Exception, match="append failed"):
-        handled(subscription, event("subscription_direct"))
-    failed = handled(subscription, event("subscription_sqs"))["batchItemFailures"]
+        invoke(subscription, event("subscription_direct"))
+    failed = invoke(subscription, event("subscription_sqs"))["batchItemFailures"]
     assert len(failed) == 2
 
 
-def test_a_delivery_that_fails_does_not_fail_the_publication(
+def test_failed_delivery_does_not_fail_the_publication(
     rig: DynamoDbRig, subscription: ModuleType, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The change feed makes it good."""
+    """The change feed delivers later."""
 
     async def unavailable(*_: object) -> None:
         raise StoreUnavailable
 
     with monkeypatch.context() as patched:
         patched.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.followers", unavailable)
-        assert handled(subscription, event("subscription_direct"))["fanout"]["mode"] == "deferred"
+        assert invoke(subscription, event("subscription_direct"))["fanout"]["mode"] == "deferred"
     assert contents(rig) == []
-    assert handled(import_handler("changes"), event("changes_appended")) == {"batchItemFailures": []}
+    assert invoke(import_handler("changes"), event("changes_appended")) == {"batchItemFailures": []}
     assert contents(rig) == [{"say": "hello"}]
 
 
-def enveloped(number: int, **more: object) -> dict[str, Any]:
-    """An envelope for the stream that is followed."""
+def envelope(number: int, **more: object) -> dict[str, Any]:
+    """An envelope for the followed stream."""
     return {"stream": FOLLOWED, "payload": number, **more}
 
 
-def routed(detail: object, **more: object) -> dict[str, Any]:
-    """An event as EventBridge's."""
+def eventbridge_event(detail: object, **more: object) -> dict[str, Any]:
+    """An event of EventBridge with a detail."""
     return {"version": "0", "detail-type": "fluvial.publish", "source": "shop", "detail": detail, **more}
 
 
@@ -125,140 +127,151 @@ SERVICES = {
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_an_event_without_an_envelope_is_an_error(subscription: ModuleType, service: str) -> None:
-    """Services read no answer: an error value would be a success to them, and what was sent would be lost."""
-    with pytest.raises(NoPublicationError):
-        handled(subscription, SERVICES[service])
+def test_event_without_an_envelope_raises(subscription: ModuleType, service: str) -> None:
+    """Services read no result: they would take one with an error for success, and the event would be lost."""
+    with pytest.raises(NotAPublicationError):
+        invoke(subscription, SERVICES[service])
 
 
 @pytest.mark.parametrize("service", [name for name in SERVICES if name != "nothing"])
-def test_an_event_of_a_service_is_no_append(import_handler: ImportHandler, service: str) -> None:
-    """The append function raises, too, for what has nothing of an append in it."""
-    with pytest.raises(NoAppendError):
-        handled(import_handler("append"), SERVICES[service])
+def test_append_function_raises_for_an_event_of_a_service(import_handler: ImportHandler, service: str) -> None:
+    """Such an event has none of an append's fields."""
+    with pytest.raises(NotAnAppendError):
+        invoke(import_handler("append"), SERVICES[service])
 
 
-def test_a_list_of_envelopes_is_published_once(rig: DynamoDbRig, subscription: ModuleType) -> None:
-    """EventBridge Pipes sends one, and again when the function fails."""
-    first = [enveloped(1, idempotencyKey="one"), enveloped(2, producer={"id": "p", "epoch": 0, "seq": 0})]
-    assert handled(subscription, first) == {}
+def test_list_of_envelopes_is_published_once(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """EventBridge Pipes sends a list, and sends it again when the function fails."""
+    first = [envelope(1, idempotencyKey="one"), envelope(2, producer={"id": "p", "epoch": 0, "seq": 0})]
+    assert invoke(subscription, first) == {}
     with pytest.raises(PublishRejectedError, match="idempotencyKey"):
-        handled(subscription, [*first, enveloped(3)])
+        invoke(subscription, [*first, envelope(3)])
     with pytest.raises(PublishRejectedError):
-        handled(subscription, [{"eventSource": "aws:kinesis", "data": "e30="}])
+        invoke(subscription, [{"eventSource": "aws:kinesis", "data": "e30="}])
     assert contents(rig) == [1, 2]
 
 
-def test_a_list_of_queued_messages_is_published_like_a_queues(rig: DynamoDbRig, subscription: ModuleType) -> None:
-    """EventBridge Pipes sends SQS's records as they are, and takes the same answer."""
+def test_list_of_sqs_records_is_published_as_from_a_queue(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """EventBridge Pipes sends SQS's records unchanged, and takes the same response."""
     records = event("subscription_sqs_partial")["Records"]
     for _ in range(2):
-        assert handled(subscription, records) == PUBLISHED["sqs_partial"][0]
+        assert invoke(subscription, records) == PUBLISHED["sqs_partial"][0]
     assert contents(rig) == PUBLISHED["sqs_partial"][1]
 
 
-def test_an_eventbridge_event_without_an_id_is_refused(rig: DynamoDbRig, subscription: ModuleType) -> None:
-    """All of them would have the same key, and be one; with a key or a producer of its own it is published."""
-    for lacking in (routed(enveloped(1)), routed(enveloped(2), id=""), routed(enveloped(3), id=None)):
+def test_eventbridge_event_without_an_id_is_rejected(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """All of them would share one key, and count as one; with an idempotencyKey of its own an event is published."""
+    for lacking in (
+        eventbridge_event(envelope(1)),
+        eventbridge_event(envelope(2), id=""),
+        eventbridge_event(envelope(3), id=None),
+    ):
         with pytest.raises(PublishRejectedError, match="idempotencyKey"):
-            handled(subscription, lacking)
+            invoke(subscription, lacking)
     for number in (4, 5):
-        handled(subscription, routed(enveloped(number, idempotencyKey=str(number))))
+        invoke(subscription, eventbridge_event(envelope(number, idempotencyKey=str(number))))
     assert contents(rig) == [4, 5]
 
 
-def test_a_queued_event_without_an_id_has_its_messages(rig: DynamoDbRig, subscription: ModuleType) -> None:
-    """A rule's transformer may leave the id out."""
+def test_queued_event_without_an_id_takes_its_messages_id(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """The input transformer of a rule may leave the event's id out."""
     record = event("subscription_sqs")["Records"][0]
     records = [
-        {**record, "messageId": f"m{number}", "body": json.dumps(routed(enveloped(number)))} for number in (1, 2)
+        {**record, "messageId": f"m{number}", "body": json.dumps(eventbridge_event(envelope(number)))}
+        for number in (1, 2)
     ]
     for _ in range(2):
-        assert handled(subscription, {"Records": records}) == {"batchItemFailures": []}
+        assert invoke(subscription, {"Records": records}) == {"batchItemFailures": []}
     assert contents(rig) == [1, 2]
 
 
 @pytest.mark.parametrize("own", [{"idempotencyKey": 7}, {"idempotencyKey": ""}, {"producer": "p"}, {"producer": 0}])
-def test_a_key_that_is_none_is_refused(rig: DynamoDbRig, subscription: ModuleType, own: dict[str, object]) -> None:
-    """It is not replaced by the message's: its sender meant to tell its publications apart by it."""
+def test_malformed_idempotency_key_is_rejected(
+    rig: DynamoDbRig, subscription: ModuleType, own: dict[str, object]
+) -> None:
+    """The message's id does not replace it, because the sender meant to tell its publications apart by it."""
     record = event("subscription_sqs")["Records"][0]
-    records = [{**record, "body": json.dumps(enveloped(1, **own))}]
-    failed = handled(subscription, {"Records": records})["batchItemFailures"]
+    records = [{**record, "body": json.dumps(envelope(1, **own))}]
+    failed = invoke(subscription, {"Records": records})["batchItemFailures"]
     assert [one["itemIdentifier"] for one in failed] == [record["messageId"]]
     assert contents(rig) == []
 
 
-def test_a_key_that_is_null_is_no_key(rig: DynamoDbRig, subscription: ModuleType) -> None:
-    """The message's own is taken."""
+def test_null_idempotency_key_is_replaced_by_the_messages_id(rig: DynamoDbRig, subscription: ModuleType) -> None:
+    """Null is the same as no key."""
     record = event("subscription_sqs")["Records"][0]
-    body = json.dumps(enveloped(1, idempotencyKey=None, producer=None))
+    body = json.dumps(envelope(1, idempotencyKey=None, producer=None))
     for _ in range(2):
-        assert handled(subscription, {"Records": [{**record, "body": body}]}) == {"batchItemFailures": []}
+        assert invoke(subscription, {"Records": [{**record, "body": body}]}) == {"batchItemFailures": []}
     assert contents(rig) == [1]
 
 
 @pytest.mark.parametrize("case", FANNED_OUT)
-def test_the_fan_out_function_delivers(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
-    """A page of followers; what is no page comes again, until the dead-letter queue has it."""
-    handled(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
+def test_fan_out_function_delivers_to_a_page_of_followers(
+    rig: DynamoDbRig, import_handler: ImportHandler, case: str
+) -> None:
+    """A message that is no page is returned as failed, until the dead-letter queue has it."""
+    invoke(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
     module = import_handler("fanout")
     for _ in range(2):
-        failed = handled(module, event(f"fanout_{case}"))["batchItemFailures"]
+        failed = invoke(module, event(f"fanout_{case}"))["batchItemFailures"]
         assert [one["itemIdentifier"] for one in failed] == FANNED_OUT[case]
     assert contents(rig) == [1, 2]
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_the_changes_function_follows_up(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
-    """Nothing is left to be done again."""
-    handled(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
+def test_changes_function_processes_sample_event(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
+    """No record is returned as failed; missed deliveries are made and ended incarnations collected."""
+    invoke(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
     rig.client.put_item(
         TableName=rig.config.table,
         Item={"pk": {"S": "PAYLOAD#news/ended"}, "sk": {"S": "08" * 8}, "d": {"B": b"left"}},
     )
     module = import_handler("changes")
     for _ in range(2):
-        assert handled(module, event(f"changes_{case}")) == {"batchItemFailures": []}
+        assert invoke(module, event(f"changes_{case}")) == {"batchItemFailures": []}
     assert contents(rig) == ([1, 2] if case == "appended" else [])
     assert bool(rig.items("PAYLOAD#news/ended")) is (case != "ended")
 
 
 @pytest.mark.parametrize("case", SOCKETS)
-def test_the_sockets_function_answers(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
-    """A status for API Gateway, and who reads what."""
+def test_sockets_function_answers_sample_event(rig: DynamoDbRig, import_handler: ImportHandler, case: str) -> None:
+    """It returns a status to API Gateway, and adds or removes the connection's item."""
     module = import_handler("sockets")
-    handled(module, event("sockets_connect"))
-    assert handled(module, event(f"sockets_{case}"))["statusCode"] == SOCKETS[case]
-    noted = [item["sk"]["S"] for item in rig.items("S#demo")]
-    assert noted == (["H"] if case == "disconnect" else ["C#L0SM9cOFvHcCIhw=", "H"])
+    invoke(module, event("sockets_connect"))
+    assert invoke(module, event(f"sockets_{case}"))["statusCode"] == SOCKETS[case]
+    sort_keys = [item["sk"]["S"] for item in rig.items("S#demo")]
+    assert sort_keys == (["H"] if case == "disconnect" else ["C#L0SM9cOFvHcCIhw=", "H"])
 
 
-def test_the_changes_function_sends_to_connections(import_handler: ImportHandler) -> None:
-    """What a new one has missed."""
-    handled(import_handler("sockets"), event("sockets_connect"))
+def test_changes_function_sends_missed_messages_to_a_new_connection(import_handler: ImportHandler) -> None:
+    """The record of the connection's item wakes it."""
+    invoke(import_handler("sockets"), event("sockets_connect"))
     module, client = import_handler("changes"), Client(is_connected=True)
     module.broadcaster._client = ConnectionApi({"L0SM9cOFvHcCIhw=": client})
-    assert handled(module, event("changes_connected")) == {"batchItemFailures": []}
+    assert invoke(module, event("changes_connected")) == {"batchItemFailures": []}
     assert json.loads(client.data) == [1, 2]
 
 
-def test_a_change_that_cannot_be_followed_up_comes_again(
+def test_changes_function_returns_the_failed_record(
     import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lambda goes on from that record; what came after it is done again, which does no harm."""
+    """Lambda sends that record and those after it again, whose steps may be repeated."""
     module, records = import_handler("changes"), event("changes_appended")
 
     async def unavailable(*_: object) -> None:
         raise StoreUnavailable
 
-    handled(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
+    invoke(import_handler("append"), {"stream": FOLLOWED, "payload": [1, 2]})
     monkeypatch.setattr("fluvial.storage.dynamodb.store.DynamoDbStore.followers", unavailable)
-    failed = handled(module, records)["batchItemFailures"]
+    failed = invoke(module, records)["batchItemFailures"]
     assert failed == [{"itemIdentifier": records["Records"][0]["dynamodb"]["SequenceNumber"]}]
 
 
-def test_many_followers_go_through_the_queue(rig: DynamoDbRig, import_handler: ImportHandler) -> None:
-    """By pages; the fan-out function empties them, and the publisher is told that they are queued."""
+def test_followers_over_the_inline_limit_are_delivered_to_by_the_queue(
+    rig: DynamoDbRig, import_handler: ImportHandler
+) -> None:
+    """The changes function puts pages of followers into the queue, and the fan-out function delivers to them."""
     changes = import_handler("changes")
     changes.feed._publisher.limits = FanOutLimits(inline_subscribers_max=5, followers_per_page=4)
 
@@ -269,23 +282,23 @@ def test_many_followers_go_through_the_queue(rig: DynamoDbRig, import_handler: I
 
     with asyncio.Runner() as runner:
         runner.run(follow())
-    handled(import_handler("append"), {"stream": FOLLOWED, "payload": ["all"]})
-    assert handled(changes, event("changes_appended")) == {"batchItemFailures": []}
+    invoke(import_handler("append"), {"stream": FOLLOWED, "payload": ["all"]})
+    assert invoke(changes, event("changes_appended")) == {"batchItemFailures": []}
     client, fan_out = boto3.client("sqs"), import_handler("fanout")
     url = client.get_queue_url(QueueName="fan-out")["QueueUrl"]
     count = 0
     while messages := client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
         count += len(messages)
         records = [{"messageId": one["MessageId"], "body": one["Body"]} for one in messages]
-        assert handled(fan_out, {"Records": records}) == {"batchItemFailures": []}
+        assert invoke(fan_out, {"Records": records}) == {"batchItemFailures": []}
         for one in messages:
             client.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
     assert count == 13
     assert all(contents(rig, f"news/f{number:02}") == ["all"] for number in (0, 25, 47))
 
 
-def test_what_the_queue_does_not_take_is_not_forgotten(rig: DynamoDbRig, import_handler: ImportHandler) -> None:
-    """The change comes again."""
+def test_message_that_the_queue_does_not_take_raises(rig: DynamoDbRig, import_handler: ImportHandler) -> None:
+    """So the change's record comes again."""
     import_handler("changes")
 
     class Full:
@@ -303,27 +316,25 @@ def test_what_the_queue_does_not_take_is_not_forgotten(rig: DynamoDbRig, import_
 
 
 @pytest.mark.parametrize("case", ["eventbridge", "sns"])
-def test_what_was_put_aside_can_be_sent_again(rig: DynamoDbRig, subscription: ModuleType, case: str) -> None:
-    """Lambda wraps what it gives up on; redriven, it is published once, however often it had been tried."""
-    asked = event(f"subscription_{case}")
-    handled(subscription, asked)
-    wrapped = {"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": asked}
+def test_redriven_dead_letter_is_published_once(rig: DynamoDbRig, subscription: ModuleType, case: str) -> None:
+    """Lambda wraps an event that it gives up on; its key is that of the original event."""
+    sent = event(f"subscription_{case}")
+    invoke(subscription, sent)
+    wrapped = {"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": sent}
     record = {**event("subscription_sqs")["Records"][0], "messageId": "another", "body": json.dumps(wrapped)}
-    assert handled(subscription, {"Records": [record]}) == {"batchItemFailures": []}
+    assert invoke(subscription, {"Records": [record]}) == {"batchItemFailures": []}
     assert contents(rig) == PUBLISHED[case][1]
 
 
-def test_a_throttled_append_function_fails_its_own_message_alone(
-    subscription: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others of the batch are published."""
-    invoke, throttled = subscription.appender._client.invoke, iter([True])
+def test_throttled_append_fails_only_its_own_message(subscription: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other messages of the batch are published."""
+    invoke_append, throttled = subscription.appender._client.invoke, iter([True])
 
-    def busy(**asked: Any) -> Any:  # noqa: ANN401  a client's own
+    def busy(**parameters: Any) -> Any:  # noqa: ANN401  boto3's own
         if next(throttled, False):
             raise refusal("TooManyRequestsException", 429)
-        return invoke(**asked)
+        return invoke_append(**parameters)
 
     monkeypatch.setattr(subscription.appender._client, "invoke", busy)
-    failed = handled(subscription, event("subscription_sqs"))["batchItemFailures"]
+    failed = invoke(subscription, event("subscription_sqs"))["batchItemFailures"]
     assert len(failed) == 1

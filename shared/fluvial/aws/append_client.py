@@ -1,12 +1,19 @@
-"""What other functions append with: a direct invocation of the append function, typed at both ends."""
+"""The client of the append function, for users' functions: typed arguments in, a typed result out."""
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import IO, Any, Final, Protocol
 
 import msgspec
 
+from fluvial.aws.append_message import (
+    AppendAccepted,
+    AppendEvent,
+    AppendProducer,
+    AppendRejected,
+    AppendResult,
+    decode_result,
+)
 from fluvial.model.errors import FluvialError
 from fluvial.model.head import ProducerStamp
 
@@ -15,45 +22,32 @@ try:
 except ImportError:
     raise ImportError("fluvial.aws.append_client needs boto3: pip install 'fluvial[aws]'") from None
 
-#: Longer than the append function may run, so that its answer is waited for.
+__all__ = ["AppendAccepted", "AppendClient", "AppendFailedError", "AppendRejected", "LambdaClient", "lambda_client"]
+
+#: Longer than the append function's timeout, so that the client gets its result.
 READ_TIMEOUT_S: Final = 25
 
 
 class LambdaClient(Protocol):
-    """As much of boto3's Lambda client as is used."""
+    """The part of boto3's Lambda client that is used."""
 
     def invoke(self, *, FunctionName: str, Payload: bytes) -> Any:  # noqa: ANN401, N803  boto3's own names
         """Invoke a function and wait for its answer."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class AppendAccepted:
-    """The payload is in the stream; `is_duplicate` when an earlier try of the same producer had put it there."""
-
-    tail_offset: str
-    closed: bool = False
-    is_duplicate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AppendRejected:
-    """Nothing was changed, and the same call would be refused again, e.g. with the code STREAM_CLOSED."""
-
-    code: str
-    message: str
-    details: dict[str, str] = field(default_factory=dict)
-
-
 class AppendFailedError(FluvialError):
-    """The append function failed: whether the payload landed is not known; with a producer it is safe to call again."""
+    """The append function failed: the payload may be in the stream or not.
+
+    With a producer or an idempotency key it is safe to call again.
+    """
 
 
 class AppendClient:
     """Appends to streams by invoking the append function."""
 
     def __init__(self, client: LambdaClient, function_name: str) -> None:
-        """`client` must not try again by itself: see `lambda_client`."""
+        """`client` must not retry by itself: see `lambda_client`."""
         self._client, self._function_name = client, function_name
 
     def append(  # noqa: PLR0913  one name for each thing that an append has
@@ -66,20 +60,22 @@ class AppendClient:
         stream_seq: str | None = None,
         close: bool = False,
         idempotency_key: str | None = None,
-    ) -> AppendAccepted | AppendRejected:
+    ) -> AppendResult:
         """Append a payload, close the stream, or both. Raises AppendFailedError."""
-        event: dict[str, Any] = {"stream": stream, "close": close}
-        if isinstance(payload, bytes) and payload:
-            event["payloadBase64"] = b64encode(payload).decode()
-        elif payload:
-            event["payload"] = payload
-        if producer is not None:
-            event["producer"] = {"id": producer.producer_id, "epoch": producer.epoch, "seq": producer.seq}
-        optional = {"contentType": content_type, "streamSeq": stream_seq, "idempotencyKey": idempotency_key}
-        return self.ask({**event, **{name: value for name, value in optional.items() if value is not None}})
+        event = AppendEvent(
+            stream=stream,
+            close=close,
+            payload=None if isinstance(payload, bytes) else payload or None,
+            payload_base64=b64encode(payload).decode() if isinstance(payload, bytes) and payload else None,
+            producer=None if producer is None else AppendProducer(producer.producer_id, producer.epoch, producer.seq),
+            content_type=content_type,
+            stream_seq=stream_seq,
+            idempotency_key=idempotency_key,
+        )
+        return self.invoke(event)
 
-    def ask(self, event: Mapping[str, Any]) -> AppendAccepted | AppendRejected:
-        """Invoke the function with an event as it is. Raises as `append` does."""
+    def invoke(self, event: AppendEvent | Mapping[str, Any]) -> AppendResult:
+        """Invoke the function with an event; a mapping is sent unchecked. Raises AppendFailedError."""
         payload = msgspec.json.encode(event)
         try:
             answer = self._client.invoke(FunctionName=self._function_name, Payload=payload)
@@ -88,19 +84,12 @@ class AppendClient:
         body: IO[bytes] = answer["Payload"]
         if "FunctionError" in answer:
             raise AppendFailedError(f"{self._function_name} failed: {answer['FunctionError']}")
-        return _answer(msgspec.json.decode(body.read()))
-
-
-def _answer(answer: dict[str, Any]) -> AppendAccepted | AppendRejected:
-    if "error" in answer:
-        details = dict(answer["error"])
-        return AppendRejected(details.pop("code"), details.pop("message"), details)
-    return AppendAccepted(answer["tailOffset"], answer["closed"], answer.get("duplicate", False) is True)
+        return decode_result(msgspec.json.decode(body.read()))
 
 
 def lambda_client() -> LambdaClient:
     """A Lambda client that waits long enough and never sends an append a second time."""
-    import boto3  # noqa: PLC0415  whoever has a client already needs none
+    import boto3  # noqa: PLC0415  a caller with a client of its own needs none
     from botocore.config import Config  # noqa: PLC0415
 
     config = Config(read_timeout=READ_TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": 1})

@@ -1,11 +1,20 @@
-"""The subscription function: append through the append function, then deliver to whoever follows the stream."""
+"""The subscription function: publish, that is append through the append function and deliver to the followers.
+
+- The append stands whatever becomes of the deliveries: the change feed makes up for those that fail.
+- A publication that fails is repeated by its service. One that is rejected is raised or returned as failed, too, unless
+  its sender waits for the result: after some repetitions it ends in the dead letters, where an operator finds it.
+- A failed message of an ordered group keeps back those behind it.
+"""
 
 import asyncio
 import logging
-from typing import Any
 
-from fluvial.aws.append_client import AppendClient, AppendFailedError, AppendRejected
-from fluvial.aws.publications import Publication, Sender, invocation_of
+import msgspec
+
+from fluvial.aws.append_client import AppendClient, AppendFailedError
+from fluvial.aws.append_message import AppendRejected, AppendResult, JsonObject, build_rejection, encode_result
+from fluvial.aws.partial_batch import partial_batch_response
+from fluvial.aws.publications import Publication, Sender, parse_invocation
 from fluvial.fanout.publisher import FanOutReport, Publisher
 from fluvial.fanout.replication import Source
 from fluvial.model.errors import FluvialError, RequestError, StoreError
@@ -14,65 +23,67 @@ from fluvial.storage.contract import Store
 
 log = logging.getLogger(__name__)
 
-Answer = dict[str, Any]
-
 
 class PublishRejectedError(FluvialError):
-    """What nobody waits for was refused: it is raised, so that it ends where an operator finds it."""
+    """A publication was rejected whose sender does not wait for the result."""
 
 
 class SubscriptionFunction:
-    """Publishes what a function is sent."""
+    """Publishes what the events of AWS's services bring."""
 
     def __init__(self, store: Store, publisher: Publisher, appender: AppendClient) -> None:
         """`appender` invokes the append function."""
         self._store, self._publisher, self._appender = store, publisher, appender
 
-    async def handle(self, event: object) -> Answer:
-        """The answer to an event of any service; raises what is to be tried again, and refusals nobody waits for.
+    async def handle(self, event: object) -> JsonObject:
+        """The response to an event of any service.
 
-        An event in which there is no publication is a refusal, too: whoever has sent it may hear no answer.
+        Raises NotAPublicationError, AppendFailedError, PublishRejectedError, so that Lambda repeats the event and then
+        puts it aside.
         """
-        invocation = invocation_of(event)
+        invocation = parse_invocation(event)
         match invocation.sender:
             case Sender.DIRECT:
-                return await self._published(invocation.publications[0])
+                result, report = await self._publish(invocation.publications[0])
+                response = encode_result(result)
+                return response if report is None else {**response, "fanout": msgspec.to_builtins(report)}
             case Sender.ASYNCHRONOUS:
                 for publication in invocation.publications:
-                    _raise_refusal(await self._published(publication))
+                    await self._publish_or_raise(publication)
                 return {}
             case Sender.QUEUE:
                 groups: dict[str, list[Publication]] = {}
                 for publication in invocation.publications:
                     groups.setdefault(publication.group or publication.message_id, []).append(publication)
                 failed = await asyncio.gather(*map(self._publish_in_order, groups.values()))
-                return {"batchItemFailures": [{"itemIdentifier": name} for names in failed for name in names]}
+                return partial_batch_response(message_id for ids in failed for message_id in ids)
 
     async def _publish_in_order(self, publications: list[Publication]) -> list[str]:
-        """The messages that were not published: after one that was not, its group waits."""
+        """Publish the messages of a group; the ids of the first one that fails and of those behind it."""
         for index, publication in enumerate(publications):
             try:
-                _raise_refusal(await self._published(publication))
+                await self._publish_or_raise(publication)
             except (PublishRejectedError, AppendFailedError, StoreError) as exc:
                 log.warning("message_not_published", extra={"message_id": publication.message_id, "reason": str(exc)})
                 return [one.message_id for one in publications[index:]]
         return []
 
-    async def _published(self, publication: Publication) -> Answer:
+    async def _publish_or_raise(self, publication: Publication) -> None:
+        result, _ = await self._publish(publication)
+        if isinstance(result, AppendRejected):
+            raise PublishRejectedError(f"{result.code}: {result.message}")
+
+    async def _publish(self, publication: Publication) -> tuple[AppendResult, FanOutReport | None]:
+        """Append and deliver; no report of a stream without followers, of a rejection, or when the store fails."""
         event = publication.event
         if isinstance(event, RequestError):
-            return {"error": {"code": event.code.value.upper(), "message": event.message}}
-        appended = await asyncio.to_thread(self._appender.ask, event)
-        if isinstance(appended, AppendRejected):
-            return {"error": {"code": appended.code, "message": appended.message, **appended.details}}
-        answer: Answer = {"tailOffset": appended.tail_offset, "closed": appended.closed}
-        if appended.is_duplicate:
-            answer["duplicate"] = True
-        report = await self._delivered(str(event["stream"]))
-        return answer if report is None else {**answer, "fanout": _spelt(report)}
+            return build_rejection(event.code, event.message), None
+        result = await asyncio.to_thread(self._appender.invoke, event)
+        if isinstance(result, AppendRejected):
+            return result, None
+        return result, await self._deliver(str(event["stream"]))
 
-    async def _delivered(self, path: str) -> FanOutReport | None:
-        """Deliver; the append stands whatever becomes of that, and the change feed makes it good."""
+    async def _deliver(self, path: str) -> FanOutReport | None:
         name = parse_name(path)
         try:
             head = await self._store.head(name)
@@ -80,17 +91,3 @@ class SubscriptionFunction:
         except StoreError as exc:
             log.warning("fan_out_deferred", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
             return None
-
-
-def _raise_refusal(answer: Answer) -> None:
-    if "error" in answer:
-        raise PublishRejectedError(f"{answer['error']['code']}: {answer['error']['message']}")
-
-
-def _spelt(report: FanOutReport) -> Answer:
-    return {
-        "count": report.count,
-        "successes": report.successes,
-        "failures": report.failures,
-        "mode": report.mode.value,
-    }
