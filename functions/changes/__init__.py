@@ -1,1 +1,1 @@
-"""What follows a commit: DynamoDB Streams."""
+"""The function that takes the steps that follow a commit: DynamoDB Streams."""

@@ -1,1 +1,1 @@
-"""API Gateway: the protocol over HTTP, every answer buffered."""
+"""The function that answers HTTP requests: API Gateway, with buffered responses."""

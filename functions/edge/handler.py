@@ -1,4 +1,4 @@
-"""The edge function: wiring, once per environment; the application is the local server's."""
+"""The edge function: wiring, once per environment. The application is the local server's."""
 
 import os
 from typing import Any

@@ -1,1 +1,1 @@
-"""Deliver a page of followers: SQS."""
+"""The function that delivers to pages of followers: SQS."""

@@ -1,1 +1,1 @@
-"""WebSocket connections: API Gateway."""
+"""The function that handles WebSocket connections: API Gateway."""

@@ -1,1 +1,1 @@
-"""Publish: direct invocation, EventBridge, SQS, SNS."""
+"""The function that publishes: direct invocation, EventBridge, SQS, SNS."""

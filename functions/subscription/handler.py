@@ -1,4 +1,4 @@
-"""The subscription function: wiring, once per environment; what it does is in fluvial.aws.subscription."""
+"""The subscription function: wiring, once per environment. The work is in fluvial.aws.subscription."""
 
 import asyncio
 import os
@@ -12,16 +12,17 @@ from fluvial.aws.function_logs import function_logger
 from fluvial.aws.subscription import SubscriptionFunction
 from fluvial.clock import Clock
 from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.publisher import Publisher
 from fluvial.settings import settings_from_environment
 
 logger = function_logger("subscription")
-clock = Clock()
-store = build_function_store(settings_from_environment(os.environ), clock)
-publisher = Publisher(store, clock, ChangeFeedBacklog(store))
+settings, clock = settings_from_environment(os.environ), Clock()
+store = build_function_store(settings, clock)
+publisher = Publisher(store, Deliveries(store, clock), ChangeFeedBacklog(store))
 appender = AppendClient(lambda_client(), os.environ["FLUVIAL_APPEND_FUNCTION"])
 subscriptions = SubscriptionFunction(store, publisher, appender)
-runner = asyncio.Runner()  # the store's clients stay with one loop
+runner = asyncio.Runner()  # one loop for all invocations: the store belongs to it
 
 
 @logger.inject_lambda_context(log_event=False)

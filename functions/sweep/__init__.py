@@ -1,1 +1,1 @@
-"""On a schedule: end what has expired, and delete what nothing leads to."""
+"""The function that deletes expired streams and unreachable data: a schedule."""

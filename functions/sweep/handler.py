@@ -1,4 +1,4 @@
-"""The sweep function: wiring, once per environment; what it does is in fluvial.aws.sweep_job."""
+"""The sweep function: wiring, once per environment. The work is in fluvial.aws.sweep_job."""
 
 import asyncio
 import os
@@ -13,13 +13,14 @@ from fluvial.clock import Clock
 from fluvial.settings import settings_from_environment
 
 logger = function_logger("sweep")
-store = build_function_store(settings_from_environment(os.environ), Clock())
-runner = asyncio.Runner()  # the store's clients stay with one loop
+settings, clock = settings_from_environment(os.environ), Clock()
+store = build_function_store(settings, clock)
+runner = asyncio.Runner()  # one loop for all invocations: the store belongs to it
 
 
 @logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> Report:
-    """Sweep while there is time; the report is logged, too."""
+    """Sweep while there is time; the report, which is also logged."""
     report = runner.run(sweep(store, event, context.get_remaining_time_in_millis))
     logger.info("swept", extra=report)
     return report

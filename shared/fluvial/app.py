@@ -232,6 +232,7 @@ def build_application(  # noqa: PLR0913  the parts that differ between the serve
     `backlog` takes the background deliveries. `sse` says whether the events of an SSE response are streamed (the
     default) or buffered. `operators` are the operators' secrets if they are loaded already.
     """
+    from fluvial.fanout.deliveries import Deliveries  # noqa: PLC0415
     from fluvial.fanout.publisher import Publisher  # noqa: PLC0415
     from fluvial.server.application import Application  # noqa: PLC0415
     from fluvial.server.live_reads import LiveLimits, LiveReads, SseDelivery  # noqa: PLC0415
@@ -241,6 +242,6 @@ def build_application(  # noqa: PLR0913  the parts that differ between the serve
     limits = LiveLimits(settings.long_poll_timeout, settings.sse_max_age, settings.max_live_reads, delivery)
     authorizer = build_authorizer(settings, store.projects, clock, operators)
     live = LiveReads(store, clock, limits, authorizer.throttle)
-    publisher = Publisher(store, clock, backlog)
+    publisher = Publisher(store, Deliveries(store, clock), backlog)
     streams = StreamsApp(store, clock, live, publisher, authorizer, settings.max_body, bool(settings.cdn_secret))
     return Application(streams, read_only=settings.read_only, cdn_secret=settings.cdn_secret)

@@ -18,6 +18,7 @@ import uvicorn
 from fluvial.access.project_cache import OPEN_CACHE_S
 from fluvial.app import build_application, check_store_is_installed, load_operator_secrets, open_store
 from fluvial.clock import Clock
+from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.model.errors import SettingsError, StartupError, StoreError
 from fluvial.server.application import Application
@@ -156,12 +157,13 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             for one in open_listening_sockets(settings.host, settings.port)
         ]
         store = await open_store(settings, clock)
-        worker = DeliveryWorker(store, store.undelivered if isinstance(store, UndeliveredIndex) else None)
+        list_undelivered = store.undelivered if isinstance(store, UndeliveredIndex) else None
+        worker = DeliveryWorker(store, Deliveries(store, clock), list_undelivered)
         watcher: asyncio.Task[None] | None = None
         try:
             application = build_application(settings, store, clock, worker, operators=operators)
             if not settings.read_only:
-                worker.start(application.streams.publisher)
+                worker.start()
             application.load_control_app()  # now, so that no request waits for FastAPI's import
             watcher = asyncio.create_task(end_anonymous_reads(application))
             await _warn_if_open_to_the_network(application, settings, listeners)

@@ -16,9 +16,8 @@ from fluvial.access.authorizer import Authorizer, no_operator
 from fluvial.access.project_cache import ProjectCache
 from fluvial.access.throttle import Throttle
 from fluvial.clock import Clock
-from fluvial.fanout.delivery_worker import DeliveryWorker
+from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.estuaries import Estuaries
-from fluvial.fanout.publisher import Publisher
 from fluvial.model.permissions import OPERATOR, Scope
 from fluvial.server.control.app import CONTROL_PERMISSIONS, build_control_app
 from fluvial.server.live_reads import LiveLimits, LiveReads
@@ -260,8 +259,7 @@ def application() -> FastAPI:
     throttle = Throttle(store.projects, clock)
     authorizer = Authorizer(ProjectCache(store.projects, clock, closed=False), throttle, clock, no_operator, "*")
     live = LiveReads(store, clock, LiveLimits(1, 1, 1), throttle)
-    publisher = Publisher(store, clock, DeliveryWorker(store, None))
-    return build_control_app(live, store, Estuaries(store, clock, publisher), authorizer, clock).app
+    return build_control_app(live, store, Estuaries(store, clock, Deliveries(store, clock)), authorizer, clock).app
 
 
 def test_every_route_has_a_row() -> None:

@@ -25,7 +25,7 @@ from tests.support.access import FOREIGN_SECRET, open_gate, project, token
 from tests.support.commands import TEXT, append_commit, create_commit
 from tests.support.connections import Client, ConnectionApi
 from tests.support.lambda_service import LambdaService
-from tests.support.logs import everything_logged
+from tests.support.logs import record_log_lines
 from tests.support.rigs import DynamoDbRig, dynamodb_local_url, dynamodb_rig
 
 pytestmark = pytest.mark.medium
@@ -158,7 +158,7 @@ async def test_a_connection_needs_a_token(
     asked: dict[str, list[str]] = {"stream": [STREAM], "offset": ["-1"], **query}
     answer = await sockets_of(closed).handle(handshake("c", asked, headers))
     assert answer["statusCode"] == status, answer
-    noted = await Connections(closed.store.table).of(STREAM)
+    noted = await Connections(closed.store.table).list_readers(STREAM)
     assert len(noted) == (status == 200)
 
 
@@ -168,7 +168,7 @@ async def test_a_public_streams_connection_needs_none(closed: DynamoDbRig) -> No
     await closed.store.apply(name, create_commit(2, is_public=True))
     answer = await sockets_of(closed).handle(handshake("c", {"stream": [name], "offset": ["-1"]}))
     assert answer["statusCode"] == 200
-    [noted] = await Connections(closed.store.table).of(name)
+    [noted] = await Connections(closed.store.table).list_readers(name)
     assert noted.until_s == closed.still.time.now_ms // 1_000 + CONNECTION_S_MAX
 
 
@@ -197,7 +197,7 @@ async def test_a_connection_is_sent_nothing_once_its_token_has_expired(closed: D
     await closed.store.apply(STREAM, append_commit(b"y"))
     await broadcaster.broadcast(STREAM)
     assert (clients["soon"].data, clients["later"].data) == (b"x", b"xy")
-    assert [one.connection_id for one in await Connections(closed.store.table).of(STREAM)] == ["later"]
+    assert [one.connection_id for one in await Connections(closed.store.table).list_readers(STREAM)] == ["later"]
 
 
 async def test_a_connection_of_the_open_time_is_sent_nothing_once_there_is_a_project(opened: DynamoDbRig) -> None:
@@ -220,7 +220,7 @@ async def test_a_connection_of_the_open_time_is_sent_nothing_once_there_is_a_pro
     await broadcaster.broadcast(STREAM)
     assert (clients["anonymous"].data, clients["reader"].data) == (b"x", b"xy")
     assert not clients["anonymous"].is_connected
-    assert [one.connection_id for one in await Connections(opened.store.table).of(STREAM)] == ["reader"]
+    assert [one.connection_id for one in await Connections(opened.store.table).list_readers(STREAM)] == ["reader"]
 
 
 def test_the_sockets_function_logs_no_token(
@@ -229,7 +229,7 @@ def test_the_sockets_function_logs_no_token(
     """Whatever becomes of a handshake."""
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
-    module, logged = import_handler("sockets"), everything_logged(monkeypatch)
+    module, logged = import_handler("sockets"), record_log_lines(monkeypatch)
     for secretive in (minted(), "no.such.token"):
         for query in ({"stream": ["demo"]}, {"stream": ["none/x"], "offset": ["-1"]}, {}):
             asked = handshake("c", {**query, "token": [secretive]}, {"Authorization": [f"Bearer {secretive}"]})
@@ -243,7 +243,7 @@ def test_projects_can_be_managed_without_the_operators_secret(
 ) -> None:
     """When it cannot be had, or is none, operators are told to come back; it is in no log."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
-    door, logged = edge_door(import_handler), everything_logged(monkeypatch)
+    door, logged = edge_door(import_handler), record_log_lines(monkeypatch)
     secrets = boto3.client("secretsmanager")
     for broken in ("too short a secret", None):
         if broken is not None:
@@ -268,7 +268,7 @@ def test_the_edge_function_logs_no_token_query_or_body(
     """Whatever becomes of a request."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
-    door, logged = edge_door(import_handler), everything_logged(monkeypatch)
+    door, logged = edge_door(import_handler), record_log_lines(monkeypatch)
     texts = [minted(Scope.WRITE), "no.such.token"]
     for text in texts:
         for method in ("GET", "PUT", "POST", "DELETE"):

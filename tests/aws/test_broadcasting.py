@@ -1,4 +1,4 @@
-"""WebSockets on AWS: whatever happens to functions, messages and connections, a client has the stream, once."""
+"""WebSockets on AWS: whatever happens to functions, messages and connections, each client gets the stream once."""
 
 import asyncio
 import json
@@ -12,13 +12,12 @@ from typing import Any
 import boto3
 import pytest
 
-from fluvial.aws.change_feed import ChangeFeed, changes_of
+from fluvial.aws.change_feed import ChangeFeed, parse_changes
 from fluvial.aws.connections import Connections
 from fluvial.aws.fanout_queue import FanOutQueue
 from fluvial.aws.websocket_api import WebSocketApi
 from fluvial.aws.websocket_broadcast import BUSY_TRIES_MAX, Broadcaster, BroadcastLimits
-from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
-from fluvial.fanout.publisher import Publisher
+from fluvial.fanout.deliveries import Deliveries
 from fluvial.model.errors import StoreUncertain
 from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
@@ -36,13 +35,13 @@ from tests.support.rigs import REGION, DynamoDbRig, dynamodb_local_rig
 
 pytestmark = pytest.mark.medium
 
-#: One message after the other, and tried again at once.
+#: One message after the other, and retries without a pause.
 IMPATIENT = BroadcastLimits(busy_pause_s=0.001, posts_at_once=1)
 
 
 @dataclass
 class SocketRig:
-    """A store, API Gateway's connections, and the functions that the feed and the API wake."""
+    """A store, API Gateway's connections, and the functions that the feed and the API invoke."""
 
     rig: DynamoDbRig
     store: DynamoDbStore
@@ -58,48 +57,49 @@ class SocketRig:
         return WebSocketApi(self.store, clock, open_gate(self.store.projects, clock))
 
     async def connect(self, client: Client, name: str = NAME, offset: str | None = None) -> dict[str, Any]:
-        """Connect a client where it was; the answer to the handshake."""
+        """Connect a client at its offset; the answer to the handshake."""
         connection_id = f"c{next(self.numbers)}="
         query = {"stream": [name], "offset": [offset or client.offset]}
-        asked = {
+        sent = {
             "requestContext": {"connectionId": connection_id, "eventType": "CONNECT"},
             "multiValueQueryStringParameters": query,
         }
-        answer = await self.handler().handle(asked)
+        answer = await self.handler().handle(sent)
         if answer["statusCode"] == 200:
             client.is_connected = True
             self.api.clients[connection_id] = client
         return answer
 
-    async def disconnect(self, client: Client, *, is_told: bool) -> None:
-        """A client goes; API Gateway mostly says so."""
+    async def disconnect(self, client: Client, *, is_reported: bool) -> None:
+        """Disconnect a client; API Gateway mostly reports it."""
         [connection_id] = [name for name, one in self.api.clients.items() if one is client]
         del self.api.clients[connection_id]
         client.dropped()
-        if is_told:
-            told = {"requestContext": {"connectionId": connection_id, "eventType": "DISCONNECT"}}
-            await self.handler().handle(told)
+        if is_reported:
+            sent = {"requestContext": {"connectionId": connection_id, "eventType": "DISCONNECT"}}
+            await self.handler().handle(sent)
 
     async def disconnect_by_another_process(self, client: Client) -> None:
-        """A client goes, and a function on a loop of its own is told."""
+        """Disconnect a client, which is reported to a function on another loop."""
         async with own_process(self.rig) as process:
             assert isinstance(process.store, DynamoDbStore)
             mine, self.store = self.store, process.store
-            await self.disconnect(client, is_told=True)
+            await self.disconnect(client, is_reported=True)
             self.store = mine
 
     def changes(self) -> ChangeFeed:
         """A new environment of the changes function."""
         clock = self.rig.still.own_clock()
-        publisher = Publisher(self.store, clock, ChangeFeedBacklog(self.store))
         queue = FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
-        return ChangeFeed(self.store, publisher, queue, Broadcaster(self.store, clock, self.api, self.limits))
+        return ChangeFeed(
+            self.store, Deliveries(self.store, clock), queue, Broadcaster(self.store, clock, self.api, self.limits)
+        )
 
-    async def follow_up(self) -> bool:
-        """Hand the records that are due to a new environment of the changes function; False when it must come again."""
+    async def process_changes(self) -> bool:
+        """Pass the records that are due to a new environment of the changes function; False when it failed."""
         self.pending += self.feed.records()
         try:
-            if await self.changes().failed(changes_of({"Records": self.pending})):
+            if await self.changes().process(parse_changes({"Records": self.pending})):
                 return False
         except ConnectionDiedError:
             return False
@@ -109,7 +109,7 @@ class SocketRig:
 
 @pytest.fixture
 async def sockets(tmp_path: Path) -> AsyncIterator[SocketRig]:
-    """AWS's own engine with its stream, and no patience."""
+    """AWS's own engine with its stream of changes, and few batches per segment."""
     limits = StoreLimits(segment_batches=10)
     async with dynamodb_local_rig(tmp_path, limits) as rig, own_process(rig) as process:
         endpoint = rig.config.endpoints.dynamodb
@@ -119,40 +119,40 @@ async def sockets(tmp_path: Path) -> AsyncIterator[SocketRig]:
         client.close()
 
 
-async def test_first_what_was_missed_then_each_commit_then_the_end(sockets: SocketRig) -> None:
-    """Whoever connects late or at the tail gets the same stream."""
+async def test_connection_gets_missed_data_then_commits_then_the_close(sockets: SocketRig) -> None:
+    """So do a connection from the beginning and one from the tail."""
     await sockets.store.apply(NAME, create_commit())
     await sockets.store.apply(NAME, append_commit(b"one"))
     early, late = Client(), Client(offset="now")
     await sockets.connect(early)
     await sockets.connect(late)
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert (early.data, late.data) == (b"one", b"")
     assert early.offset == late.offset
     await sockets.store.apply(NAME, append_commit(b"two"))
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert (early.data, late.data) == (b"onetwo", b"two")
     posts = sockets.api.posts
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert sockets.api.posts == posts, "an idle stream costs nothing"
     await sockets.store.apply(NAME, close_commit())
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert early.closed
     assert late.closed
     assert not early.is_connected
     assert [item["sk"]["S"] for item in sockets.rig.items(f"S#{NAME}")] == ["H"]
 
 
-async def test_a_stream_that_is_deleted_closes_its_connections(sockets: SocketRig) -> None:
-    """Also when another one has begun at its name before the feed comes to it."""
+async def test_deletion_closes_the_streams_connections(sockets: SocketRig) -> None:
+    """Also when the stream is created anew before the feed has the deletion."""
     await sockets.store.apply(NAME, create_commit())
     client = Client()
     await sockets.connect(client)
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     await sockets.store.apply(NAME, plan_delete(START_MS))
     await sockets.store.apply(NAME, create_commit(incarnation=2))
     await sockets.store.apply(NAME, append_commit(b"another"))
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert (client.is_connected, client.data) == (False, b"")
 
 
@@ -160,18 +160,18 @@ async def test_a_stream_that_is_deleted_closes_its_connections(sockets: SocketRi
     ("name", "offset", "status"),
     [("nothing", "-1", 404), (NAME, "x", 400), (NAME, "0000000000000000_0000000000000002", 410), ("", "-1", 404)],
 )
-async def test_a_handshake_that_cannot_be_is_refused(sockets: SocketRig, name: str, offset: str, status: int) -> None:
-    """With the status that a GET would have, and nothing noted."""
+async def test_impossible_handshake_is_refused(sockets: SocketRig, name: str, offset: str, status: int) -> None:
+    """With the status that a GET would have, and no connection is added."""
     await sockets.store.apply(NAME, create_commit())
     await sockets.store.apply(NAME, append_commit(b"one"))
     answer = await sockets.connect(Client(), StreamName(name), offset)
     assert answer["statusCode"] == status
     assert json.loads(answer["body"])["error"]["code"]
-    assert await Connections(sockets.store.table).of(NAME) == []
+    assert await Connections(sockets.store.table).list_readers(NAME) == []
 
 
-async def test_a_message_is_a_ping_or_nothing(sockets: SocketRig) -> None:
-    """And is answered."""
+async def test_only_pings_are_answered(sockets: SocketRig) -> None:
+    """Any other message is a 400."""
     handler = sockets.handler()
     context = {"requestContext": {"connectionId": "c", "eventType": "MESSAGE"}}
     for ping in ('{"type":"ping"}', '{ "type": "ping" }'):
@@ -181,35 +181,35 @@ async def test_a_message_is_a_ping_or_nothing(sockets: SocketRig) -> None:
     assert (await handler.handle(without))["statusCode"] == 400
 
 
-async def test_a_connection_whose_handshake_is_not_done_is_waited_for(sockets: SocketRig) -> None:
-    """Until then API Gateway says that it is gone; to forget it would leave its client with silence."""
+async def test_posts_wait_for_the_end_of_a_handshake(sockets: SocketRig) -> None:
+    """Until then API Gateway says that the connection is gone. If it were removed, its client would get nothing."""
     await sockets.store.apply(NAME, create_commit(body=b"one"))
     client = Client()
     await sockets.connect(client)
     sockets.api.handshakes = dict.fromkeys(sockets.api.clients, 3)
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert client.data == b"one"
     await sockets.store.apply(NAME, append_commit(b"two"))
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert client.data == b"onetwo"
 
 
-async def test_a_connection_that_is_closed_in_its_handshake_is_waited_for(sockets: SocketRig) -> None:
-    """Otherwise it would be open and forgotten once that is done."""
+async def test_closing_waits_for_the_end_of_a_handshake(sockets: SocketRig) -> None:
+    """Otherwise the connection would be open and not listed after its handshake."""
     await sockets.store.apply(NAME, create_commit())
     client = Client()
     await sockets.connect(client)
     sockets.api.handshakes = dict.fromkeys(sockets.api.clients, 3)
     await sockets.store.apply(NAME, plan_delete(START_MS))
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert not client.is_connected
-    assert await Connections(sockets.store.table).of(NAME) == []
+    assert await Connections(sockets.store.table).list_readers(NAME) == []
 
 
-async def test_a_connection_that_goes_while_it_is_sent_to_is_forgotten(
+async def test_connection_that_ends_during_a_broadcast_is_removed(
     sockets: SocketRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others stay."""
+    """Other connections stay."""
     await sockets.store.apply(NAME, create_commit(body=b"one"))
     stays, goes = Client(), Client()
     await sockets.connect(stays)
@@ -223,32 +223,32 @@ async def test_a_connection_that_goes_while_it_is_sent_to_is_forgotten(
                 runner.run(sockets.disconnect_by_another_process(goes))
 
     monkeypatch.setattr(sockets.api, "post_to_connection", going)
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     monkeypatch.undo()
     await sockets.store.apply(NAME, append_commit(b"two"))
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert stays.data == b"onetwo"
     assert stays.is_connected
-    assert len(await Connections(sockets.store.table).of(NAME)) == 1
+    assert len(await Connections(sockets.store.table).list_readers(NAME)) == 1
 
 
-async def test_a_connection_that_cannot_be_closed_stays_noted(sockets: SocketRig) -> None:
-    """It is closed the next time: nobody is left open and forgotten."""
+async def test_connection_that_cannot_be_closed_stays_listed(sockets: SocketRig) -> None:
+    """The next broadcast closes it: no connection stays open that is not listed."""
     await sockets.store.apply(NAME, create_commit())
     client = Client()
     await sockets.connect(client)
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     await sockets.store.apply(NAME, plan_delete(START_MS))
     sockets.api.closings_refused = BUSY_TRIES_MAX
-    assert not await sockets.follow_up()
+    assert not await sockets.process_changes()
     assert client.is_connected
-    assert await sockets.follow_up()
+    assert await sockets.process_changes()
     assert not client.is_connected
-    assert await Connections(sockets.store.table).of(NAME) == []
+    assert await Connections(sockets.store.table).list_readers(NAME) == []
 
 
-async def test_what_was_missed_comes_in_bounded_pieces(sockets: SocketRig) -> None:
-    """A client that is far behind is closed after each, and comes back with its offset."""
+async def test_missed_data_is_sent_in_bounded_pieces(sockets: SocketRig) -> None:
+    """A client that is far behind is closed after each piece, and comes back with its offset."""
     sockets.limits = replace(sockets.limits, catch_up_bytes_max=100)
     await sockets.store.apply(NAME, create_commit())
     expected = b""
@@ -262,32 +262,32 @@ async def test_what_was_missed_comes_in_bounded_pieces(sockets: SocketRig) -> No
         if not client.is_connected:
             await sockets.connect(client)
             connects += 1
-        assert await sockets.follow_up()
+        assert await sockets.process_changes()
         assert expected.startswith(client.data)
     assert connects == 2
     assert client.is_connected
 
 
-async def test_two_broadcasts_of_a_stream_do_not_pass_for_one(sockets: SocketRig) -> None:
-    """Although the positions of the note are the same again."""
+async def test_broadcast_number_tells_two_broadcasts_apart(sockets: SocketRig) -> None:
+    """Both end at the same position."""
     await sockets.store.apply(NAME, create_commit(body=b"one"))
-    connections, life = Connections(sockets.store.table), Incarnation(1)
-    first = await connections.begin(NAME, None, life, 3)
-    await connections.end(NAME, 3, first)
-    seen = await connections.broadcasts(NAME)
-    second = await connections.begin(NAME, seen, life, 3)
-    await connections.end(NAME, 3, second)
+    connections, incarnation = Connections(sockets.store.table), Incarnation(1)
+    first = await connections.begin_broadcast(NAME, None, incarnation, 3)
+    await connections.end_broadcast(NAME, 3, first)
+    seen = await connections.load_progress(NAME)
+    second = await connections.begin_broadcast(NAME, seen, incarnation, 3)
+    await connections.end_broadcast(NAME, 3, second)
     with pytest.raises(StoreUncertain):
-        await connections.begin(NAME, seen, life, 3)
+        await connections.begin_broadcast(NAME, seen, incarnation, 3)
     with pytest.raises(StoreUncertain):
-        await connections.end(NAME, 3, first)
+        await connections.end_broadcast(NAME, 3, first)
 
 
 @pytest.mark.slow
 @luck
 @seeds(6)
-async def test_every_client_has_the_stream_once_whatever_happens(sockets: SocketRig, seed: int) -> None:
-    """Clients come, go and come back; posts are throttled, lost, or the function's last; records come again."""
+async def test_every_client_gets_the_stream_once_despite_faults(sockets: SocketRig, seed: int) -> None:
+    """Clients disconnect and come back, posts are throttled or lost, functions die, and records come again."""
     rng = random.Random(seed)
     sockets.api = ConnectionApi(rng=rng, unknown=0.03, throttled=0.1, death=0.03)
     await sockets.store.apply(NAME, create_commit())
@@ -300,40 +300,40 @@ async def test_every_client_has_the_stream_once_whatever_happens(sockets: Socket
                 await sockets.store.apply(NAME, append_commit(batch))
                 expected += batch
             case 2:
-                await leave(sockets, rng.choice(clients), is_told=rng.random() < 0.7)
+                await disconnect(sockets, rng.choice(clients), is_reported=rng.random() < 0.7)
             case 3:
                 sockets.pending = replayed + sockets.pending
             case _:
                 sockets.pending += sockets.feed.records()
                 replayed = (replayed + sockets.pending)[-rng.randrange(1, 20) :]
-                await sockets.follow_up()
+                await sockets.process_changes()
         assert all(expected.startswith(client.data) for client in clients)
         await come_back(sockets, [client for client in clients if rng.random() < 0.5])
     await sockets.store.apply(NAME, close_commit())
     sockets.api.unknown = sockets.api.throttled = sockets.api.death = 0
     for _ in range(4):
         await come_back(sockets, clients)
-        await sockets.follow_up()
+        await sockets.process_changes()
     assert [client.data for client in clients] == [expected] * 5
 
 
-async def leave(sockets: SocketRig, client: Client, *, is_told: bool) -> None:
-    """A client goes, if it is there."""
+async def disconnect(sockets: SocketRig, client: Client, *, is_reported: bool) -> None:
+    """Disconnect a client, if it is connected."""
     if client.is_connected:
-        await sockets.disconnect(client, is_told=is_told)
+        await sockets.disconnect(client, is_reported=is_reported)
 
 
 async def come_back(sockets: SocketRig, clients: list[Client]) -> None:
-    """Clients connect that are not connected and have not seen the end."""
+    """Connect the clients that are not connected and have not seen the close."""
     for client in clients:
         if not client.is_connected and not client.closed:
             await sockets.connect(client)
 
 
-async def test_a_stream_that_fails_unforeseen_holds_up_no_other(
+async def test_unforeseen_error_of_one_stream_does_not_hold_up_others(
     sockets: SocketRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only its own records come again, and its own other steps are taken."""
+    """Only that stream's records come again, and its other steps are taken."""
     steps = list[tuple[str, StreamName]]()
     for name in (NAME, OTHER):
         await sockets.store.apply(name, create_commit(2 if name == OTHER else 1, body=b"x", name=name))
@@ -349,8 +349,8 @@ async def test_a_stream_that_fails_unforeseen_holds_up_no_other(
 
     monkeypatch.setattr(Broadcaster, "broadcast", broadcast)
     monkeypatch.setattr(DynamoDbStore, "rotate", rotate)
-    changes = changes_of({"Records": sockets.feed.records()})
-    failed = await sockets.changes().failed(changes)
+    changes = parse_changes({"Records": sockets.feed.records()})
+    failed = await sockets.changes().process(changes)
     assert failed == {number for change in changes if change.name == NAME for number in change.sequence_numbers}
     assert set(steps) == {(step, name) for step in ("broadcast", "rotate") for name in (NAME, OTHER)}
     assert "change_failed" in caplog.text

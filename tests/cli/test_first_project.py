@@ -21,7 +21,7 @@ from fluvial.access.authorizer import OPEN
 from fluvial.app import build_application
 from fluvial.cli.main import main
 from fluvial.clock import Clock
-from fluvial.fanout.delivery_worker import DeliveryWorker
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.model.errors import StoreUnavailable
 from fluvial.operations.manage_projects import CUT_OFF_NAMED_MAX
 from fluvial.serve import end_anonymous_reads
@@ -331,7 +331,7 @@ async def test_failed_check_for_the_first_project_is_logged_and_repeated(caplog:
     """After any error, the check is repeated until anonymous live reads have ended."""
     store = MemoryStore()
     store.projects = FailingProjects()
-    application = build_application(settings_from({"store": "memory"}), store, Clock(), DeliveryWorker(store, None))
+    application = build_application(settings_from({"store": "memory"}), store, Clock(), ChangeFeedBacklog(store))
 
     async def stay(_read: object) -> None:
         await asyncio.Event().wait()

@@ -11,7 +11,7 @@ import pytest
 
 from fluvial.app import build_application
 from fluvial.clock import Clock
-from fluvial.fanout.delivery_worker import DeliveryWorker
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.model.limits import SECRETS_PER_PROJECT_MAX
 from fluvial.settings import settings_from
 from fluvial.storage.memory import MemoryStore
@@ -217,7 +217,7 @@ def test_operator_creates_projects_over_http(folder: str, tmp_path: Path) -> Non
 async def test_cors_origins_of_an_open_server_are_a_setting(setting: str, origin: str, allowed: str | None) -> None:
     """Localhost with any port, all, none, or a list."""
     settings, store = settings_from({"store": "memory", "cors_origins": setting}), MemoryStore()
-    application = build_application(settings, store, Clock(), DeliveryWorker(store, None))
+    application = build_application(settings, store, Clock(), ChangeFeedBacklog(store))
     transport = httpx.ASGITransport(application)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         answer = await client.get("/v1/stream/none", headers={"origin": origin})

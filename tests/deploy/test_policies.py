@@ -286,7 +286,7 @@ def test_changes_function_policy_allows_exactly_its_calls(
         assert "error" not in append(asked, Context("append", "request"))
     append({"stream": RICH, "close": True}, Context("append", "request"))
     process(change())
-    module.feed._publisher.limits = FanOutLimits(inline_subscribers_max=0)
+    module.feed._deliveries.limits = FanOutLimits(inline_subscribers_max=0)
     rig.client.update_item(
         TableName=rig.config.table,
         Key=head_key(RICH),

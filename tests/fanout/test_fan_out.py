@@ -1,4 +1,4 @@
-"""What flows into estuaries: everything, once, in order, whoever delivers and however often."""
+"""Deliveries into estuaries (fan-in streams): each byte arrives once and in order, whichever processes deliver."""
 
 import asyncio
 import json
@@ -30,25 +30,25 @@ JSON = "application/json"
 
 
 async def source_head(rig: FanOutRig, name: StreamName = SOURCE) -> Head:
-    """A stream's head."""
+    """The head of a stream, which must exist."""
     head = await rig.store.head(name)
     assert head is not None
     return head
 
 
-async def filled(rig: FanOutRig, name: str, tail: int) -> None:
-    """Wait until a stream has so many bytes."""
+async def wait_for_tail(rig: FanOutRig, name: str, tail: int) -> None:
+    """Wait until a stream has this many bytes."""
     seen = await source_head(rig, StreamName(name))
     while seen.tail < tail:
-        news = await rig.store.wait(StreamName(name), seen, 10)
-        assert news is not None
-        assert news.tail > seen.tail, "nothing came"
-        seen = news
+        head = await rig.store.wait(StreamName(name), seen, 10)
+        assert head is not None
+        assert head.tail > seen.tail, "nothing was delivered"
+        seen = head
 
 
 @also_on_moto
-async def test_a_follower_gets_what_is_appended_from_then_on(rig: FanOutRig) -> None:
-    """Not what was there before; and the publisher hears how it went."""
+async def test_follower_gets_appends_from_its_subscription_on(rig: FanOutRig) -> None:
+    """It does not get earlier ones; and the publisher is returned the number of deliveries."""
     await rig.make_source()
     assert (await rig.append(b"before")).delivered is None
     followed = await rig.follow_with("p/a", "p/b")
@@ -59,15 +59,15 @@ async def test_a_follower_gets_what_is_appended_from_then_on(rig: FanOutRig) -> 
     assert (await source_head(rig)).delivered == 12
 
 
-async def test_a_stream_that_nobody_follows_is_not_published(rig: FanOutRig) -> None:
-    """It costs nothing to be able to."""
+async def test_publish_of_unfollowed_stream_does_nothing(rig: FanOutRig) -> None:
+    """A stream without followers pays nothing for fan-out."""
     await rig.make_source()
     head = await rig.append(b"x")
     assert await rig.publisher.publish(Source(SOURCE, head)) is None
 
 
-async def test_an_envelope_says_where_each_message_comes_from(rig: FanOutRig) -> None:
-    """One connection follows many streams, with the offset of each."""
+async def test_envelope_has_source_and_offset_of_each_message(rig: FanOutRig) -> None:
+    """A reader of one estuary follows many streams, and could go on reading each of them by itself."""
     texts, numbers = StreamName("p/texts"), StreamName("p/numbers")
     await rig.make_source(texts)
     await rig.make_source(numbers, JSON)
@@ -101,11 +101,11 @@ async def test_an_envelope_says_where_each_message_comes_from(rig: FanOutRig) ->
         },
     ]
     page = await rig.store.read(texts, await source_head(rig, texts), 3, 100)
-    assert page.data == b"\xff", "a client may go on at the source from the offset that it was told"
+    assert page.data == b"\xff", "a client may go on reading the source from an envelope's offset"
 
 
-async def test_what_was_missed_comes_with_the_next_delivery(rig: FanOutRig) -> None:
-    """A delivery that failed, for whatever reason, is made good by any later one, in order."""
+async def test_next_delivery_includes_missed_appends(rig: FanOutRig) -> None:
+    """A later delivery makes up for those that failed, in order."""
     await rig.make_source()
     await rig.follow("p/a")
     for number in range(20):
@@ -115,8 +115,8 @@ async def test_what_was_missed_comes_with_the_next_delivery(rig: FanOutRig) -> N
 
 
 @pytest.mark.parametrize("mode", EstuaryMode)
-async def test_however_many_deliver_at_once_each_byte_arrives_once(rig: FanOutRig, mode: EstuaryMode) -> None:
-    """Writers, publishers and redeliveries, all with wrong guesses of where the follower is."""
+async def test_concurrent_deliveries_add_each_byte_once(rig: FanOutRig, mode: EstuaryMode) -> None:
+    """Writers, publishers and redeliveries run at once, with wrong guesses of the follower's cursor."""
     await rig.make_source(content_type=JSON)
     await rig.follow("p/a", mode=mode)
     [follower] = await rig.store.followers((await source_head(rig)).incarnation, "", 9)
@@ -143,8 +143,8 @@ async def test_however_many_deliver_at_once_each_byte_arrives_once(rig: FanOutRi
         assert payloads == json.loads(b"[%s]" % source[:-1])
 
 
-async def test_to_follow_twice_changes_nothing(rig: FanOutRig) -> None:
-    """A client that did not hear the answer asks again."""
+async def test_repeated_follow_changes_nothing(rig: FanOutRig) -> None:
+    """A client that got no answer may repeat its request."""
     await rig.make_source()
     first = await rig.follow("p/a")
     await rig.publish(b"one")
@@ -154,8 +154,8 @@ async def test_to_follow_twice_changes_nothing(rig: FanOutRig) -> None:
     assert await rig.read("p/a") == b"onetwo"
 
 
-async def test_who_stops_following_gets_no_more(rig: FanOutRig) -> None:
-    """And may begin again from the tail of that time."""
+async def test_unsubscribed_estuary_receives_nothing(rig: FanOutRig) -> None:
+    """It may follow again, from the tail at that time."""
     await rig.make_source()
     await rig.follow("p/a")
     await rig.publish(b"one")
@@ -166,10 +166,10 @@ async def test_who_stops_following_gets_no_more(rig: FanOutRig) -> None:
     assert await rig.read("p/a") == b"onethree"
 
 
-async def test_a_follower_that_is_gone_is_taken_off_the_list(rig: FanOutRig) -> None:
-    """Deleted, closed, expired, or begun anew without the subscription: the publish does not fail for it."""
+async def test_delivery_removes_follower_that_is_gone(rig: FanOutRig) -> None:
+    """Deleted, closed, expired, or created anew without the subscription: the publish does not fail because of it."""
     await rig.make_source()
-    life = (await source_head(rig)).incarnation
+    incarnation = (await source_head(rig)).incarnation
     await rig.follow("p/kept")
     for name in ("p/deleted", "p/closed", "p/anew"):
         await rig.follow(name)
@@ -177,15 +177,15 @@ async def test_a_follower_that_is_gone_is_taken_off_the_list(rig: FanOutRig) -> 
     await rig.store.apply(StreamName("p/deleted"), delete_commit())
     await rig.store.apply(StreamName("p/closed"), plan_close(Close(name=StreamName("p/closed")), START_MS))
     await rig.store.apply(StreamName("p/anew"), delete_commit())
-    assert isinstance(await rig.estuaries.open(WantedEstuary(StreamName("p/anew"))), EnsuredEstuary)
+    assert isinstance(await rig.estuaries.ensure(WantedEstuary(StreamName("p/anew"))), EnsuredEstuary)
     rig.rig.still.time.advance(60_000)
     await rig.publish(b"x")
-    assert [one.estuary for one in await rig.store.followers(life, "", 9)] == ["p/kept"]
+    assert [one.estuary for one in await rig.store.followers(incarnation, "", 9)] == ["p/kept"]
     assert [await rig.read(name) for name in ("p/kept", "p/anew")] == [b"x", b""]
 
 
-async def test_deliveries_do_not_keep_an_unused_estuary_alive(rig: FanOutRig) -> None:
-    """A touch does; otherwise a busy source would never let a session lapse."""
+async def test_deliveries_do_not_renew_the_ttl_of_an_estuary(rig: FanOutRig) -> None:
+    """A touch does. If deliveries did, a busy source would keep the estuary of an ended session for ever."""
     await rig.make_source()
     for name in ("p/touched", "p/unused"):
         await rig.follow(name, ttl_seconds=100)
@@ -198,54 +198,52 @@ async def test_deliveries_do_not_keep_an_unused_estuary_alive(rig: FanOutRig) ->
     assert code_of(await rig.estuaries.head(StreamName("p/unused"))) is ErrorCode.NOT_FOUND
 
 
-async def test_a_source_that_begins_anew_is_another_source(rig: FanOutRig) -> None:
-    """Who followed the former life follows no more, and may follow the new one."""
+async def test_recreated_source_is_another_source(rig: FanOutRig) -> None:
+    """A follower of the former incarnation does not follow the new one, but may."""
     await rig.make_source()
     await rig.follow("p/a")
     await rig.publish(b"old")
     await rig.store.apply(SOURCE, delete_commit())
     await rig.make_source()
-    head = await rig.append(b"unseen")
+    head = await rig.append(b"undelivered")
     assert head.delivered is None
     assert (await rig.follow("p/a")).is_new
     await rig.publish(b"new")
     assert await rig.read("p/a") == b"oldnew"
 
 
-async def test_an_estuary_ends_with_its_subscriptions(rig: FanOutRig) -> None:
-    """Its sources list it no more."""
-    life = (await rig.make_source()).incarnation
+async def test_deleted_estuary_is_removed_from_its_sources_lists(rig: FanOutRig) -> None:
+    """A second deletion is a 404."""
+    incarnation = (await rig.make_source()).incarnation
     await rig.follow("p/a")
-    assert await rig.estuaries.end(StreamName("p/a")) is None
-    assert await rig.store.followers(life, "", 9) == []
-    assert code_of(await rig.estuaries.end(StreamName("p/a"))) is ErrorCode.NOT_FOUND
+    assert await rig.estuaries.delete(StreamName("p/a")) is None
+    assert await rig.store.followers(incarnation, "", 9) == []
+    assert code_of(await rig.estuaries.delete(StreamName("p/a"))) is ErrorCode.NOT_FOUND
 
 
-async def test_what_cannot_be_followed_is_refused_and_changes_nothing(
-    rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each with its own code."""
+async def test_impossible_subscriptions_are_rejected_with_their_codes(rig: FanOutRig) -> None:
+    """A missing source, a plain stream as estuary, an estuary as source, another content type, another mode."""
     a, plain, other = StreamName("p/a"), StreamName("p/plain"), StreamName("p/other")
     await rig.make_source()
     await rig.make_source(plain, JSON)
     await rig.make_source(other)
     await rig.follow("p/a")
 
-    async def refused(name: str, wanted: WantedEstuary) -> ErrorCode:
+    async def rejection(name: str, wanted: WantedEstuary) -> ErrorCode:
         return code_of(await rig.estuaries.follow(StreamName(name), wanted))
 
-    assert await refused("p/nothing", WantedEstuary(a)) is ErrorCode.NOT_FOUND
-    assert await refused("p/source", WantedEstuary(plain)) is ErrorCode.NOT_AN_ESTUARY
-    assert await refused("p/a", WantedEstuary(StreamName("p/b"))) is ErrorCode.ESTUARY_AS_SOURCE
-    assert await refused("p/plain", WantedEstuary(a)) is ErrorCode.CONTENT_TYPE_MISMATCH
-    assert await refused("p/source", WantedEstuary(a, EstuaryMode.ENVELOPE)) is ErrorCode.STREAM_EXISTS
+    assert await rejection("p/nothing", WantedEstuary(a)) is ErrorCode.NOT_FOUND
+    assert await rejection("p/source", WantedEstuary(plain)) is ErrorCode.NOT_AN_ESTUARY
+    assert await rejection("p/a", WantedEstuary(StreamName("p/b"))) is ErrorCode.ESTUARY_AS_SOURCE
+    assert await rejection("p/plain", WantedEstuary(a)) is ErrorCode.CONTENT_TYPE_MISMATCH
+    assert await rejection("p/source", WantedEstuary(a, EstuaryMode.ENVELOPE)) is ErrorCode.STREAM_EXISTS
     assert code_of(await rig.estuaries.unfollow(SOURCE, plain)) is ErrorCode.NOT_AN_ESTUARY
     assert code_of(await rig.estuaries.touch(plain)) is ErrorCode.NOT_AN_ESTUARY
-    assert code_of(await rig.estuaries.end(plain)) is ErrorCode.NOT_AN_ESTUARY
+    assert code_of(await rig.estuaries.delete(plain)) is ErrorCode.NOT_AN_ESTUARY
 
 
-async def test_an_estuary_has_so_many_sources(rig: FanOutRig) -> None:
-    """Past them the next one is refused, and one that is followed already is not."""
+async def test_subscription_over_the_limit_of_sources_is_rejected(rig: FanOutRig) -> None:
+    """A source that is followed already may be followed again."""
     for number in range(SOURCES_PER_ESTUARY_MAX):
         await rig.make_source(StreamName(f"p/{number}"))
         await rig.follow("p/a", StreamName(f"p/{number}"))
@@ -256,37 +254,36 @@ async def test_an_estuary_has_so_many_sources(rig: FanOutRig) -> None:
     assert len((await source_head(rig, StreamName("p/a"))).cursors) == SOURCES_PER_ESTUARY_MAX
 
 
-async def test_one_follower_that_fails_does_not_fail_the_publish(
-    rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others have theirs; the source is known to be behind until it is made good."""
+async def test_failed_delivery_does_not_fail_the_publish(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other followers are delivered to; the source stays marked as behind until the failed one is, too."""
     await rig.make_source()
     await rig.follow_with("p/a", "p/bad", "p/c")
     apply = type(rig.store).apply
 
-    async def failing(store: object, name: StreamName, commit: object) -> object:
+    async def fail(store: object, name: StreamName, commit: object) -> object:
         if name == "p/bad":
             raise StoreUnavailable
         return await apply(store, name, commit)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(rig.store), "apply", failing)
+        patched.setattr(type(rig.store), "apply", fail)
         assert await rig.publish(b"x") == FanOutReport(3, 2, 1, FanOutMode.INLINE)
     assert [await rig.read(name) for name in ("p/a", "p/bad", "p/c")] == [b"x", b"", b"x"]
     head = await source_head(rig)
     assert head.delivered == 0
-    assert await rig.publisher.deliver_to_all(Source(SOURCE, head)) == []
+    assert await rig.deliveries.deliver_to_all(Source(SOURCE, head)) == []
     assert await rig.read("p/bad") == b"x"
+    assert await rig.publisher.publish(Source(SOURCE, head)) == FanOutReport(3, 3, 0, FanOutMode.INLINE)
     assert (await source_head(rig)).delivered == 1
 
 
-async def test_a_retry_after_a_failed_round_delivers(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that was told of a failure sends its append again; it hears how things are now, not how they were."""
+async def test_retry_after_a_failed_round_delivers(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that was told of a failure sends its append again: the report is of a new round."""
     await rig.make_source()
     await rig.follow_with("p/a", "p/bad")
     head, publisher = await rig.append(b"x"), rig.publisher
 
-    async def failing(
+    async def fail(
         _store: object, _clock: object, _source: object, follower: Follower, *_: object, **__: object
     ) -> Delivery:
         if follower.estuary == "p/bad":
@@ -294,79 +291,79 @@ async def test_a_retry_after_a_failed_round_delivers(rig: FanOutRig, monkeypatch
         return Delivery.COMPLETE
 
     with monkeypatch.context() as patched:
-        patched.setattr("fluvial.fanout.publisher.deliver", failing)
+        patched.setattr("fluvial.fanout.deliveries.deliver", fail)
         assert await publisher.publish(Source(SOURCE, head), 0) == FanOutReport(2, 1, 1, FanOutMode.INLINE)
     assert await publisher.publish(Source(SOURCE, head)) == FanOutReport(2, 2, 0, FanOutMode.INLINE)
     assert await rig.read("p/bad") == b"x"
     await rig.follow("p/later")
     assert await publisher.publish(Source(SOURCE, head)) == FanOutReport(3, 3, 0, FanOutMode.INLINE)
-    assert publisher._wanted == {}
+    assert publisher._queues == {}
 
 
-async def test_one_round_serves_all_that_waited_for_it(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that fails: a follower that hangs must not hold up publishers one after the other."""
+async def test_one_round_serves_all_waiting_publishers(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does a failed round: a follower that hangs must not hold up publishers one after the other."""
     await rig.make_source()
     await rig.follow("p/bad")
     publisher, rounds = rig.publisher, 0
     heads = [await rig.append(b"%d" % number) for number in range(10)]
 
-    async def failing(*_: object, **__: object) -> Delivery:
+    async def fail(*_: object, **__: object) -> Delivery:
         nonlocal rounds
         rounds += 1
         await asyncio.sleep(0)
         raise StoreUnavailable
 
-    monkeypatch.setattr("fluvial.fanout.publisher.deliver", failing)
+    monkeypatch.setattr("fluvial.fanout.deliveries.deliver", fail)
     reports = await asyncio.gather(*(publisher.publish(Source(SOURCE, head)) for head in heads))
     assert reports == [FanOutReport(1, 0, 1, FanOutMode.INLINE)] * 10
-    assert rounds == 2, "the first has begun when the others come, and the second serves them all"
-    assert publisher._wanted == {}
+    assert rounds == 2, "the first one has begun when the other publishers come, and the second one serves them all"
+    assert publisher._queues == {}
 
 
-async def test_an_unforeseen_error_of_one_follower_does_not_fail_the_publish(
+async def test_unforeseen_error_of_one_follower_does_not_fail_the_publish(
     rig: FanOutRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The append stands, so its writer must not be told otherwise."""
+    """The append stands, so that its writer must not be answered with an error."""
     await rig.make_source()
     await rig.follow_with("p/a", "p/bad")
 
-    async def failing(
+    async def fail(
         store: object, clock: object, source: object, follower: Follower, *guess: object, **limits: object
     ) -> Delivery:
         if follower.estuary == "p/bad":
             raise KeyError
         return await deliver(store, clock, source, follower, *guess, **limits)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("fluvial.fanout.publisher.deliver", failing)
+    monkeypatch.setattr("fluvial.fanout.deliveries.deliver", fail)
     assert await rig.publish(b"x") == FanOutReport(2, 1, 1, FanOutMode.INLINE)
     assert await rig.read("p/a") == b"x"
     assert "delivery_failed" in caplog.text
 
 
-async def test_an_unforeseen_error_of_a_round_does_not_fail_the_publish(
+async def test_unforeseen_error_of_a_round_does_not_fail_the_publish(
     rig: FanOutRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it had to deliver comes later."""
+    """The deliveries are deferred."""
     await rig.make_source()
     await rig.follow_with("p/a")
 
-    async def failing(*_: object) -> list[Follower]:
+    async def fail(*_: object) -> list[Follower]:
         raise KeyError
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(rig.store), "followers", failing)
+        patched.setattr(type(rig.store), "followers", fail)
         assert await rig.publish(b"x") == FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
     assert "fan_out_deferred" in caplog.text
-    assert await rig.publisher.deliver_to_all(Source(SOURCE, await source_head(rig))) == []
+    assert await rig.deliveries.deliver_to_all(Source(SOURCE, await source_head(rig))) == []
     assert await rig.read("p/a") == b"x"
 
 
-async def test_a_source_that_cannot_be_looked_at_holds_up_no_other(
+async def test_source_with_unforeseen_error_does_not_hold_up_others(
     rig: FanOutRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever its error is: those behind it in the order of names get what they lack in the same look."""
+    """The worker delivers from the sources behind it, in the order of names, in the same look."""
     bad, good = StreamName("p/0-bad"), StreamName("p/1-good")
-    worker = DeliveryWorker(rig.store, None)
+    worker = DeliveryWorker(rig.store, rig.deliveries, None)
     rig.backlog = worker
     for source in (bad, good):
         await rig.make_source(source)
@@ -374,50 +371,50 @@ async def test_a_source_that_cannot_be_looked_at_holds_up_no_other(
         await worker.put(Source(source, await rig.append(b"x", source)))
     head = type(rig.store).head
 
-    async def failing(store: object, name: StreamName) -> Head | None:
+    async def fail(store: object, name: StreamName) -> Head | None:
         if name == bad:
             raise KeyError
         return await head(store, name)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(rig.store), "head", failing)
-    worker.start(rig.publisher)
-    await filled(rig, f"{good}-estuary", 1)
+    monkeypatch.setattr(type(rig.store), "head", fail)
+    worker.start()
+    await wait_for_tail(rig, f"{good}-estuary", 1)
     await worker.stop()
-    assert list(worker._in_mind) == [bad]
+    assert list(worker._remembered) == [bad]
     assert "deliveries_failed" in caplog.text
 
 
 @pytest.mark.parametrize("rig", ["memory", "sqlite"], indirect=True)
-async def test_a_publisher_does_not_count_the_followers_that_it_does_not_wait_for(
+async def test_publisher_lists_no_more_followers_than_the_inline_limit(
     rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One look tells that they are too many, and the source is put into the backlog once."""
+    """One query tells that there are too many, and the source is put into the backlog once."""
     rig.limits = FanOutLimits(inline_subscribers_max=5)
-    life = (await rig.make_source()).incarnation
+    incarnation = (await rig.make_source()).incarnation
     await rig.follow("p/first")
     for number in range(1_000):
         follower = Follower(StreamName(f"p/{number}"), EstuaryMode.RAW, SubscriptionId(b"x"))
-        await rig.store.add_follower(life, follower)
-    looks, put = list[int](), list[Source]()
+        await rig.store.add_follower(incarnation, follower)
+    queries, put = list[int](), list[Source]()
     followers = type(rig.store).followers
 
-    async def counted(store: object, source: object, after: str, count_max: int) -> list[Follower]:
-        looks.append(count_max)
+    async def count_query(store: object, source: object, after: str, count_max: int) -> list[Follower]:
+        queries.append(count_max)
         return await followers(store, source, after, count_max)  # type: ignore[arg-type]
 
-    class Noting(DeliveryWorker):
+    class RecordingBacklog(DeliveryWorker):
         async def put(self, source: Source) -> None:
             put.append(source)
 
-    monkeypatch.setattr(type(rig.store), "followers", counted)
-    rig.backlog = Noting(rig.store, None)
+    monkeypatch.setattr(type(rig.store), "followers", count_query)
+    rig.backlog = RecordingBacklog(rig.store, rig.deliveries, None)
     assert await rig.publish(b"x") == FanOutReport(6, 0, 0, FanOutMode.QUEUED)
-    assert looks == [6]
+    assert queries == [6]
     assert [source.head.tail for source in put] == [1]
 
 
-async def test_a_follower_far_behind_goes_on_at_the_next_occasion(rig: FanOutRig) -> None:
-    """One occasion takes a bounded number of steps."""
+async def test_follower_far_behind_catches_up_in_several_deliveries(rig: FanOutRig) -> None:
+    """One delivery makes a bounded number of commits."""
     limits = FanOutLimits(steps_max=2, enveloped_batches_max=3)
     await rig.make_source()
     await rig.follow("p/a", mode=EstuaryMode.ENVELOPE)
@@ -431,44 +428,44 @@ async def test_a_follower_far_behind_goes_on_at_the_next_occasion(rig: FanOutRig
 
 
 @pytest.mark.parametrize("rig", ["memory", "sqlite"], indirect=True)
-async def test_more_followers_than_a_publisher_waits_for_are_served_soon(rig: FanOutRig) -> None:
-    """The publisher is answered at once; what a killed process left undone, the next one does."""
+async def test_worker_delivers_to_followers_over_the_inline_limit(rig: FanOutRig) -> None:
+    """The publisher is answered at once; a new process delivers what a killed one has not."""
     rig.limits = FanOutLimits(inline_subscribers_max=5)
     await rig.make_source()
     names = [f"p/{number:03}" for number in range(120)]
     await rig.follow_with(*names)
-    assert await rig.publish(b"unfinished") == FanOutReport(6, 0, 0, FanOutMode.QUEUED), "they are not counted"
+    assert await rig.publish(b"unfinished") == FanOutReport(6, 0, 0, FanOutMode.QUEUED), "the others are not counted"
     await rig.rig.reopen()
     assert isinstance(rig.store, UndeliveredIndex)
     assert await rig.store.undelivered("", 9) == [SOURCE]
-    worker = DeliveryWorker(rig.store, rig.store.undelivered)
+    worker = DeliveryWorker(rig.store, rig.deliveries, rig.store.undelivered)
     rig.backlog = worker
-    worker.start(rig.publisher)
-    await filled(rig, names[-1], 10)
+    worker.start()
+    await wait_for_tail(rig, names[-1], 10)
     await rig.publish(b", finished")
-    await filled(rig, names[-1], 20)
+    await wait_for_tail(rig, names[-1], 20)
     await worker.stop()
     assert [await rig.read(name) for name in names] == [b"unfinished, finished"] * 120
 
 
-async def test_a_store_that_cannot_tell_is_worked_from_memory(rig: FanOutRig) -> None:
-    """The worker keeps in mind what it was told, until it is done."""
+async def test_worker_remembers_sources_where_the_store_has_no_index(rig: FanOutRig) -> None:
+    """It remembers them until they are delivered, or turn out not to exist."""
     await rig.make_source()
     await rig.follow("p/a")
     head = await rig.append(b"x")
-    worker = DeliveryWorker(rig.store, None)
+    worker = DeliveryWorker(rig.store, rig.deliveries, None)
     rig.backlog = worker
-    worker.start(rig.publisher)
+    worker.start()
     await worker.put(Source(SOURCE, head))
     await worker.put(Source(StreamName("p/nothing"), head))
-    await filled(rig, "p/a", 1)
-    await eventually(lambda: not worker._in_mind, rig.rig.let_pass)
+    await wait_for_tail(rig, "p/a", 1)
+    await eventually(lambda: not worker._remembered, rig.rig.let_pass)
     await worker.stop()
     assert (await source_head(rig)).delivered == 1
 
 
-async def test_a_guess_at_the_tail_is_looked_at(rig: FanOutRig) -> None:
-    """What adds nothing, such as a close, does not tell where the followers are."""
+async def test_guess_at_the_tail_is_checked(rig: FanOutRig) -> None:
+    """A close adds no bytes, so that the position before it does not tell where the followers are."""
     await rig.make_source()
     await rig.follow("p/a")
     head = await rig.append(b"missed")
@@ -476,8 +473,8 @@ async def test_a_guess_at_the_tail_is_looked_at(rig: FanOutRig) -> None:
     assert await rig.read("p/a") == b"missed"
 
 
-async def test_a_late_delivery_in_another_mode_is_refused(rig: FanOutRig) -> None:
-    """The estuary has begun anew since, and keeps envelopes now."""
+async def test_late_delivery_in_another_mode_adds_nothing(rig: FanOutRig) -> None:
+    """The estuary was deleted and created anew since, and has envelopes now."""
     await rig.make_source()
     await rig.follow("p/a")
     [late] = await rig.store.followers((await source_head(rig)).incarnation, "", 9)
@@ -485,58 +482,71 @@ async def test_a_late_delivery_in_another_mode_is_refused(rig: FanOutRig) -> Non
     await rig.follow("p/a", mode=EstuaryMode.ENVELOPE)
     head = await rig.append(b"x")
     assert await deliver(rig.store, rig.clock, Source(SOURCE, head), late) is Delivery.GONE
-    assert await rig.publisher.deliver_to(Source(SOURCE, head), [late]) == []
+    assert await rig.deliveries.deliver_to(Source(SOURCE, head), [late]) == []
     assert await rig.read("p/a") == b""
-    assert await rig.publisher.deliver_to_all(Source(SOURCE, head)) == [], "the later subscription stands"
+    assert await rig.deliveries.deliver_to_all(Source(SOURCE, head)) == [], "the later subscription stays"
     assert json.loads((await rig.read("p/a"))[:-1])["payload"] == "x"
 
 
-async def test_to_follow_is_not_done_before_what_passed_by_is_there(
+async def test_follow_fails_unless_an_append_during_it_is_delivered(
     rig: FanOutRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client asks again, and nothing is missing then."""
+    """An append is published just before the follower is listed. The client repeats its request, and gets it then."""
     await rig.make_source()
     estuaries = rig.estuaries
     add_follower = type(rig.store).add_follower
 
-    async def overtaken(store: object, source: object, follower: object) -> None:
-        await rig.publish(b"passed by")
+    async def publish_first(store: object, source: object, follower: object) -> None:
+        await rig.publish(b"in between")
         await add_follower(store, source, follower)  # type: ignore[arg-type]
 
-    async def failing(*_: object, **__: object) -> object:
+    async def fail(*_: object, **__: object) -> object:
         raise StoreUnavailable
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(rig.store), "add_follower", overtaken)
-        patched.setattr("fluvial.fanout.publisher.deliver", failing)
+        patched.setattr(type(rig.store), "add_follower", publish_first)
+        patched.setattr("fluvial.fanout.deliveries.deliver", fail)
         with pytest.raises(StoreUnavailable):
             await estuaries.follow(SOURCE, WantedEstuary(StreamName("p/a")))
     await rig.follow("p/a")
-    assert await rig.read("p/a") == b"passed by"
+    assert await rig.read("p/a") == b"in between"
 
 
-async def test_followers_that_hang_hold_up_a_publisher_once(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not each for itself, however many of them there are."""
+async def test_timeout_of_a_round_covers_all_its_followers(rig: FanOutRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followers that hang hold up a publisher for one timeout, however many of them there are."""
     rig.limits = FanOutLimits(round_timeout_s=0.1, deliveries_at_once=1)
 
-    async def hanging(*_: object, **__: object) -> object:
+    async def hang(*_: object, **__: object) -> object:
         return await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr("fluvial.fanout.publisher.deliver", hanging)
+    monkeypatch.setattr("fluvial.fanout.deliveries.deliver", hang)
     await rig.make_source()
     head = await rig.append(b"x")
     followers = [Follower(StreamName(f"p/{number}"), EstuaryMode.RAW, SubscriptionId(b"x")) for number in range(200)]
     async with asyncio.timeout(10):  # a tenth of a second each would be twenty
-        assert await rig.publisher.deliver_to(Source(SOURCE, head), followers) == followers
+        assert await rig.deliveries.deliver_to(Source(SOURCE, head), followers) == followers
 
 
-async def test_a_publisher_keeps_nothing_in_mind_that_is_done(rig: FanOutRig) -> None:
-    """Also of those whose append another one's round has served."""
+async def test_publisher_keeps_no_queue_without_publishers(rig: FanOutRig) -> None:
+    """Neither after rounds of their own nor after they shared one."""
     await rig.make_source()
     await rig.follow("p/a")
     publisher = rig.publisher
     heads = [await rig.append(b"%d" % number) for number in range(3)]
     await asyncio.gather(*(publisher.publish(Source(SOURCE, head)) for head in heads))
     await publisher.publish(Source(SOURCE, heads[0]))
-    assert publisher._wanted == {}
+    assert publisher._queues == {}
     assert await rig.read("p/a") == b"012"
+
+
+async def test_publishers_of_two_incarnations_do_not_share_rounds(rig: FanOutRig) -> None:
+    """A late publisher of a deleted incarnation takes the place of no round of the next one."""
+    await rig.make_source()
+    await rig.follow("p/a")
+    former = [Source(SOURCE, await rig.append(b"former")) for _ in range(2)]
+    await rig.store.apply(SOURCE, delete_commit())
+    await rig.make_source()
+    await rig.follow("p/a")
+    latest, publisher = Source(SOURCE, await rig.append(b"latest")), rig.publisher
+    await asyncio.gather(*(publisher.publish(source) for source in (former[0], latest, former[1])))
+    assert await rig.read("p/a") == b"latest"

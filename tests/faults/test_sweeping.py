@@ -1,4 +1,4 @@
-"""What expired streams and dying processes leave behind is found, and nothing else is touched."""
+"""Sweeps delete what expired streams and killed processes leave behind, and nothing else."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from fluvial.aws.change_feed import ChangeFeed, changes_of
+from fluvial.aws.change_feed import ChangeFeed, parse_changes
 from fluvial.aws.fanout_queue import FanOutQueue
 from fluvial.aws.sweep_job import PAGE_MS_MAX, Report, sweep, sweep_all
 from fluvial.aws.websocket_broadcast import Broadcaster
@@ -53,8 +53,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
         yield opened
 
 
-async def swept(rig: DynamoDbRig, *, dry_run: bool = False) -> Report:
-    """One sweep, without what it looked at; by a process that does no chores."""
+async def run_sweep(rig: DynamoDbRig, *, dry_run: bool = False) -> Report:
+    """Sweep all in another process; the report without the numbers of items and objects."""
     async with own_process(rig) as process:
         assert isinstance(process.store, DynamoDbStore)
         report = await sweep_all(process.store, lambda _items, _objects: None, dry_run=dry_run)
@@ -64,19 +64,19 @@ async def swept(rig: DynamoDbRig, *, dry_run: bool = False) -> Report:
 
 
 def items_but_tombstones(rig: DynamoDbRig) -> list[dict[str, Any]]:
-    """What is in the table, seen behind the store's back."""
+    """The items of the table, read without the store."""
     found: list[dict[str, Any]] = rig.client.scan(TableName=rig.config.table, ConsistentRead=True)["Items"]
     return [item for item in found if not (item["sk"]["S"] == "H" and "i" not in item)]
 
 
 def objects(rig: DynamoDbRig) -> list[str]:
-    """What is in the bucket."""
+    """The keys of the bucket's objects."""
     listed = boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=rig.config.bucket)
     return [one["Key"] for one in listed.get("Contents", [])]
 
 
 async def fill(store: DynamoDbStore, acknowledged: list[bytes]) -> None:
-    """Bytes in every place: buffer, hot and cold segments, payloads in an item and in S3."""
+    """Append so that there are bytes in the buffer, in hot and cold segments, and in payloads in items and in S3."""
     for number in range(22):
         size = {3: 700, 5: 301_000, 20: 700, 21: 301_000}.get(number, 190)
         payload = b"<%d:%s>" % (number, b"y" * size)
@@ -86,21 +86,21 @@ async def fill(store: DynamoDbStore, acknowledged: list[bytes]) -> None:
             await store.rotate(NAME)
 
 
-async def fork_and_end(store: DynamoDbStore, incarnation: int) -> None:
-    """Fork the stream, end it, and end its fork."""
+async def fork_and_delete(store: DynamoDbStore, incarnation: int) -> None:
+    """Fork the stream, delete it, and delete its fork."""
     source = await store.head(NAME)
     assert source is not None
     command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
-    divergence = ForkPosition(source, source.tail, source.tail)
-    await store.apply(OTHER, plan_fork(command, divergence, Incarnation(incarnation), START_MS))
+    position = ForkPosition(source, source.tail, source.tail)
+    await store.apply(OTHER, plan_fork(command, position, Incarnation(incarnation), START_MS))
     await store.apply(OTHER, append_commit(b"own" * 300, name=OTHER))
     await store.apply(NAME, plan_delete(START_MS))
     await store.apply(OTHER, plan_delete(START_MS))
 
 
 @pytest.mark.slow
-async def test_what_a_crash_leaves_is_found_and_what_is_acknowledged_stays(rig: DynamoDbRig) -> None:
-    """A process dies between any two calls of appends, spills, rotations, forks and ends; then a sweep comes."""
+async def test_sweep_after_a_crash_deletes_orphans_and_keeps_acknowledged_bytes(rig: DynamoDbRig) -> None:
+    """A process dies between any two calls of appends, spills, rotations, forks and deletions; then a sweep runs."""
     for at in range(0, 400, 3):
         async with own_process(rig) as process:
             await process.store.apply(NAME, create_commit(incarnation=2 * at + 1))
@@ -108,12 +108,12 @@ async def test_what_a_crash_leaves_is_found_and_what_is_acknowledged_stays(rig: 
 
         async def step(store: DynamoDbStore, at: int = at, acknowledged: list[bytes] = acknowledged) -> None:
             await fill(store, acknowledged)
-            await fork_and_end(store, 2 * at + 2)
+            await fork_and_delete(store, 2 * at + 2)
 
         crashed = await crashing(rig, step, at)
         rig.still.time.advance(TWO_DAYS_MS)
-        await swept(rig)
-        assert await swept(rig) == NOTHING
+        await run_sweep(rig)
+        assert await run_sweep(rig) == NOTHING
         async with own_process(rig) as process:
             assert isinstance(process.store, DynamoDbStore)
             head = await process.store.head(NAME)
@@ -123,7 +123,7 @@ async def test_what_a_crash_leaves_is_found_and_what_is_acknowledged_stays(rig: 
                 await process.store.apply(name, plan_delete(START_MS))
             assert await process.store.head(NAME) is None
         rig.still.time.advance(TWO_DAYS_MS)
-        await swept(rig)
+        await run_sweep(rig)
         assert items_but_tombstones(rig) == []
         assert objects(rig) == []
         if not crashed:
@@ -132,8 +132,8 @@ async def test_what_a_crash_leaves_is_found_and_what_is_acknowledged_stays(rig: 
     raise AssertionError("the step never came to its end")
 
 
-async def test_a_dry_run_reports_what_a_sweep_then_removes(rig: DynamoDbRig) -> None:
-    """And leaves everything as it is."""
+async def test_dry_run_reports_what_a_sweep_deletes(rig: DynamoDbRig) -> None:
+    """It deletes nothing itself."""
     async with own_process(rig) as process:
         assert isinstance(process.store, DynamoDbStore)
         await process.store.apply(NAME, create_commit())
@@ -141,7 +141,7 @@ async def test_a_dry_run_reports_what_a_sweep_then_removes(rig: DynamoDbRig) -> 
         await process.store.apply(NAME, plan_delete(START_MS))
     rig.still.time.advance(TWO_DAYS_MS)
     before = items_but_tombstones(rig), objects(rig)
-    planned = await swept(rig, dry_run=True)
+    planned = await run_sweep(rig, dry_run=True)
     assert (items_but_tombstones(rig), objects(rig)) == before
     assert {name for name, count in planned.items() if count} == {
         "segments",
@@ -149,12 +149,12 @@ async def test_a_dry_run_reports_what_a_sweep_then_removes(rig: DynamoDbRig) -> 
         "coldObjects",
         "stagedObjects",
     }
-    assert await swept(rig) == planned
+    assert await run_sweep(rig) == planned
     assert (items_but_tombstones(rig), objects(rig)) == ([], [])
 
 
-async def test_what_is_young_is_left_alone(rig: DynamoDbRig) -> None:
-    """A request that points to it may still be under way."""
+async def test_sweep_keeps_young_orphans(rig: DynamoDbRig) -> None:
+    """A request that points to them may still be under way."""
     rig.still.time.now_ms = time.time_ns() // 1_000_000
     async with own_process(rig) as process:
         await process.store.apply(NAME, create_commit())
@@ -167,99 +167,101 @@ async def test_what_is_young_is_left_alone(rig: DynamoDbRig) -> None:
 
     for one in (step, large_step):
         assert await crashing(rig, one, 1)
-    assert await swept(rig) == NOTHING
+    assert await run_sweep(rig) == NOTHING
     rig.still.time.advance(TWO_DAYS_MS)
-    assert await swept(rig) == {**NOTHING, "payloads": 1, "stagedObjects": 1}
+    assert await run_sweep(rig) == {**NOTHING, "payloads": 1, "stagedObjects": 1}
 
 
-async def test_expired_streams_and_lapsed_estuaries_end(rig: DynamoDbRig) -> None:
-    """With nobody asking for them; others live on."""
+async def test_sweep_deletes_expired_streams_and_estuaries(rig: DynamoDbRig) -> None:
+    """No request for them is needed; an estuary (a fan-in stream) that has time left stays."""
     fan_out = FanOutRig(rig)
     await fan_out.make_source()
-    await fan_out.follow("p/lapses", ttl_seconds=60)
+    await fan_out.follow("p/expires", ttl_seconds=60)
     await fan_out.follow("p/stays", ttl_seconds=86_400 * 30)
     commit = create_commit(fan_out.clock.new_incarnation(), lifetime=SlidingTtl(60))
     await rig.store.apply(StreamName("short"), commit)
     rig.still.time.advance(TWO_DAYS_MS)
-    reports = [await swept(rig) for _ in range(2)]  # the follower's item may be looked at before its estuary ends
+    reports = [
+        await run_sweep(rig) for _ in range(2)
+    ]  # the follower's item may be looked at before its estuary is deleted
     assert sum(report["expiredStreams"] for report in reports) == 2
     assert sum(report["followers"] for report in reports) == 1
     assert await rig.store.head(StreamName("short")) is None
-    assert await rig.store.head(StreamName("p/lapses")) is None
+    assert await rig.store.head(StreamName("p/expires")) is None
     assert await rig.store.head(StreamName("p/stays")) is not None
     source = await rig.store.head(SOURCE)
     assert source is not None
     assert [one.estuary for one in await rig.store.followers(source.incarnation, "", 9)] == ["p/stays"]
-    assert await swept(rig) == NOTHING
+    assert await run_sweep(rig) == NOTHING
 
 
-async def test_a_stream_that_the_feed_has_given_up_on_is_shown_to_it_again(rig: DynamoDbRig) -> None:
-    """And what its followers lack is delivered."""
+async def test_sweep_has_the_change_feed_deliver_what_it_gave_up_on(rig: DynamoDbRig) -> None:
+    """The sweep touches the head of an undelivered stream, and the feed delivers."""
     fan_out = FanOutRig(rig)
     await fan_out.make_source()
     await fan_out.follow("p/a")
-    await fan_out.append(b"forgotten")
+    await fan_out.append(b"undelivered")
     endpoint = rig.config.endpoints.dynamodb
     reader = ChangeFeedReader(
         boto3.client("dynamodbstreams", region_name=REGION, endpoint_url=endpoint), rig.config.table
     )
     assert reader.records()
-    assert await swept(rig) == {**NOTHING, "undeliveredStreams": 1}
-    publisher, queue = fan_out.publisher, FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
-    feed = ChangeFeed(rig.store, publisher, queue, Broadcaster(rig.store, fan_out.clock, ConnectionApi()))
-    assert await feed.failed(changes_of({"Records": reader.records()})) == set()
-    assert await fan_out.read("p/a") == b"forgotten"
-    assert await swept(rig) == NOTHING
+    assert await run_sweep(rig) == {**NOTHING, "undeliveredStreams": 1}
+    queue = FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
+    feed = ChangeFeed(rig.store, fan_out.deliveries, queue, Broadcaster(rig.store, fan_out.clock, ConnectionApi()))
+    assert await feed.process(parse_changes({"Records": reader.records()})) == set()
+    assert await fan_out.read("p/a") == b"undelivered"
+    assert await run_sweep(rig) == NOTHING
 
 
-async def test_producers_and_followers_of_an_ended_life_go(rig: DynamoDbRig) -> None:
-    """Those that the head had no room for, and those that nobody unsubscribed."""
+async def test_sweep_deletes_producers_and_followers_of_deleted_streams(rig: DynamoDbRig) -> None:
+    """Producers that were evicted from the head, and followers that did not unsubscribe."""
     async with own_process(rig) as process:
         await process.make_source()
         await process.follow("p/one")
         for number in range(20):
             producer = ProducerStamp(f"p{number}", 0, 0)
             await process.store.apply(SOURCE, append_commit(b"x", name=SOURCE, producer=producer))
-        assert await swept(rig) == {**NOTHING, "undeliveredStreams": 1}
+        assert await run_sweep(rig) == {**NOTHING, "undeliveredStreams": 1}
         await process.store.apply(SOURCE, plan_delete(START_MS))
-    report = await swept(rig)
+    report = await run_sweep(rig)
     assert report["producers"] > 0
     assert report["followers"] == 1
     assert {item["pk"]["S"].partition("#")[0] for item in items_but_tombstones(rig)} <= {"S", "SEG"}
 
 
-async def test_a_sweep_that_has_no_time_left_is_gone_on_with(rig: DynamoDbRig) -> None:
-    """By the next one, from there; a dry run begins at the beginning and does not note where it was."""
+async def test_sweep_without_time_left_is_continued_by_the_next(rig: DynamoDbRig) -> None:
+    """A dry run starts at the beginning and saves no cursor."""
     async with own_process(rig) as process:
         store = process.store
         assert isinstance(store, DynamoDbStore)
         await store.apply(NAME, create_commit())
 
-        async def one_page(**event: bool) -> Report:
+        async def sweep_one_page(**event: bool) -> Report:
             times = iter([PAGE_MS_MAX + 1])
             return await sweep(store, event, lambda: next(times, 0))
 
-        first = await one_page()
+        first = await sweep_one_page()
         assert (first["isComplete"], first["items"]) == (False, 1)
-        assert (await one_page(dryRun=True))["items"] == 2  # the note of the place is an item, too
-        assert (await one_page())["items"] == 0
+        assert (await sweep_one_page(dryRun=True))["items"] == 2  # the saved cursor is an item, too
+        assert (await sweep_one_page())["items"] == 0
         last = await sweep(store, {}, lambda: PAGE_MS_MAX + 1)
         assert (last["isComplete"], last["items"]) == (True, 0)
-        assert (await one_page())["items"] == 1
+        assert (await sweep_one_page())["items"] == 1
 
 
 @pytest.mark.slow
-async def test_readers_see_every_byte_while_a_stream_spills_rotates_and_is_swept(rig: DynamoDbRig) -> None:
-    """The whole stream in a loop, by processes of their own."""
+async def test_readers_get_every_byte_while_a_stream_spills_rotates_and_is_swept(rig: DynamoDbRig) -> None:
+    """Two processes read the whole stream in a loop, while others write, rotate and sweep."""
     rig.still.time.now_ms = time.time_ns() // 1_000_000
     await rig.store.apply(NAME, create_commit(now_ms=rig.still.time.now_ms))
-    landed, is_writing, rounds = bytearray(), True, {"read": 0, "swept": 0}
+    appended, is_writing, rounds = bytearray(), True, {"read": 0, "sweep": 0}
 
     async def write() -> None:
         nonlocal is_writing
         for number in range(240):
             payload = b"<%d:%s>" % (number, b"z" * {0: 700, 9: 301_000}.get(number % 40, number % 90))
-            landed.extend(payload)
+            appended.extend(payload)
             await rig.store.apply(NAME, append_commit(payload, now_ms=rig.still.time.now_ms))
         is_writing = False
 
@@ -268,7 +270,7 @@ async def test_readers_see_every_byte_while_a_stream_spills_rotates_and_is_swept
             assert isinstance(process.store, DynamoDbStore)
             while is_writing:
                 data = await read_all(process.store)
-                assert data == bytes(landed[: len(data)])
+                assert data == bytes(appended[: len(data)])
                 rounds["read"] += 1
 
     async def rotate() -> None:
@@ -279,12 +281,12 @@ async def test_readers_see_every_byte_while_a_stream_spills_rotates_and_is_swept
 
     async def sweep_in_a_loop() -> None:
         while is_writing:
-            report = await swept(rig)
+            report = await run_sweep(rig)
             assert report["failures"] == 0
-            rounds["swept"] += 1
+            rounds["sweep"] += 1
 
     await asyncio.gather(write(), read(), read(), rotate(), sweep_in_a_loop())
-    assert await read_all(rig.store) == bytes(landed)
+    assert await read_all(rig.store) == bytes(appended)
     assert rounds["read"] > 3
-    assert rounds["swept"] > 3
+    assert rounds["sweep"] > 3
     assert any(key.startswith("segments/") for key in objects(rig))

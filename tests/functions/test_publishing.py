@@ -273,7 +273,7 @@ def test_followers_over_the_inline_limit_are_delivered_to_by_the_queue(
 ) -> None:
     """The changes function puts pages of followers into the queue, and the fan-out function delivers to them."""
     changes = import_handler("changes")
-    changes.feed._publisher.limits = FanOutLimits(inline_subscribers_max=5, followers_per_page=4)
+    changes.feed._deliveries.limits = FanOutLimits(inline_subscribers_max=5, followers_per_page=4)
 
     async def follow() -> None:
         async with own_process(rig) as process:

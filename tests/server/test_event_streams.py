@@ -8,7 +8,7 @@ import pytest
 
 from fluvial.app import build_application
 from fluvial.clock import Clock
-from fluvial.fanout.delivery_worker import DeliveryWorker
+from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
@@ -125,7 +125,7 @@ def test_an_unfinished_character_comes_with_the_append_that_ends_it(http: httpx.
 async def test_a_buffered_answer_ends_before_an_unfinished_character() -> None:
     """On Lambda nobody sees what is shown before the answer ends, so it does not wait for the rest."""
     settings, store = settings_from({"store": "memory"}), MemoryStore()
-    application = build_application(settings, store, Clock(), DeliveryWorker(store, None), SseDelivery.BUFFERED)
+    application = build_application(settings, store, Clock(), ChangeFeedBacklog(store), SseDelivery.BUFFERED)
     transport = httpx.ASGITransport(application)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         await client.put("/v1/stream/a", headers=TEXT)
@@ -148,7 +148,7 @@ class DeletedInBetween(MemoryStore):
 async def test_a_stream_that_ends_as_a_read_begins_is_not_there(live: str) -> None:
     """In every mode, for nothing was told yet."""
     settings, store = settings_from({"store": "memory"}), DeletedInBetween()
-    application = build_application(settings, store, Clock(), DeliveryWorker(store, None))
+    application = build_application(settings, store, Clock(), ChangeFeedBacklog(store))
     transport = httpx.ASGITransport(application)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         await client.put("/v1/stream/a", content=b"a", headers=TEXT)

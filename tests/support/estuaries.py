@@ -1,4 +1,4 @@
-"""Fan-out over a store under test."""
+"""Fan-out into estuaries (fan-in streams) over a store under test."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from fluvial.clock import Clock
 from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.estuaries import Estuaries, FollowedSource, WantedEstuary
 from fluvial.fanout.limits import FAN_OUT_LIMITS, FanOutLimits
 from fluvial.fanout.publisher import Backlog, FanOutReport, Publisher
@@ -25,7 +26,7 @@ SOURCE = StreamName("p/source")
 
 @dataclass
 class FanOutRig:
-    """A store, and what publishes and subscribes over it."""
+    """A store, and a process that publishes and subscribes over it."""
 
     rig: Rig
     backlog: Backlog | None = None
@@ -38,21 +39,26 @@ class FanOutRig:
 
     @property
     def clock(self) -> Clock:
-        """A world with the test's clock, and ids that nobody else makes."""
+        """A clock that the test sets, and ids that differ from those of other processes."""
         return self.rig.still.own_clock()
 
     @property
+    def deliveries(self) -> Deliveries:
+        """A new process's deliveries."""
+        return Deliveries(self.store, self.clock, self.limits)
+
+    @property
     def publisher(self) -> Publisher:
-        """A process's own publisher: nothing is shared between two calls but the store."""
-        return Publisher(self.store, self.clock, self.backlog or ChangeFeedBacklog(self.store), self.limits)
+        """A new process's publisher, which shares only the store with the one before."""
+        return Publisher(self.store, self.deliveries, self.backlog or ChangeFeedBacklog(self.store))
 
     @property
     def estuaries(self) -> Estuaries:
-        """A process's own."""
-        return Estuaries(self.store, self.clock, self.publisher)
+        """A new process's estuaries."""
+        return Estuaries(self.store, self.clock, self.deliveries)
 
     async def make_source(self, name: StreamName = SOURCE, content_type: str = "text/plain") -> Head:
-        """An empty stream."""
+        """Create an empty stream."""
         commit = create_commit(self.clock.new_incarnation(), content_type=content_type, name=name)
         outcome = await self.store.apply(name, commit)
         assert isinstance(outcome, Applied)
@@ -62,7 +68,7 @@ class FanOutRig:
     async def follow(
         self, estuary: str, name: StreamName = SOURCE, mode: EstuaryMode | None = None, **wanted: int
     ) -> FollowedSource:
-        """Follow a stream, which must be possible."""
+        """Let an estuary follow a stream, which must succeed."""
         followed = await self.estuaries.follow(name, WantedEstuary(StreamName(estuary), mode, None, **wanted))
         assert isinstance(followed, FollowedSource), followed
         return followed
@@ -88,24 +94,24 @@ class FanOutRig:
         return report
 
     async def read(self, name: str) -> bytes:
-        """All that a stream has."""
+        """All bytes of a stream."""
         head = await self.store.head(StreamName(name))
-        assert head is not None, f"{name} is not there"
+        assert head is not None, f"there is no {name}"
         data = b""
         while len(data) < head.tail:
             data += (await self.store.read(StreamName(name), head, len(data), 1_000_000)).data
         return data
 
 
-def code_of(refusal: object) -> ErrorCode:
-    """What was refused."""
-    assert isinstance(refusal, Rejection), refusal
-    return refusal.code
+def code_of(rejection: object) -> ErrorCode:
+    """The code of a rejection."""
+    assert isinstance(rejection, Rejection), rejection
+    return rejection.code
 
 
 @asynccontextmanager
 async def own_process(rig: DynamoDbRig) -> AsyncIterator[FanOutRig]:
-    """What another process does with the rig's table and bucket, on a loop of its own and without chores."""
+    """Another process on the rig's table and bucket, which has its own loop and runs no background tasks."""
     store = DynamoDbStore(replace(rig.config, runs_background_tasks=False), rig.still.own_clock())
     try:
         yield FanOutRig(replace(rig, store=store))

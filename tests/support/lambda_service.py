@@ -1,4 +1,4 @@
-"""Lambda's own part in a direct invocation."""
+"""Lambda's part in a direct invocation."""
 
 import io
 import json
@@ -12,15 +12,15 @@ from tests.aws_local.environments import Context
 
 @dataclass
 class LambdaService:
-    """Lambda's side of an invocation: JSON in, JSON out, a fault told beside the payload."""
+    """Invokes a function's module: JSON in, JSON out, and an exception becomes a FunctionError."""
 
     module: ModuleType
-    turn: Lock = field(default_factory=Lock)  # an environment has one event at a time
+    lock: Lock = field(default_factory=Lock)  # an environment has one event at a time
 
     def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803  boto3's own names
         """Invoke the function."""
         try:
-            with self.turn:
+            with self.lock:
                 answer = self.module.handler(json.loads(Payload), Context(FunctionName, "request"))
         except Exception as exc:  # noqa: BLE001  as Lambda does
             error = {"errorMessage": str(exc), "errorType": type(exc).__name__}

@@ -1,4 +1,7 @@
-"""Logs, whoever writes them and wherever they go: a function's handlers outlive the test that first imported it."""
+"""Log lines of all loggers, whatever their handlers.
+
+A Lambda function's log handlers outlive the test that imports it first, so that pytest's caplog may not see its lines.
+"""
 
 import logging
 
@@ -7,15 +10,15 @@ import pytest
 _FORMATTER = logging.Formatter()
 
 
-def everything_logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lines that any logger lets through from now on, with their fields and tracebacks."""
+def record_log_lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that loggers pass to their handlers from now on, with fields and tracebacks; the list grows."""
     lines, handle = list[str](), logging.Logger.handle
 
-    def recorded(logger: logging.Logger, record: logging.LogRecord) -> None:
+    def record_line(logger: logging.Logger, record: logging.LogRecord) -> None:
         lines.append(f"{_FORMATTER.format(record)} {record.__dict__}")
         handle(logger, record)
 
-    monkeypatch.setattr(logging.Logger, "handle", recorded)
+    monkeypatch.setattr(logging.Logger, "handle", record_line)
     logging.getLogger("fluvial").error("this is seen")
     assert "this is seen" in lines.pop()
     return lines

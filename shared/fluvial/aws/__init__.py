@@ -1,1 +1,1 @@
-"""What only AWS has: events of its services, clients that send to them, WebSocket API connections."""
+"""The parts for AWS: events of its services, clients of them, the change feed, WebSocket connections."""

@@ -1,7 +1,10 @@
-"""Connections: who reads a stream over a WebSocket on API Gateway, and how far they have been sent it.
+"""Connections: the WebSocket readers of a stream on API Gateway, and the progress of the stream's broadcasts.
 
-There is one note per stream of how far all have been sent, none per connection and message. Before anything is sent
-the note says up to where; a note that still says so later is of a process that died, and what it sent is not known.
+- Progress is noted once per stream, not per connection and message: up to which position all joined connections have
+  been sent the stream, and, while a broadcast runs, up to which position it sends.
+- The broadcast is noted before its first message. Suppose that a function dies after 100 of 200 posts. The next one
+  finds the broadcast still noted as running, and knows that the connections are in doubt: some of them have the
+  messages, and API Gateway cannot tell which.
 """
 
 from dataclasses import dataclass
@@ -21,10 +24,11 @@ CONNECTIONS_PER_QUERY = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One reader of one life of a stream; until it has joined, `position` is what it asked for.
+    """One reader of one incarnation of a stream.
 
-    From `until_s` on, in seconds since 1970, it must be sent nothing. One that `needs_open` showed no token, because
-    the server was open to everybody: it must be sent nothing once it is not.
+    `position` is the one that it asked for and, once it has joined, that up to which it was sent the stream then. From
+    `until_s` on, in seconds since 1970, it must be sent nothing. A connection that `needs_open` came without a token
+    while the server was open to everybody: it must be sent nothing once the server is not.
     """
 
     connection_id: str
@@ -36,10 +40,13 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class Broadcasts:
-    """How far all who have joined were sent a life; `sending` is up to where somebody began to send and did not end.
+class BroadcastProgress:
+    """The joined connections have an incarnation up to `position`; a broadcast up to `sending` has begun and not ended.
 
-    `number` counts the broadcasts, so that what was read is known to be still so, although positions may come again.
+    `number` counts the stream's broadcasts, because the position does not tell that another function has broadcast
+    since. Suppose that function A lists a new connection and reads the progress. Function B does, too, sends the
+    connection what it has missed, and ends its broadcast at the same position, since the tail has not moved. If A now
+    compared positions, it would go on and send that connection everything a second time. The number stops A.
     """
 
     incarnation: Incarnation
@@ -49,15 +56,15 @@ class Broadcasts:
 
 
 class Connections:
-    """The connections of one table. Every method raises StoreUnavailable, those that write StoreUncertain."""
+    """The connections in one table. Every method raises StoreUnavailable, those that write StoreUncertain."""
 
     def __init__(self, table: Table) -> None:
-        """Nobody is connected yet."""
+        """`table` is the store's own: a connection is an item beside the head of its stream."""
         self._table = table
 
-    async def add(self, name: StreamName, connection: Connection, noted_until_s: int) -> None:
-        """Note a connection, which the feed will see; DynamoDB may forget it after `noted_until_s`."""
-        ttl = number(noted_until_s)
+    async def add(self, name: StreamName, connection: Connection, expires_s: int) -> None:
+        """Add a connection, which the change feed will see; DynamoDB may delete it after `expires_s`."""
+        ttl = number(expires_s)
         await self._put({**connection_stream_key(connection.connection_id), a.STREAM: {"S": name}, a.TTL: ttl})
         await self._put(
             {
@@ -71,50 +78,52 @@ class Connections:
         )
 
     async def remove(self, connection_id: str) -> None:
-        """Forget a connection."""
+        """Remove a connection, if it is there."""
         item = await self._table.get(connection_stream_key(connection_id))
         if item is not None:
             await self._delete(connection_key(StreamName(item[a.STREAM]["S"]), connection_id))
             await self._delete(connection_stream_key(connection_id))
 
-    async def of(self, name: StreamName) -> list[Connection]:
-        """All who read a stream."""
+    async def list_readers(self, name: StreamName) -> list[Connection]:
+        """All connections that read a stream."""
         found, after = list[Connection](), a.CONNECTION_SK_PREFIX
         partition = connection_key(name, "")[a.PK]["S"]
         while items := await self._table.query(partition, after=after, limit=CONNECTIONS_PER_QUERY):
             after = items[-1][a.SK]["S"]
             connections = [item for item in items if item[a.SK]["S"].startswith(a.CONNECTION_SK_PREFIX)]
-            found += map(_connection, connections)
+            found += map(_decode_connection, connections)
             if len(connections) < len(items):
                 break
         return found
 
-    async def joined(self, name: StreamName, connection_id: str, position: int) -> None:
-        """Note that a connection has been sent everything up to a position; nothing happens when it has gone."""
+    async def mark_joined(self, name: StreamName, connection_id: str, position: int) -> None:
+        """Note that a connection was sent everything up to a position; one that was removed is not added again."""
         e = Expression()
         joined, tail = e.name(a.JOINED), e.name(a.TAIL)
         update = f"SET {joined} = {e.value(1)}, {tail} = {e.value(position)}"
         condition = f"attribute_exists({a.PK})"
         await self._update(connection_key(name, connection_id), e, update, condition)
 
-    async def broadcasts(self, name: StreamName) -> Broadcasts | None:
-        """How far the stream's broadcasts have come; None where there were none."""
+    async def load_progress(self, name: StreamName) -> BroadcastProgress | None:
+        """The progress of a stream's broadcasts; None before the first one."""
         item = await self._table.get(broadcast_key(name))
         if item is None:
             return None
         sending = int(item[a.SENDING]["N"]) if a.SENDING in item else None
         number = int(item[a.BROADCASTS]["N"])
-        return Broadcasts(incarnation_of(item[a.INCARNATION]), int(item[a.TAIL]["N"]), sending, number)
+        return BroadcastProgress(incarnation_of(item[a.INCARNATION]), int(item[a.TAIL]["N"]), sending, number)
 
-    async def begin(self, name: StreamName, known: Broadcasts | None, incarnation: Incarnation, to: int) -> int:
-        """Note that a broadcast up to a position begins, unless another one is under way or has been since.
+    async def begin_broadcast(
+        self, name: StreamName, known: BroadcastProgress | None, incarnation: Incarnation, to: int
+    ) -> int:
+        """Note that a broadcast up to a position begins; its number.
 
-        The broadcast's number.
+        Raises StoreUncertain when the progress is no longer the `known` one: another function broadcasts, or has since.
         """
         e = Expression()
-        life, position, sending = e.name(a.INCARNATION), e.name(a.TAIL), e.name(a.SENDING)
+        attribute, position, sending = e.name(a.INCARNATION), e.name(a.TAIL), e.name(a.SENDING)
         done = known.position if known is not None and known.incarnation == incarnation else 0
-        update = f"SET {life} = {e.value(incarnation_value(incarnation))}, {position} = {e.value(done)}"
+        update = f"SET {attribute} = {e.value(incarnation_value(incarnation))}, {position} = {e.value(done)}"
         number, condition = 1, f"attribute_not_exists({a.PK})"
         if known is not None:
             number = known.number + 1
@@ -123,14 +132,14 @@ class Connections:
         await self._update_exclusively(broadcast_key(name), e, update, condition)
         return number
 
-    async def end(self, name: StreamName, to: int, number: int) -> None:
-        """Note that everybody was sent everything up to a position, by the broadcast with this number."""
+    async def end_broadcast(self, name: StreamName, to: int, number: int) -> None:
+        """Note that the broadcast with this number has sent everything up to a position to every connection."""
         e = Expression()
         update = f"SET {e.name(a.TAIL)} = {e.value(to)} REMOVE {e.name(a.SENDING)}"
         await self._update_exclusively(broadcast_key(name), e, update, f"{e.name(a.BROADCASTS)} = {e.value(number)}")
 
-    async def forget_broadcasts(self, name: StreamName) -> None:
-        """Nobody reads the stream any more."""
+    async def delete_progress(self, name: StreamName) -> None:
+        """Delete the progress of a stream that has no connection any more."""
         await self._delete(broadcast_key(name))
 
     async def _put(self, item: Item) -> None:
@@ -149,7 +158,7 @@ class Connections:
         require_known(await self._table.delete(key))
 
 
-def _connection(item: Item) -> Connection:
+def _decode_connection(item: Item) -> Connection:
     return Connection(
         item[a.SK]["S"].removeprefix(a.CONNECTION_SK_PREFIX),
         incarnation_of(item[a.INCARNATION]),

@@ -1,4 +1,8 @@
-"""The fan-out queue: followers of a stream by fifties, each of them delivered to by the fan-out function."""
+"""The fan-out queue: pages of a source's followers, each delivered to by the fan-out function.
+
+- A message names a source, its incarnation and some fifty followers. It carries no bytes: a delivery reads the source.
+- A message that comes twice or late does no harm, because each delivery goes on from the follower's cursor.
+"""
 
 import asyncio
 import logging
@@ -8,7 +12,9 @@ from typing import Any, Final, Protocol
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fluvial.fanout.publisher import Publisher
+from fluvial.aws.partial_batch import partial_batch_response
+from fluvial.concurrency import map_bounded
+from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.replication import Source
 from fluvial.model.errors import StoreError, StoreUnavailable
 from fluvial.model.followers import Follower
@@ -18,11 +24,11 @@ from fluvial.storage.contract import Store
 
 log = logging.getLogger(__name__)
 
-#: What one request to SQS takes.
+#: SQS takes up to ten messages in one request, and hands over up to ten at a time.
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 MESSAGES_PER_REQUEST_MAX: Final = 10
 
-#: Nobody waits for these deliveries, but the function ends after a minute.
+#: No publisher waits for these deliveries, but the function's timeout is a minute.
 DELIVERY_TIMEOUT_S: Final = 45.0
 
 
@@ -36,7 +42,7 @@ _MESSAGE = msgspec.json.Decoder(_Message)
 
 
 class SqsClient(Protocol):
-    """As much of boto3's SQS client as is used."""
+    """The part of boto3's SQS client that is used."""
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> Any:  # noqa: ANN401, N803  boto3's own names
         """Send up to ten messages."""
@@ -47,14 +53,14 @@ class FanOutQueue:
     """The queue's sending side."""
 
     def __init__(self, client: SqsClient, url: str) -> None:
-        """Nothing is sent yet."""
+        """`url` is the queue's."""
         self._client, self._url = client, url
 
     async def send(self, source: Source, pages: Sequence[Sequence[Follower]]) -> None:
-        """Have each page delivered to. Raises StoreUnavailable when the queue does not take them all."""
+        """Send a message for each page of followers. Raises StoreUnavailable when the queue does not take them all."""
         for start in range(0, len(pages), MESSAGES_PER_REQUEST_MAX):
             entries = [
-                {"Id": str(number), "MessageBody": _spelt(source, followers)}
+                {"Id": str(number), "MessageBody": _encode_message(source, followers)}
                 for number, followers in enumerate(pages[start : start + MESSAGES_PER_REQUEST_MAX])
             ]
             send = self._client.send_message_batch
@@ -66,44 +72,47 @@ class FanOutQueue:
                 raise StoreUnavailable
 
 
-def _spelt(source: Source, followers: Sequence[Follower]) -> str:
+def _encode_message(source: Source, followers: Sequence[Follower]) -> str:
     return msgspec.json.encode(_Message(source.name, source.head.incarnation, tuple(followers))).decode()
 
 
-class QueuedDeliveries:
-    """The queue's receiving side."""
+class FanOutConsumer:
+    """The queue's receiving side: the fan-out function."""
 
-    def __init__(self, store: Store, publisher: Publisher) -> None:
-        """Nothing is delivered yet."""
-        self._store, self._publisher = store, publisher
+    def __init__(self, store: Store, deliveries: Deliveries) -> None:
+        """`store` has the sources' heads."""
+        self._store, self._deliveries = store, deliveries
 
     async def handle(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Deliver each message's page; the failed messages come again, and end in the dead-letter queue."""
+        """Deliver to each message's followers; failed messages come again, and end in the dead-letter queue."""
         records = event["Records"]
-        delivered = await asyncio.gather(*(self._delivered(record["body"]) for record in records))
-        failed = [record["messageId"] for record, is_done in zip(records, delivered, strict=True) if not is_done]
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+        bodies = [record["body"] for record in records]
+        results = await map_bounded(bodies, self._deliver_page, MESSAGES_PER_REQUEST_MAX)
+        return partial_batch_response(
+            record["messageId"] for record, is_done in zip(records, results, strict=True) if not is_done
+        )
 
-    async def _delivered(self, body: str) -> bool:
+    async def _deliver_page(self, body: str) -> bool:
+        """Deliver to the followers of one message; whether nothing is left to do for them."""
         try:
             message = _MESSAGE.decode(body)
             head = await self._store.head(message.stream)
             if head is None or head.incarnation != message.incarnation:
-                return True  # the followers went with the life that they followed
+                return True  # the followers went with the incarnation that they followed
             source = Source(message.stream, head)
-            lacking = await self._publisher.deliver_to(source, message.followers, within_s=DELIVERY_TIMEOUT_S)
+            undelivered = await self._deliveries.deliver_to(source, message.followers, within_s=DELIVERY_TIMEOUT_S)
         except (StoreError, msgspec.DecodeError) as exc:
             log.warning("page_not_delivered", extra={"reason": str(exc.__cause__ or exc)})
             return False
-        except Exception:  # whatever is wrong with one message, the batch's others are not sent again for it
+        except Exception:  # an unforeseen error of one message does not have the batch's other messages sent again
             log.exception("page_not_delivered")
             return False
-        return not lacking
+        return not undelivered
 
 
 def sqs_client() -> SqsClient:
-    """An SQS client that gives up in time; to send a page twice does no harm."""
-    import boto3  # noqa: PLC0415  whoever only receives needs none
+    """An SQS client that gives up in time; a page that is sent twice does no harm."""
+    import boto3  # noqa: PLC0415  the receiving side needs no client
     from botocore.config import Config  # noqa: PLC0415
 
     config = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})

@@ -1,1 +1,1 @@
-"""Fan-out: what is appended to a stream flows into the estuaries that follow it, always after the commit."""
+"""Fan-out: appends to a stream are delivered to the estuaries (fan-in streams) that follow it, after the commit."""

@@ -1,29 +1,26 @@
-"""Publishing: what follows an append to a stream that is followed."""
+"""Publishing: an append to a stream with followers is followed by deliveries.
+
+- The append stands whatever becomes of its deliveries: `publish` raises nothing, and tells how they went.
+- Up to INLINE_SUBSCRIBERS_MAX followers are delivered to before the publisher is answered. A source with more of them,
+  or one whose deliveries failed, is put into the backlog.
+- Appends may come faster than deliveries. So the publishers of a source form a queue, and rounds of deliveries run one
+  after the other: each delivers up to the furthest tail of those who wait when it begins, and serves them all.
+"""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Protocol
 
-from cachetools import LRUCache
-
-from fluvial.clock import Clock
-from fluvial.fanout.limits import FAN_OUT_LIMITS, FanOutLimits
-from fluvial.fanout.replication import Delivery, Source, deliver
+from fluvial.fanout.deliveries import Deliveries
+from fluvial.fanout.replication import Source
 from fluvial.model.errors import StoreError
-from fluvial.model.followers import Follower
-from fluvial.model.head import Incarnation, SourcePosition
-from fluvial.model.names import StreamName
+from fluvial.model.head import Incarnation
 from fluvial.storage.contract import Store
-from fluvial.storage.keyed_lock import KeyedLock
 
 log = logging.getLogger(__name__)
-
-#: Sources whose last round is remembered.
-ROUNDS_MAX: Final = 4_096
 
 
 class FanOutMode(StrEnum):
@@ -31,12 +28,12 @@ class FanOutMode(StrEnum):
 
     INLINE = "inline"  # before the publisher is answered
     QUEUED = "queued"  # soon after
-    DEFERRED = "deferred"  # when the store can say again who they are
+    DEFERRED = "deferred"  # when the store can list them again
 
 
 @dataclass(frozen=True, slots=True)
 class FanOutReport:
-    """How many followers a stream has, and how many of them are known to have got all or not to.
+    """How many followers a stream has, and how many of them were delivered to or failed.
 
     QUEUED followers are not counted: `count` is then INLINE_SUBSCRIBERS_MAX + 1, and there are at least so many.
     """
@@ -48,163 +45,139 @@ class FanOutReport:
 
 
 class Backlog(Protocol):
-    """What a publisher does not wait for."""
+    """Keeps sources whose deliveries no publisher waits for."""
 
     async def put(self, source: Source) -> None:
-        """Have what its followers lack delivered soon. Raises StoreUnavailable when that cannot be promised."""
+        """Have all followers delivered to soon. Raises StoreUnavailable when that cannot be promised."""
         ...
 
-    async def done(self, source: Source) -> None:
+    async def mark_delivered(self, source: Source) -> None:
         """Note that all followers have everything up to the source's tail. Raises StoreUnavailable, StoreUncertain."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """What came of a source's last round, which reached a tail; `number` counts all rounds in the order they ended."""
+    """Deliveries up to the source's tail; `guess` is the position where most followers are."""
+
+    source: Source
+    guess: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _EndedRound:
+    """The report of a round that reached a tail; `number` counts the rounds of a queue in their order."""
 
     number: int
     tail: int
     report: FanOutReport
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The next round of a source: up to where, and where most followers are."""
+@dataclass(slots=True)
+class _Queue:
+    """The publishers of one incarnation, one of which runs a round; the queue is dropped with the last of them."""
 
-    source: Source
-    guess: int | None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    publisher_count: int = 0
+    next: _Round | None = None
+    last: _EndedRound | None = None
+
+    @property
+    def ended_count(self) -> int:
+        """How many rounds have ended."""
+        return 0 if self.last is None else self.last.number
+
+    def join(self, source: Source, before: int | None) -> None:
+        """Have the next round reach the source's tail; the first append that it serves tells where followers are."""
+        if self.next is None:
+            self.next = _Round(source, before)
+        elif self.next.source.head.tail < source.head.tail:
+            self.next = _Round(source, self.next.guess)
+
+    def leave(self, source: Source) -> None:
+        """Drop the next round if an earlier one has reached its tail."""
+        if self.next is not None and self.next.source.head.tail <= source.head.tail:
+            self.next = None
+
+    def take(self, source: Source, before: int | None) -> _Round:
+        """The next round, to be run now."""
+        taken, self.next = self.next, None
+        return taken or _Round(source, before)
+
+    def end(self, ended: _Round, report: FanOutReport) -> None:
+        """Keep the report for those who wait."""
+        self.last = _EndedRound(self.ended_count + 1, ended.source.head.tail, report)
 
 
 class Publisher:
-    """Delivers what was appended; rounds of one source follow each other, and one may serve many appends."""
+    """Runs the rounds of every source that this process appends to."""
 
-    def __init__(self, store: Store, clock: Clock, backlog: Backlog, limits: FanOutLimits = FAN_OUT_LIMITS) -> None:
-        """Nothing is published yet."""
-        self.limits = limits
-        self._store, self._clock, self._backlog = store, clock, backlog
-        self._turns = KeyedLock()
-        self._wanted: dict[StreamName, _Wanted] = {}
-        self._rounds: LRUCache[Incarnation, _Round] = LRUCache(ROUNDS_MAX)
-        self._round_count = 0
+    def __init__(self, store: Store, deliveries: Deliveries, backlog: Backlog) -> None:
+        """`backlog` takes the sources whose followers are not all delivered to inline."""
+        self._store, self._deliveries, self._backlog = store, deliveries, backlog
+        self._queues: dict[Incarnation, _Queue] = {}
 
     async def publish(self, source: Source, before: int | None = None) -> FanOutReport | None:
-        """Deliver up to the source's tail, or have it done; None when nobody follows the stream.
+        """Deliver up to the source's tail, or have it done; None when the stream has no followers.
 
-        `before` is the position before the append, where most followers will be. What fails is made good by a later
-        round, so nothing is raised. A round serves whoever called before it ended; who calls later, e.g. to try again
-        after one that failed, gets a round of its own.
+        `before` is the position before the append, where most followers will be. Raises nothing.
         """
+        incarnation = source.head.incarnation
         if source.head.delivered is None:
             return None
-        called_after = self._round_count
-        self._want(source, before)
-        async with self._turns.hold(source.name):
-            served = self._rounds.get(source.head.incarnation)
-            if served is not None and served.number > called_after and served.tail >= source.head.tail:
-                self._forget(source)
-                return served.report
-            wanted = self._wanted.pop(source.name, _Wanted(source, before))
-            try:
-                report = await self._round(wanted)
-            except StoreError as exc:
-                log.warning("fan_out_deferred", extra={"stream": source.name, "reason": str(exc.__cause__ or exc)})
-                report = await self._deferred(wanted)
-            except Exception:  # whatever it is, the append stands
-                log.exception("fan_out_deferred", extra={"stream": source.name})
-                report = await self._deferred(wanted)
-            self._round_count += 1
-            head = wanted.source.head
-            self._rounds[head.incarnation] = _Round(self._round_count, head.tail, report)
+        queue = self._queues.setdefault(incarnation, _Queue())
+        queue.publisher_count += 1
+        try:
+            return await self._run_or_share_round(queue, source, before)
+        finally:
+            queue.publisher_count -= 1
+            if not queue.publisher_count:
+                del self._queues[incarnation]
+
+    async def _run_or_share_round(self, queue: _Queue, source: Source, before: int | None) -> FanOutReport:
+        """The report of a round that reaches the source's tail and ends after this call began.
+
+        A failed round serves all who wait at its end, too: with a follower that hangs for ten seconds, ten publishers
+        would otherwise be answered after 10, 20, … 100 seconds. But it serves no later call. Suppose that an append is
+        answered with one failure, and its client sends it again; the retry is a duplicate, with the same tail. If it
+        were served by the failed round because that reached its tail, it would deliver nothing, and repeat a failure
+        that may be over.
+        """
+        ended_before = queue.ended_count
+        queue.join(source, before)
+        async with queue.lock:
+            last = queue.last
+            if last is not None and last.number > ended_before and last.tail >= source.head.tail:
+                queue.leave(source)
+                return last.report
+            taken = queue.take(source, before)
+            report = await self._run(taken)
+            queue.end(taken, report)
             return report
 
-    def _want(self, source: Source, before: int | None) -> None:
-        """Have the next round reach the source's tail; its first append tells where the followers are."""
-        wanted = self._wanted.get(source.name)
-        if wanted is None or wanted.source.head.incarnation != source.head.incarnation:
-            self._wanted[source.name] = _Wanted(source, before)
-        elif wanted.source.head.tail < source.head.tail:
-            self._wanted[source.name] = _Wanted(source, wanted.guess)
+    async def _run(self, taken: _Round) -> FanOutReport:
+        """Deliver, or put the source into the backlog."""
+        source = taken.source
+        try:
+            return await self._deliver_inline(taken)
+        except StoreError as exc:
+            log.warning("fan_out_deferred", extra={"stream": source.name, "reason": str(exc.__cause__ or exc)})
+        except Exception:  # an unforeseen error of the deliveries does not fail the append
+            log.exception("fan_out_deferred", extra={"stream": source.name})
+        with contextlib.suppress(StoreError):  # the source's head also tells that it is behind
+            await self._backlog.put(source)
+        return FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
 
-    def _forget(self, source: Source) -> None:
-        """Nothing is wanted any more up to here: an earlier round has served it."""
-        wanted = self._wanted.get(source.name)
-        if wanted is not None and wanted.source.head.tail <= source.head.tail:
-            del self._wanted[source.name]
-
-    async def deliver_to_all(self, source: Source) -> list[Follower]:
-        """Deliver to every follower, however many; those who lack something all the same."""
-        lacking = list[Follower]()
-        async for followers in self._followers(source):
-            lacking += await self.deliver_to(source, followers)
-        if not lacking:
-            await self._backlog.done(source)
-        return lacking
-
-    async def deliver_to(
-        self,
-        source: Source,
-        followers: Sequence[Follower],
-        guess: SourcePosition | None = None,
-        within_s: float | None = None,
-    ) -> list[Follower]:
-        """Deliver to these; those who lack something all the same. One that is gone is taken off the list.
-
-        `guess` is where most of them are; `within_s` is how long it may take, as long as any round if not told.
-        """
-        slots = asyncio.Semaphore(self.limits.deliveries_at_once)
-        patience_s = self.limits.round_timeout_s if within_s is None else within_s
-        ends_at = asyncio.get_running_loop().time() + patience_s
-
-        async def delivered(follower: Follower) -> bool:
-            async with slots:
-                return await self._delivered(source, follower, guess, ends_at)
-
-        results = await asyncio.gather(*map(delivered, followers))
-        return [follower for follower, is_done in zip(followers, results, strict=True) if not is_done]
-
-    async def _round(self, wanted: _Wanted) -> FanOutReport:
-        source = wanted.source
-        inline_max = self.limits.inline_subscribers_max
+    async def _deliver_inline(self, taken: _Round) -> FanOutReport:
+        source, inline_max = taken.source, self._deliveries.limits.inline_subscribers_max
         followers = await self._store.followers(source.head.incarnation, "", inline_max + 1)
         if len(followers) > inline_max:
             await self._backlog.put(source)
             return FanOutReport(len(followers), 0, 0, FanOutMode.QUEUED)
-        guess = None if wanted.guess is None else source.at(wanted.guess)
-        lacking = await self.deliver_to(source, followers, guess)
-        if lacking:
+        guess = None if taken.guess is None else source.at(taken.guess)
+        undelivered = await self._deliveries.deliver_to(source, followers, guess)
+        if undelivered:
             await self._backlog.put(source)
         else:
-            await self._backlog.done(source)
-        return FanOutReport(len(followers), len(followers) - len(lacking), len(lacking), FanOutMode.INLINE)
-
-    async def _deferred(self, wanted: _Wanted) -> FanOutReport:
-        with contextlib.suppress(StoreError):  # the head tells all the same that something is to be done
-            await self._backlog.put(wanted.source)
-        return FanOutReport(0, 0, 0, FanOutMode.DEFERRED)
-
-    async def _followers(self, source: Source) -> AsyncIterator[list[Follower]]:
-        after = ""
-        while followers := await self._store.followers(source.head.incarnation, after, self.limits.followers_per_page):
-            yield followers
-            after = followers[-1].estuary
-
-    async def _delivered(
-        self, source: Source, follower: Follower, guess: SourcePosition | None, ends_at: float
-    ) -> bool:
-        """Whether nothing is left to do for this follower now."""
-        where = {"stream": source.name, "estuary": follower.estuary}
-        try:
-            async with asyncio.timeout_at(ends_at):
-                delivery = await deliver(self._store, self._clock, source, follower, guess, limits=self.limits)
-                if delivery is Delivery.GONE:
-                    await self._store.remove_follower(source.head.incarnation, follower)
-        except (StoreError, TimeoutError) as exc:
-            log.warning("delivery_failed", extra={**where, "reason": str(exc.__cause__ or exc) or "it took too long"})
-            return False
-        except Exception:  # whatever it is, the other followers get theirs, and the append stands
-            log.exception("delivery_failed", extra=where)
-            return False
-        if delivery is Delivery.GONE:
-            log.info("follower_removed", extra=where)
-        return delivery is not Delivery.BEHIND
+            await self._backlog.mark_delivered(source)
+        return FanOutReport(len(followers), len(followers) - len(undelivered), len(undelivered), FanOutMode.INLINE)

@@ -1,7 +1,9 @@
-"""Delivering: one source's bytes into one estuary, by replication.
+"""Replication: one source's bytes are copied into one estuary, a stream that other streams flow into (fan-in).
 
-The estuary's own head tells how far it has been filled, and each delivery moves that cursor in the commit that adds
-the bytes. So a delivery may be tried at any time, any number of times and by anybody: each byte arrives once.
+- The estuary's own head has a cursor for each source: how far the source has been copied. Each delivery requires the
+  cursor to be where the delivery begins, and moves it in the commit that adds the bytes. So any process may deliver at
+  any time, repeatedly and at once with others: each byte arrives once, and in the source's order.
+- A delivery reads the source itself and carries no message, so a late one copies whatever is missing by then.
 """
 
 from dataclasses import dataclass
@@ -21,27 +23,27 @@ from fluvial.model.plan import Replica, plan_delivery
 from fluvial.storage.contract import Store
 from fluvial.wire.envelope import encode_envelopes
 
-#: What one delivery adds at most of a source whose batches have to be enveloped one by one; how many, FanOutLimits say.
+#: Bytes that one commit adds of a source whose batches are enveloped one by one; FanOutLimits bound the batches.
 ENVELOPED_BYTES_MAX: Final = 262_144
 
 
 class Delivery(Enum):
-    """What became of a follower."""
+    """How a follower stands after a delivery."""
 
-    COMPLETE = auto()  # it has everything up to the tail that it was to get
-    BEHIND = auto()  # it has more than before, and something is left
-    GONE = auto()  # it does not follow any more, or cannot be filled any more
+    COMPLETE = auto()  # it has everything up to the source's tail
+    BEHIND = auto()  # it has more than before, but not everything
+    GONE = auto()  # it has stopped following, or can never be delivered to again
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream, and how much of it is to be delivered: up to `head.tail`."""
+    """A stream to deliver from, up to `head.tail`."""
 
     name: StreamName
     head: Head
 
     def at(self, position: int) -> SourcePosition:
-        """A place in this life of the stream."""
+        """A position in the head's incarnation."""
         return source_position(self.head, position)
 
 
@@ -54,11 +56,14 @@ async def deliver(  # noqa: PLR0913  the limits are named
     *,
     limits: FanOutLimits = FAN_OUT_LIMITS,
 ) -> Delivery:
-    """Fill a follower from its cursor on; `guess` is where that may be, between two batches before the tail.
+    """Copy the source's bytes from the follower's cursor up to the tail.
 
-    Raises StoreUnavailable, StoreUncertain, StorageDamaged; nothing is lost by that.
+    `guess` is a position between two batches where the cursor probably is: a right guess saves the read of the
+    estuary's head, a wrong one costs a commit that changes nothing.
+    Raises StoreUnavailable, StoreUncertain, StorageDamaged: the next delivery goes on from the cursor.
     """
-    if guess is None or guess.position >= source.head.tail:  # only a commit can tell a guess that is wrong
+    # A guess at the tail would end the delivery without the commit that finds out whether the guess is wrong.
+    if guess is None or guess.position >= source.head.tail:
         at = _cursor_in(await store.head(follower.estuary), source)
     else:
         at = guess
@@ -68,7 +73,7 @@ async def deliver(  # noqa: PLR0913  the limits are named
         if at.position >= source.head.tail:
             return Delivery.COMPLETE
         try:
-            end, data = await _next_bytes(store, source, follower.mode, at.position, limits)
+            end, data = await _load_next(store, source, follower.mode, at.position, limits)
         except StreamVanished:
             return Delivery.GONE
         to = source.at(end)
@@ -88,10 +93,10 @@ def _cursor_in(estuary: Head | None, source: Source) -> SourcePosition | None:
     return None if estuary is None else estuary.cursors.get(source.name)
 
 
-async def _next_bytes(
+async def _load_next(
     store: Store, source: Source, mode: EstuaryMode, position: int, limits: FanOutLimits
 ) -> tuple[int, bytes]:
-    """Where the next delivery ends, and what it adds."""
+    """Where the next commit moves the cursor to, and the bytes that it adds."""
     head = source.head
     if mode is EstuaryMode.RAW:
         page = await store.read(source.name, head, position, PAGE_BYTES_MAX)

@@ -5,6 +5,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.server.streams import SAFE_METHODS, STREAM_ROOT_BYTES, StreamsApp, reject_write
 from fluvial.server.websocket import WebSocketApp, reject_cdn_bypass, reject_websocket_path
@@ -35,7 +36,7 @@ class Application:
         from fluvial.server.control.app import build_control_app  # noqa: PLC0415
 
         streams = self.streams
-        estuaries = Estuaries(streams.store, streams.clock, streams.publisher)
+        estuaries = Estuaries(streams.store, streams.clock, Deliveries(streams.store, streams.clock))
         return build_control_app(self.live, streams.store, estuaries, streams.authorizer, streams.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

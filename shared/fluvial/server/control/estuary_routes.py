@@ -116,10 +116,10 @@ def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
     async def create(request: Request, body: EstuaryBody) -> Response:
         """Create an estuary, or confirm an existing one."""
         name = name_of(request)
-        opened = await estuaries.open(WantedEstuary(name, body.mode, body.content_type, body.ttl_seconds))
-        if isinstance(opened, Rejection):
-            return _as_rejection(opened)
-        return json_response(_describe_estuary(name, opened.head), 201 if opened.is_new else 200)
+        ensured = await estuaries.ensure(WantedEstuary(name, body.mode, body.content_type, body.ttl_seconds))
+        if isinstance(ensured, Rejection):
+            return _as_rejection(ensured)
+        return json_response(_describe_estuary(name, ensured.head), 201 if ensured.is_new else 200)
 
     @routes.get(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
     async def describe(request: Request) -> Response:
@@ -138,7 +138,7 @@ def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
     @routes.delete(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
     async def end(request: Request) -> Response:
         """Delete an estuary and its subscriptions."""
-        return _no_content_or_rejection(await estuaries.end(name_of(request)))
+        return _no_content_or_rejection(await estuaries.delete(name_of(request)))
 
 
 def _estuary_name(source: StreamName, estuary_id: str) -> StreamName:
