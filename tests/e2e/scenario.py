@@ -1,6 +1,6 @@
-"""Three sources, 300 estuaries, publishers by every door at once, and readers that come, go and come back.
+"""The scenario: three sources, 300 estuaries (fan-in streams), publishers by every way, and readers that reconnect.
 
-It ends when every reader and every estuary has every message of its sources; then all is compared.
+It ends when every reader and every estuary has every message of its sources; then their messages are compared.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ MESSAGES = 6
 TIMEOUT_S = 600
 JSON = {"Content-Type": "application/json"}
 
-#: Publishes one message of a source; done when it is accepted.
+#: Publishes one message to a source; returns when it is accepted.
 Publish = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
 @dataclass
 class Place:
-    """Where the scenario plays: its HTTP root, what a WebSocket's URL is, and the doors to publish by."""
+    """Where the scenario runs: its HTTP root, the URL of a WebSocket, and the ways to publish by."""
 
     root: Callable[[], str]
     socket_url: Callable[[str, str], str]
@@ -35,7 +35,7 @@ class Place:
 
 
 async def until(ask: Callable[[], Awaitable[httpx.Response]], *statuses: int) -> httpx.Response:
-    """An answer with one of these statuses, however often it has to be asked for."""
+    """Repeat a request until its answer has one of these statuses; that answer."""
     while True:
         try:
             answer = await ask()
@@ -50,7 +50,7 @@ async def until(ask: Callable[[], Awaitable[httpx.Response]], *statuses: int) ->
 
 @dataclass
 class Reader:
-    """Follows one stream, drops out now and then, and goes on from its last offset."""
+    """Follows one stream, disconnects now and then, and goes on from its last offset."""
 
     place: Place
     name: str
@@ -59,27 +59,27 @@ class Reader:
     drops: int = 0
 
     def take(self, messages: list[Any], offset: str) -> bool:
-        """Take in what came; whether to drop out now."""
+        """Add messages; whether to disconnect now."""
         self.data += messages
         self.offset = offset
         is_dropping = self.place.rng.random() < 0.15
         self.drops += is_dropping
         return is_dropping
 
-    async def caught_up(self, count: int) -> None:
-        """Wait until so many messages have come."""
-        while len(self.data) < count:  # noqa: ASYNC110  it is looked at seldom
+    async def wait_for(self, count: int) -> None:
+        """Wait until this many messages have come."""
+        while len(self.data) < count:  # noqa: ASYNC110  it polls seldom
             await asyncio.sleep(0.05)
 
-    async def by_sse(self, http: httpx.AsyncClient) -> None:
+    async def read_by_sse(self, http: httpx.AsyncClient) -> None:
         """Read by server-sent events until cancelled."""
         while True:
             try:
-                await self._one_event_stream(http)
+                await self._read_one_event_stream(http)
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
 
-    async def _one_event_stream(self, http: httpx.AsyncClient) -> None:
+    async def _read_one_event_stream(self, http: httpx.AsyncClient) -> None:
         query = {"offset": self.offset, "live": "sse"}
         async with http.stream("GET", f"{self.place.root()}/v1/stream/{self.name}", params=query) as answer:
             if answer.status_code != 200:
@@ -96,15 +96,15 @@ class Reader:
                         return
                     pending = []
 
-    async def by_socket(self, _http: httpx.AsyncClient) -> None:
+    async def read_by_socket(self, _http: httpx.AsyncClient) -> None:
         """Read over a WebSocket until cancelled."""
         while True:
             try:
-                await self._one_socket()
+                await self._read_one_socket()
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
                 await asyncio.sleep(0.1)
 
-    async def _one_socket(self) -> None:
+    async def _read_one_socket(self) -> None:
         async with connect(self.place.socket_url(self.name, self.offset), open_timeout=20) as socket:
             text = ""
             async for received in socket:
@@ -129,8 +129,8 @@ async def contents(http: httpx.AsyncClient, place: Place, name: str) -> list[Any
             return messages
 
 
-def followed_by() -> dict[str, tuple[str, Sequence[str]]]:
-    """What each estuary follows, and how: one source has more followers than a publisher waits for."""
+def estuary_subscriptions() -> dict[str, tuple[str, Sequence[str]]]:
+    """The mode and the sources of each estuary; one source has more followers than the inline limit."""
     estuaries: dict[str, tuple[str, Sequence[str]]] = {}
     for number in range(300):
         if number < 230:
@@ -143,25 +143,25 @@ def followed_by() -> dict[str, tuple[str, Sequence[str]]]:
 
 
 async def play(place: Place) -> None:
-    """The scenario, from the first stream to the last comparison."""
+    """Run the scenario, from the first stream to the last comparison."""
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=64)) as http:
         for name in SOURCES:
             await until(lambda name=name: http.put(f"{place.root()}/v1/stream/{name}", headers=JSON), 200, 201)  # type: ignore[misc]
-        estuaries = followed_by()
+        estuaries = estuary_subscriptions()
         await subscribe(http, place, estuaries)
         some = ["p/raw-000", "p/raw-229", "p/raw-230", "p/all-299"]
         readers = [Reader(place, name) for name in (*SOURCES, *some) for _ in range(2)]
         reading = [
-            asyncio.create_task(reader.by_socket(http) if at % 2 else reader.by_sse(http))
+            asyncio.create_task(reader.read_by_socket(http) if at % 2 else reader.read_by_sse(http))
             for at, reader in enumerate(readers)
         ]
         async with asyncio.timeout(TIMEOUT_S):
             await asyncio.gather(*(publish(place, name, door) for name in SOURCES for door in place.doors))
-            sources = {name: await complete(http, place, name) for name in SOURCES}
+            sources = {name: await wait_until_complete(http, place, name) for name in SOURCES}
             await asyncio.gather(*(check_estuary(http, place, name, sources) for name in estuaries.items()))
             for reader in readers:
                 expected = sources.get(reader.name) or await contents(http, place, reader.name)
-                await reader.caught_up(len(expected))
+                await reader.wait_for(len(expected))
                 assert reader.data == expected
         for task in reading:
             task.cancel()
@@ -170,7 +170,7 @@ async def play(place: Place) -> None:
 
 
 async def subscribe(http: httpx.AsyncClient, place: Place, estuaries: dict[str, tuple[str, Sequence[str]]]) -> None:
-    """Make every estuary, and let it follow its sources."""
+    """Let every estuary follow its sources, which creates it."""
     slots = asyncio.Semaphore(8)
 
     async def follow(name: str, mode: str, sources: Sequence[str]) -> None:
@@ -183,18 +183,18 @@ async def subscribe(http: httpx.AsyncClient, place: Place, estuaries: dict[str, 
 
 
 async def publish(place: Place, name: str, door: str) -> None:
-    """One publisher's messages, one after the other."""
+    """Publish one publisher's messages, one after the other."""
     for number in range(MESSAGES):
         await place.doors[door](name, {"door": door, "number": number})
 
 
-async def complete(http: httpx.AsyncClient, place: Place, name: str) -> list[Any]:
-    """A source once it has everything that was published to it: each message once."""
+async def wait_until_complete(http: httpx.AsyncClient, place: Place, name: str) -> list[Any]:
+    """Wait until a source has each message that was published to it once; its messages."""
     expected = Counter((door, number) for door in place.doors for number in range(MESSAGES))
     while True:
         messages = await contents(http, place, name)
         found = Counter((message["door"], message["number"]) for message in messages)
-        assert not found - expected, "a message is there twice, or was never sent"
+        assert not found - expected, "a message is there twice, or was never published"
         if found == expected:
             return messages
         await asyncio.sleep(0.1)
@@ -206,7 +206,7 @@ async def check_estuary(
     estuary: tuple[str, tuple[str, Sequence[str]]],
     sources: dict[str, list[Any]],
 ) -> None:
-    """An estuary comes to have every message of its sources, once, in the source's order."""
+    """Wait until an estuary has every message of its sources, once and in the source's order."""
     name, (mode, followed) = estuary
     while True:
         messages = await contents(http, place, f"p/{name}")

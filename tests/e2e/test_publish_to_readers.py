@@ -1,4 +1,4 @@
-"""From every publisher's door to every reader: on all that is deployed, and on one machine, killed again and again."""
+"""The scenario from every publisher to every reader: on AWS's functions, and on one machine, killed repeatedly."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 def http_door(root: Callable[[], str]) -> Publish:
-    """POST with a producer's numbers, again until it is answered."""
+    """Publish by POST with a producer's stamp, repeated until it is answered."""
     numbers: dict[str, Iterator[int]] = {}
 
     async def publish(name: str, message: dict[str, Any]) -> None:
@@ -41,16 +41,16 @@ def http_door(root: Callable[[], str]) -> Publish:
 
 
 def aws_doors(url: str, publications: str, environment: dict[str, str]) -> dict[str, Publish]:
-    """Direct invocation, EventBridge and SQS."""
+    """Publish by direct invocation, EventBridge and SQS."""
     functions = boto3.client("lambda", endpoint_url=url)
     queue = boto3.client("sqs", endpoint_url=environment["FLUVIAL_S3_ENDPOINT_URL"])
     ids = count()
 
     async def direct(name: str, message: dict[str, Any]) -> None:
-        asked = {"stream": name, "payload": message, "idempotencyKey": f"direct-{next(ids)}"}
+        event = {"stream": name, "payload": message, "idempotencyKey": f"direct-{next(ids)}"}
         while True:
             answer = await asyncio.to_thread(
-                functions.invoke, FunctionName="subscription", Payload=json.dumps(asked).encode()
+                functions.invoke, FunctionName="subscription", Payload=json.dumps(event).encode()
             )
             if "FunctionError" not in answer:
                 assert "tailOffset" in json.loads(answer["Payload"].read())
@@ -75,7 +75,7 @@ def aws_doors(url: str, publications: str, environment: dict[str, str]) -> dict[
 
 @contextmanager
 def cloud(log_file: Path, deaths: float) -> Iterator[Place]:
-    """All that is deployed, on AWS's own engine; a share of the events kills the functions that they wake."""
+    """Run all functions on AWS's own engine; a share of the events kills the function that handles them."""
     with local_aws(dynamodb_local_url()) as environment, log_file.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.aws_local.cloud"],
@@ -103,22 +103,22 @@ def cloud(log_file: Path, deaths: float) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize("deaths", [0.0, 0.03])
-async def test_every_reader_has_every_message_once_on_aws(tmp_path: Path, deaths: float) -> None:
-    """Every function in processes of its own, woken by what wakes it on AWS.
+async def test_every_reader_gets_every_message_once_on_aws(tmp_path: Path, deaths: float) -> None:
+    """Every function runs in processes of its own, and is invoked by the event sources that it has on AWS.
 
-    With deaths: functions are killed at their work, changes and messages come again, and disconnections go unheard.
+    With deaths, functions are killed at work, changes and messages come again, and disconnections are not reported.
     """
     with cloud(tmp_path / "cloud.log", deaths) as place:
         await play(place)
 
 
 @pytest.mark.parametrize("kills", [0, 4])
-async def test_every_reader_has_every_message_once_on_one_machine(tmp_path: Path, kills: int) -> None:
-    """With kills: the server dies by SIGKILL at any moment and is started again on the same data."""
+async def test_every_reader_gets_every_message_once_on_one_machine(tmp_path: Path, kills: int) -> None:
+    """With kills, the server is killed by SIGKILL at any moment and started again on the same data."""
     folder, port = tmp_path / "data", str(free_port())
     running: list[RunningServer] = [start_server(folder, "--port", port)]
 
-    async def kill_now_and_then() -> None:
+    async def kill_and_restart() -> None:
         for _ in range(kills):
             await asyncio.sleep(1.5)
             running[0].kill()
@@ -130,7 +130,7 @@ async def test_every_reader_has_every_message_once_on_one_machine(tmp_path: Path
     def socket_url(name: str, offset: str) -> str:
         return f"ws://127.0.0.1:{port}/v1/stream/{name}?live=websocket&offset={offset}"
 
-    killer = asyncio.create_task(kill_now_and_then())
+    killer = asyncio.create_task(kill_and_restart())
     try:
         await play(Place(root, socket_url, {"http": http_door(root), "other": http_door(root)}))
     finally:

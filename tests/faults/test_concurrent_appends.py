@@ -1,4 +1,4 @@
-"""Many writers of one stream on AWS's own engine: nobody conflicts, and readers see one order without a gap."""
+"""Many writers of one stream on AWS's own engine: none conflict, and readers see one order without a gap."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
 
 
 async def read_all(store: DynamoDbStore) -> bytes:
-    """The stream as a reader finds it now."""
+    """All bytes of the stream as they are now."""
     head = await store.head(NAME)
     assert head is not None
     data = b""
@@ -39,13 +39,13 @@ async def read_all(store: DynamoDbStore) -> bytes:
 
 @pytest.mark.medium
 async def test_writers_do_not_conflict_and_readers_see_one_order(rig: DynamoDbRig) -> None:
-    """32 writers in four processes, one that rotates, and readers all the while."""
+    """32 writers in four processes, a rotation, and two readers run at once."""
     network = Network(random.Random(1))
     stores = [DynamoDbStore(rig.config, rig.still.own_clock()) for _ in range(PROCESSES)]
     for store in stores:
         network.attach(store)
     await rig.store.apply(NAME, create_commit())
-    landed: dict[int, bytes] = {}
+    appended: dict[int, bytes] = {}
     writing = True
 
     async def write(store: DynamoDbStore, writer: int) -> None:
@@ -54,7 +54,7 @@ async def test_writers_do_not_conflict_and_readers_see_one_order(rig: DynamoDbRi
             outcome = await store.apply(NAME, append_commit(data))
             assert isinstance(outcome, Applied)
             assert outcome.head is not None
-            landed[outcome.head.tail] = data
+            appended[outcome.head.tail] = data
 
     async def read() -> int:
         reader, seen, count = DynamoDbStore(rig.config, rig.still.own_clock()), b"", 0
@@ -71,21 +71,21 @@ async def test_writers_do_not_conflict_and_readers_see_one_order(rig: DynamoDbRi
     assert all(count > 1 for count in await asyncio.gather(*readers))
 
     data = await read_all(rig.store)
-    assert len(landed) == PROCESSES * WRITERS * APPENDS
-    for end, batch in landed.items():
+    assert len(appended) == PROCESSES * WRITERS * APPENDS
+    for end, batch in appended.items():
         assert data[end - len(batch) : end] == batch
-    assert len(data) == sum(map(len, landed.values()))
+    assert len(data) == sum(map(len, appended.values()))
 
     counts = Counter(kind_of(body) for name, body in network.operations if name == "UpdateItem")
-    assert counts["append"] == len(landed), "each append is exactly one write request, and none was refused"
+    assert counts["append"] == len(appended), "each append is exactly one write request, and none failed its condition"
     assert counts["cut"] > 0
-    assert any("o" in item for item in rig.items(f"SEG#{1:016x}")), "and all that was rotated meanwhile"
+    assert any("o" in item for item in rig.items(f"SEG#{1:016x}")), "the stream was rotated meanwhile"
     for store in stores:
         await store.close()
 
 
 def kind_of(body: dict[str, object]) -> str:
-    """What an UpdateItem is for."""
+    """The purpose of an UpdateItem."""
     update = str(body["UpdateExpression"])
     if "list_append" in update:
         return "append"

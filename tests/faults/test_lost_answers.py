@@ -1,4 +1,4 @@
-"""Histories on AWS's own engine over a network that loses, delays and refuses: what was told is what is there."""
+"""Histories on AWS's own engine over a network that loses, delays and throttles requests: every answer is true."""
 
 import asyncio
 import random
@@ -26,47 +26,47 @@ pytestmark = pytest.mark.medium
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
-    """AWS's own engine, rotation after a few batches, and no patience."""
+    """AWS's own engine, rotation after a few batches, and short timeouts."""
     async with dynamodb_local_rig(tmp_path, replace(IMPATIENT, segment_batches=12)) as opened:
         yield opened
 
 
 @dataclass
-class Told:
-    """What the writers were told: batches by their ends, those that were not written, and those in doubt."""
+class Answers:
+    """The answers to writers: batches by their end, batches that were not written, and batches in doubt."""
 
-    landed: dict[int, bytes] = field(default_factory=dict)
-    absent: list[bytes] = field(default_factory=list)
-    doubtful: list[bytes] = field(default_factory=list)
+    applied: dict[int, bytes] = field(default_factory=dict)
+    unwritten: list[bytes] = field(default_factory=list)
+    in_doubt: list[bytes] = field(default_factory=list)
     produced: list[bytes] = field(default_factory=list)
 
 
 def batch(rng: random.Random, writer: str, number: int) -> bytes:
-    """A payload that is like no other, mostly small."""
+    """A unique payload, mostly small."""
     size = rng.choice([0, 0, 30, 100, 300, 600])
     return b"<%s:%d:%s>" % (writer.encode(), number, b"x" * size)
 
 
-async def plain_writer(store: DynamoDbStore, network: Network, writer: str, told: Told) -> None:
-    """Appends without a producer: the store itself settles what is in doubt."""
+async def plain_writer(store: DynamoDbStore, network: Network, writer: str, answers: Answers) -> None:
+    """Append without a producer: the store itself resolves what is in doubt."""
     for number in range(8):
         data = batch(network.rng, writer, number)
         try:
             outcome = await store.apply(NAME, append_commit(data))
         except StoreUnavailable:
-            told.absent.append(data)
+            answers.unwritten.append(data)
         except StoreError:
-            told.doubtful.append(data)
+            answers.in_doubt.append(data)
         else:
             assert isinstance(outcome, Applied)
             assert outcome.head is not None
-            told.landed[outcome.head.tail] = data
+            answers.applied[outcome.head.tail] = data
         if network.rng.random() < 0.5:
             network.deliver_late(1)
 
 
-async def producer(store: DynamoDbStore, network: Network, writer: str, told: Told) -> None:
-    """An idempotent producer that sends each batch until it is told that it is there."""
+async def producer(store: DynamoDbStore, network: Network, writer: str, answers: Answers) -> None:
+    """Append as an idempotent producer, which repeats each batch until it is acknowledged."""
     for number in range(8):
         data = batch(network.rng, writer, number)
         while True:
@@ -76,37 +76,37 @@ async def producer(store: DynamoDbStore, network: Network, writer: str, told: To
                 continue
             assert isinstance(outcome, Applied) or isinstance(outcome.requirement, NotDuplicate)
             break
-        told.produced.append(data)
+        answers.produced.append(data)
 
 
 @pytest.mark.slow
 @luck
 @seeds(6)
-async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> None:
-    """Nothing acknowledged is lost, nothing is there twice, nothing refused comes in later."""
+async def test_stream_has_exactly_the_acknowledged_appends(rig: DynamoDbRig, seed: int) -> None:
+    """No acknowledged batch is lost, none is there twice, and none that failed is appended later."""
     rng = random.Random(seed)
     network = Network(rng, request_lost=0.05, request_late=0.08, response_lost=0.08, throttled=0.04)
     stores = [DynamoDbStore(rig.config, rig.still.own_clock()) for _ in range(3)]
     await rig.store.apply(NAME, create_commit())
     for store in stores:
         network.attach(store)
-    told = Told()
+    answers = Answers()
     await asyncio.gather(
-        *(plain_writer(store, network, f"w{number}", told) for number, store in enumerate(stores)),
-        *(producer(store, network, f"p{number}", told) for number, store in enumerate(stores)),
+        *(plain_writer(store, network, f"w{number}", answers) for number, store in enumerate(stores)),
+        *(producer(store, network, f"p{number}", answers) for number, store in enumerate(stores)),
     )
     network.deliver_late()
     for store in stores:
         await store.close()
     await rig.reopen()
     data = await read_all(rig.store)
-    for end, payload in told.landed.items():
+    for end, payload in answers.applied.items():
         assert data[end - len(payload) : end] == payload
-    for payload in [*told.landed.values(), *told.produced]:
+    for payload in [*answers.applied.values(), *answers.produced]:
         assert data.count(payload) == 1
-    for payload in told.absent:
+    for payload in answers.unwritten:
         assert payload not in data
-    for payload in told.doubtful:
+    for payload in answers.in_doubt:
         assert data.count(payload) <= 1
     assert network.seen["delivered late"] > 0
     assert network.seen["response lost"] > 0
@@ -115,8 +115,8 @@ async def test_what_was_told_is_what_is_there(rig: DynamoDbRig, seed: int) -> No
 @pytest.mark.slow
 @luck
 @seeds(5)
-async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbRig, seed: int) -> None:
-    """Three processes get each message at the same time and once more, and all retry until they are told."""
+async def test_append_with_idempotency_key_is_applied_once(rig: DynamoDbRig, seed: int) -> None:
+    """Three processes get each message at the same time and once more, and all retry until they are answered."""
     rng = random.Random(seed)
     network = Network(rng, request_lost=0.05, request_late=0.1, response_lost=0.1, throttled=0.03)
     stores = [DynamoDbStore(rig.config, rig.still.own_clock()) for _ in range(3)]
@@ -130,12 +130,12 @@ async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbR
         for message in rng.sample(messages * 2, len(messages) * 2):
             while True:
                 try:
-                    once = await store.apply_idempotently(NAME, append_commit(message), message[:4].decode())
+                    result = await store.apply_idempotently(NAME, append_commit(message), message[:4].decode())
                 except StoreError:
                     continue
-                assert isinstance(once.outcome, Applied)
-                assert once.outcome.head is not None
-                ends[message].add(once.outcome.head.tail)
+                assert isinstance(result.outcome, Applied)
+                assert result.outcome.head is not None
+                ends[message].add(result.outcome.head.tail)
                 break
             if rng.random() < 0.5:
                 network.deliver_late(1)
@@ -152,7 +152,7 @@ async def test_a_message_that_comes_again_and_again_is_there_once(rig: DynamoDbR
 
 
 async def append_some(store: DynamoDbStore, count: int = 14) -> bytes:
-    """Enough to spill and to rotate, one of them too large for the head."""
+    """Append enough to spill and to rotate; one batch is too large for the head."""
     payloads = [b"<%d:%s>" % (number, b"y" * (700 if number == 3 else 60)) for number in range(count)]
     for payload in payloads:
         await store.apply(NAME, append_commit(payload))
@@ -160,8 +160,8 @@ async def append_some(store: DynamoDbStore, count: int = 14) -> bytes:
 
 
 @pytest.mark.slow
-async def test_a_crash_between_any_two_calls_of_a_spill_or_rotation_loses_nothing(rig: DynamoDbRig) -> None:
-    """Whatever was acknowledged is read back, and the next process finishes the work."""
+async def test_crash_between_any_two_calls_of_a_spill_or_rotation_loses_nothing(rig: DynamoDbRig) -> None:
+    """Acknowledged batches are read back, and the next process finishes the work."""
     for at in range(200):
         await rig.store.apply(NAME, create_commit(incarnation=at + 1))
         acknowledged = list[bytes]()
@@ -187,8 +187,8 @@ async def test_a_crash_between_any_two_calls_of_a_spill_or_rotation_loses_nothin
 
 
 @pytest.mark.slow
-async def test_a_crash_between_any_two_calls_of_a_fork_or_delete_leaves_whole_streams(rig: DynamoDbRig) -> None:
-    """A fork is there with all it inherits, or not at all; a deleted stream is gone with its references, or not."""
+async def test_crash_between_any_two_calls_of_a_fork_or_delete_leaves_whole_streams(rig: DynamoDbRig) -> None:
+    """A fork has all that it inherits or does not exist; a stream is deleted with its references or not at all."""
     for at in range(100):
         await rig.store.apply(NAME, create_commit(incarnation=2 * at + 1))
         inherited = await append_some(rig.store, 5)
@@ -197,8 +197,8 @@ async def test_a_crash_between_any_two_calls_of_a_fork_or_delete_leaves_whole_st
             source = await store.head(NAME)
             assert source is not None
             command = create_command(name=OTHER, content_type=None, fork=ForkPoint(NAME, None, 0))
-            divergence = ForkPosition(source, source.tail, source.tail)
-            fork = plan_fork(command, divergence, Incarnation(2 * at + 2), START_MS)
+            position = ForkPosition(source, source.tail, source.tail)
+            fork = plan_fork(command, position, Incarnation(2 * at + 2), START_MS)
             await store.apply(OTHER, fork)
             await store.apply(NAME, plan_delete(START_MS))
             await store.apply(OTHER, plan_delete(START_MS))

@@ -1,4 +1,4 @@
-"""Logs of a Lambda function: Fluvial's own lines, from the standard library's loggers, in Powertools' JSON."""
+"""Logs of a Lambda function: the package's own log lines, from the standard library's loggers, in Powertools' JSON."""
 
 import logging
 
@@ -7,9 +7,9 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 
 
 def function_logger(service: str) -> Logger:
-    """A function's logger; `fluvial.*` logs as it does, with the correlation id of the request at hand."""
+    """A function's logger; the loggers of `fluvial.*` format lines as it does, with the request's correlation id."""
     logger = Logger(service=service)
     package = logging.getLogger("fluvial")
     copy_config_to_registered_loggers(source_logger=logger, include={package.name})
-    package.propagate = False  # Lambda's own handler, at the root, would print each line again
+    package.propagate = False  # Lambda's own handler, of the root logger, would print each line again
     return logger

@@ -1,4 +1,8 @@
-"""The operators' secret in AWS Secrets Manager."""
+"""The operators' secret in AWS Secrets Manager, loaded when the first control request needs it.
+
+- It is cached, so that a rotated secret takes up to OPERATOR_CACHE_S to be known, and the old one is valid for as long.
+- After a failure it is not loaded again for RETRY_S: requests are answered at once that the store is unavailable.
+"""
 
 import asyncio
 import logging
@@ -13,10 +17,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How long a function keeps the operators' secret; what it was before is good for as long.
+#: How long a function uses the secret before it loads it again.
 OPERATOR_CACHE_S: Final = 300
 
-#: How long it is not asked for after it could not be had.
+#: How long the secret is not loaded again after a failure.
 RETRY_S: Final = 5.0
 
 CONNECT_TIMEOUT_S: Final = 1
@@ -24,21 +28,21 @@ READ_TIMEOUT_S: Final = 3
 
 
 class OperatorSecret:
-    """The operators' secret of Secrets Manager; after a failure it is not asked again for a while."""
+    """The secret at one ARN."""
 
     def __init__(self, arn: str) -> None:
-        """Nothing is asked of AWS before the first call."""
+        """`arn` is the secret's; AWS is called when the secret is first needed."""
         self._arn, self._failed_at_s = arn, float("-inf")
         self._provider: SecretsProvider | None = None
 
     async def current(self) -> tuple[Secret, ...]:
-        """The secret as it is, or was lately. Raises StoreUnavailable."""
+        """The secret, which may be OPERATOR_CACHE_S old. Raises StoreUnavailable."""
         if time.monotonic() - self._failed_at_s < RETRY_S:
             raise StoreUnavailable
-        return (await asyncio.to_thread(self._fetched),)
+        return (await asyncio.to_thread(self._load),)
 
-    def _fetched(self) -> Secret:
-        # Only the edge function has an operator, and only a request on a control route asks.
+    def _load(self) -> Secret:
+        # Imported here, because only the edge function's control routes need the secret.
         from aws_lambda_powertools.utilities.parameters import SecretsProvider  # noqa: PLC0415
         from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415

@@ -1,7 +1,9 @@
-"""REST proxy events: what API Gateway hands to Lambda and takes back, as Mangum's handler of them.
+"""REST proxy events: Mangum's handler for the requests of a REST API, which keeps them as the client sent them.
 
-Mangum's own handler decodes the path (`a%2Fb` would become `a/b`), joins repeated headers and query parameters, and
-takes what a response says of itself for UTF-8. What this one does is what the protocol needs.
+Mangum's own handler would change three things that the protocol needs:
+- it decodes the path, so that the stream `a%2Fb` would become `a/b`;
+- it joins repeated headers and query parameters, so that a second Content-Type could not be rejected;
+- it decodes response headers as UTF-8, though they are Latin-1.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
 """
 
@@ -16,7 +18,7 @@ from fluvial.model.errors import ErrorCode
 from fluvial.wire.forwarded import client_scheme
 from fluvial.wire.response import error_response
 
-#: What one answer of Lambda may hold, with some room for its headers; a body in base64 takes four thirds of itself.
+#: The size of one response of Lambda, less some room for headers; base64 makes a body a third longer.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 ANSWER_BYTES_MAX: Final = 6 * 1_048_576 - 65_536
 
@@ -30,11 +32,11 @@ class RestProxyEvent:
 
     @classmethod
     def infer(cls, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> bool:  # noqa: ARG003  Mangum's names
-        """Whether the event is one."""
+        """Whether the event is a REST API's."""
         return "httpMethod" in event and "requestContext" in event
 
     def __init__(self, event: LambdaEvent, context: LambdaContext, config: LambdaConfig) -> None:
-        """The event as it came."""
+        """`event` and `context` are Lambda's."""
         self._event, self._context, self.config = event, context, config
 
     @property
@@ -45,10 +47,10 @@ class RestProxyEvent:
 
     @property
     def scope(self) -> Scope:
-        """The request for ASGI: path and query as they were sent, every header field on its own."""
+        """The ASGI scope: path and query as they were sent, one entry for each header field."""
         event = self._event
         context = event["requestContext"]
-        root, path = _split(event)
+        root, path = _split_path(event)
         fields = [
             (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
             for name, values in (event.get("multiValueHeaders") or {}).items()
@@ -61,7 +63,7 @@ class RestProxyEvent:
             "http_version": "1.1",
             "method": event["httpMethod"],
             "scheme": scheme.decode(),
-            "path": root + unquote(path),  # as ASGI has it: the framework takes the root off again
+            "path": root + unquote(path),  # as ASGI requires: the framework removes the root again
             "raw_path": path.encode(),
             "root_path": root,
             "query_string": urlencode(event.get("multiValueQueryStringParameters") or {}, doseq=True).encode(),
@@ -73,12 +75,12 @@ class RestProxyEvent:
         }
 
     def __call__(self, response: Response) -> dict[str, Any]:
-        """The answer to API Gateway; every body in base64, whose length can be known before."""
+        """The response for API Gateway: every body is in base64, so that the size of the response is known."""
         status, fields, body = response["status"], response["headers"], response["body"]
         if len(body) * 4 > ANSWER_BYTES_MAX * 3:
             message = "the batch at this offset is larger than Lambda can answer with"
-            refusal = error_response(500, ErrorCode.ANSWER_TOO_LARGE, message)
-            status, fields, body = refusal.status, [list(field) for field in refusal.headers], refusal.body
+            error = error_response(500, ErrorCode.ANSWER_TOO_LARGE, message)
+            status, fields, body = error.status, [list(field) for field in error.headers], error.body
         if self._event["httpMethod"] == "HEAD":
             body = b""
         headers: dict[str, list[str]] = {}
@@ -92,28 +94,28 @@ class RestProxyEvent:
         }
 
 
-def _split(event: LambdaEvent) -> tuple[str, str]:
-    """What comes before the API's own path in the URL that the client used, and that path.
+def _split_path(event: LambdaEvent) -> tuple[str, str]:
+    """The URL's path as the client sent it, split where the API's own path begins.
 
     Behind the API's own host name the URL begins with the stage, which is not in the event's `path`; behind a custom
     domain it begins with the base path of its mapping, which is.
     """
     path: str = event["path"]
-    mapped = _mapped(event, path)
+    base_path = _mapping_base_path(event, path)
     public: str = event["requestContext"].get("path") or ""
-    staged = public.removesuffix(path) if public.endswith(path) else ""
-    return staged + mapped, path.removeprefix(mapped)
+    stage = public.removesuffix(path) if public.endswith(path) else ""
+    return stage + base_path, path.removeprefix(base_path)
 
 
-def _mapped(event: LambdaEvent, path: str) -> str:
-    """The base path of a custom domain's mapping: what is before the resource with its parameters filled in."""
+def _mapping_base_path(event: LambdaEvent, path: str) -> str:
+    """The base path of a custom domain's mapping: the part of the path before the resource's own path."""
     resource: str = event.get("resource") or ""
     values = event.get("pathParameters") or {}
     own = _PARAMETER.sub(lambda found: values.get(found[1]) or found[0], resource)
-    for spelt in (path, unquote(path)):
-        if own and spelt.endswith(own):
-            mapped = spelt.removesuffix(own)
-            return mapped if path.startswith(mapped) else ""
-    # Parameters as they are in no path, e.g. with a slash at the end that is not in them.
+    for spelling in (path, unquote(path)):
+        if own and spelling.endswith(own):
+            base_path = spelling.removesuffix(own)
+            return base_path if path.startswith(base_path) else ""
+    # The path does not end with the parameters' values: e.g. it has a slash at its end that they lack.
     fixed = resource.partition("{")[0]
     return path[: max(path.find(fixed), 0)]

@@ -1,4 +1,8 @@
-"""Sweeps: on a schedule, as many pages as there is time for, and the next one goes on from there; or all at once."""
+"""The sweep job: the sweeps of DynamoDB's store, as a scheduled function or from the command line.
+
+The function sweeps as long as its time lasts, and notes the cursor after each page: the next invocation goes on from
+there. A dry run starts at the beginning, and notes and deletes nothing.
+"""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -8,23 +12,22 @@ import msgspec
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.dynamodb.upkeep.sweep import SweepCursor, Sweeper
 
-#: What a page may take, and the note of its cursor.
+#: The longest that a page and the note of its cursor may take.
 PAGE_MS_MAX: Final = 60_000
 
 Report = dict[str, Any]
 
 
 class SweepEvent(msgspec.Struct, frozen=True, rename="camel"):
-    """What is asked for; a schedule's own fields say nothing."""
+    """The function's event; the fields that EventBridge Scheduler adds are ignored."""
 
     dry_run: bool = False
 
 
 async def sweep(store: DynamoDbStore, event: object, remaining_ms: Callable[[], int]) -> Report:
-    """Sweep until the end or until the time is nearly over; what was found, and whether that was all.
+    """Sweep until the end, or until a further page may not fit in the remaining time; the report of what was found.
 
-    A dry run begins at the beginning and leaves everything as it is. Raises msgspec.ValidationError for another kind of
-    event, StoreUnavailable when there is no use in going on.
+    Raises msgspec.ValidationError for an event of another kind, StoreUnavailable when every request would fail.
     """
     dry_run = msgspec.convert(event, SweepEvent).dry_run
     sweeper = store.sweeper(dry_run=dry_run)
@@ -33,21 +36,21 @@ async def sweep(store: DynamoDbStore, event: object, remaining_ms: Callable[[], 
         cursor = await sweeper.sweep_page(cursor)
         if not dry_run:
             await sweeper.save_cursor(cursor)
-    return _reported(sweeper, dry_run=dry_run, is_complete=cursor is None)
+    return _build_report(sweeper, dry_run=dry_run, is_complete=cursor is None)
 
 
-async def sweep_all(store: DynamoDbStore, told: Callable[[int, int], None], *, dry_run: bool) -> Report:
-    """Sweep from the beginning to the end; `told` hears how many items and objects have been looked at.
+async def sweep_all(store: DynamoDbStore, on_progress: Callable[[int, int], None], *, dry_run: bool) -> Report:
+    """Sweep from the beginning to the end; the report of what was found.
 
-    Raises StoreUnavailable when there is no use in going on.
+    `on_progress` is called after each page with the numbers of items and objects so far. Raises StoreUnavailable.
     """
     sweeper = store.sweeper(dry_run=dry_run)
     cursor: SweepCursor | None = SweepCursor()
     while cursor is not None:
         cursor = await sweeper.sweep_page(cursor)
-        told(sweeper.report.items, sweeper.report.objects)
-    return _reported(sweeper, dry_run=dry_run, is_complete=True)
+        on_progress(sweeper.report.items, sweeper.report.objects)
+    return _build_report(sweeper, dry_run=dry_run, is_complete=True)
 
 
-def _reported(sweeper: Sweeper, *, dry_run: bool, is_complete: bool) -> Report:
+def _build_report(sweeper: Sweeper, *, dry_run: bool, is_complete: bool) -> Report:
     return {"dryRun": dry_run, "isComplete": is_complete, **msgspec.to_builtins(sweeper.report)}

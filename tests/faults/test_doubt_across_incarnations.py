@@ -1,4 +1,4 @@
-"""An answer is lost, and before its writer finds out, somebody else ends the stream or begins it anew."""
+"""An answer is lost, and before its writer resolves the doubt, another process deletes or recreates the stream."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -28,21 +28,21 @@ Meanwhile = Callable[[], Awaitable[object]]
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
-    """AWS's own engine, and no patience."""
+    """AWS's own engine, and short timeouts."""
     async with dynamodb_local_rig(tmp_path, IMPATIENT) as opened:
         yield opened
 
 
 @pytest.fixture
 async def writer(rig: DynamoDbRig) -> AsyncIterator[DynamoDbStore]:
-    """A process that knows nothing yet; the rig's store is everybody else."""
+    """A new process's store; the rig's store is that of the other processes."""
     async with own_process(rig) as process:
         assert isinstance(process.store, DynamoDbStore)
         yield process.store
 
 
 def lose_one_answer(store: DynamoDbStore, operation: str, meanwhile: Meanwhile) -> None:
-    """Carry out the next such request of a store, let others act, and lose the answer."""
+    """Carry out a store's next request of this operation, let other processes act, and lose the answer."""
     send, lost = getattr(store.table, operation), iter([True])
 
     async def losing(*arguments: Any, **parameters: Any) -> Any:  # noqa: ANN401  whatever the operation takes
@@ -55,31 +55,31 @@ def lose_one_answer(store: DynamoDbStore, operation: str, meanwhile: Meanwhile) 
     setattr(store.table, operation, losing)
 
 
-async def test_a_deletion_in_doubt_leaves_the_next_life_alone(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
-    """What was acknowledged there stays."""
+async def test_deletion_in_doubt_leaves_the_next_incarnation_alone(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
+    """The bytes that were acknowledged in it stay."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
 
-    async def begin_anew() -> None:
+    async def recreate() -> None:
         assert isinstance(await rig.store.apply(NAME, create_commit(incarnation=2)), Applied)
         assert isinstance(await rig.store.apply(NAME, append_commit(b"acknowledged")), Applied)
 
-    lose_one_answer(writer, "update", begin_anew)
+    lose_one_answer(writer, "update", recreate)
     assert await writer.apply(NAME, plan_delete(START_MS)) == Applied(None)
     assert await read_all(rig.store) == b"acknowledged"
 
 
 @pytest.mark.parametrize("commit", [append_commit(b"once"), close_commit()], ids=["append", "close"])
-async def test_what_may_have_landed_in_a_life_that_is_over_is_not_done_in_the_next(
+async def test_write_in_doubt_to_a_deleted_incarnation_is_not_repeated_in_the_next(
     rig: DynamoDbRig, writer: DynamoDbStore, commit: Commit
 ) -> None:
-    """Nobody can tell any more, and the writer is told so."""
+    """Whether it was applied can no longer be found out, and the writer gets StoreUncertain."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
 
-    async def begin_anew() -> None:
+    async def recreate() -> None:
         await rig.store.apply(NAME, plan_delete(START_MS))
         await rig.store.apply(NAME, create_commit(incarnation=2))
 
-    lose_one_answer(writer, "update", begin_anew)
+    lose_one_answer(writer, "update", recreate)
     with pytest.raises(StoreUncertain):
         await writer.apply(NAME, commit)
     head = await rig.store.head(NAME)
@@ -87,18 +87,18 @@ async def test_what_may_have_landed_in_a_life_that_is_over_is_not_done_in_the_ne
     assert (head.tail, head.closed) == (0, False)
 
 
-async def test_what_may_have_landed_before_the_end_is_not_told_as_missing(
+async def test_append_in_doubt_to_a_deleted_stream_is_uncertain_and_no_404(
     rig: DynamoDbRig, writer: DynamoDbStore
 ) -> None:
-    """The stream is gone now, but was there when the append was sent."""
+    """The stream is deleted now, but existed when the append was sent."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
     lose_one_answer(writer, "update", lambda: rig.store.apply(NAME, plan_delete(START_MS)))
     with pytest.raises(StoreUncertain):
         await writer.apply(NAME, append_commit(b"once"))
 
 
-async def test_an_append_in_doubt_to_a_second_life_is_settled(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
-    """Its fence is of that life."""
+async def test_append_in_doubt_to_a_second_incarnation_is_resolved(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
+    """Its fence is that incarnation's."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
     await rig.store.apply(NAME, plan_delete(START_MS))
     await rig.store.apply(NAME, create_commit(incarnation=2))
@@ -108,15 +108,15 @@ async def test_an_append_in_doubt_to_a_second_life_is_settled(rig: DynamoDbRig, 
     assert await read_all(rig.store) == b"onceother"
 
 
-async def test_a_creation_in_doubt_does_not_undo_a_deletion(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
-    """It was carried out; that the stream is gone again is another matter."""
+async def test_creation_in_doubt_does_not_undo_a_deletion(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
+    """It was applied, although the stream was deleted afterwards."""
     lose_one_answer(writer, "put", lambda: rig.store.apply(NAME, plan_delete(START_MS)))
     assert isinstance(await writer.apply(NAME, create_commit(incarnation=1)), Applied)
     assert await rig.store.head(NAME) is None
 
 
-async def test_a_fork_in_doubt_is_found_though_its_source_is_gone(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
-    """The fork keeps what it needs of it."""
+async def test_fork_in_doubt_is_found_though_its_source_is_deleted(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
+    """The fork keeps the bytes that it inherits."""
     await rig.store.apply(NAME, create_commit(incarnation=1, body=b"inherited"))
     source = await rig.store.head(NAME)
     assert source is not None
@@ -129,14 +129,14 @@ async def test_a_fork_in_doubt_is_found_though_its_source_is_gone(rig: DynamoDbR
     assert (await rig.store.read(OTHER, head, 0, 100)).data == b"inherited"
 
 
-async def test_a_renewal_in_doubt_is_left_to_the_next_read(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
-    """It is not worth a fence, which a reader may not raise."""
+async def test_renewal_in_doubt_does_not_raise_the_fence(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
+    """A reader may not write that; the next read renews again."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
 
-    async def nothing() -> None:
-        """Nobody does anything."""
+    async def do_nothing() -> None:
+        """No other process acts."""
 
-    lose_one_answer(writer, "update", nothing)
+    lose_one_answer(writer, "update", do_nothing)
     with pytest.raises(StoreUncertain):
         await writer.apply(NAME, plan_renewal(START_MS))
     [item] = rig.items(f"S#{NAME}")
@@ -144,8 +144,8 @@ async def test_a_renewal_in_doubt_is_left_to_the_next_read(rig: DynamoDbRig, wri
 
 
 @pytest.mark.parametrize("size", [1_000, 301_000])
-async def test_a_refused_batch_leaves_no_payload(rig: DynamoDbRig, writer: DynamoDbStore, size: int) -> None:
-    """Neither that of an append nor that of a creation."""
+async def test_rejected_batch_leaves_no_payload(rig: DynamoDbRig, writer: DynamoDbStore, size: int) -> None:
+    """Neither of an append nor of a creation."""
     assert isinstance(await writer.apply(NAME, append_commit(b"x" * size)), Unmet)
     await rig.store.apply(NAME, create_commit(incarnation=1))
     again = await writer.apply(NAME, create_commit(incarnation=2, body=b"x" * size))
@@ -155,8 +155,8 @@ async def test_a_refused_batch_leaves_no_payload(rig: DynamoDbRig, writer: Dynam
     assert writer._aws.objects.list_objects_v2(Bucket=rig.config.bucket)["KeyCount"] == 0
 
 
-async def test_a_keyed_append_stays_in_the_life_that_it_was_meant_for(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
-    """A queue that brings it again to another life is told that nobody knows."""
+async def test_append_with_key_is_not_repeated_in_the_next_incarnation(rig: DynamoDbRig, writer: DynamoDbStore) -> None:
+    """A redelivery that reaches the next incarnation gets StoreUncertain."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
     assert isinstance((await writer.apply_idempotently(NAME, append_commit(b"once"), "key")).outcome, Applied)
     await rig.store.apply(NAME, plan_delete(START_MS))
@@ -169,28 +169,30 @@ async def test_a_keyed_append_stays_in_the_life_that_it_was_meant_for(rig: Dynam
     assert head.tail == 0
 
 
-async def test_a_keyed_append_that_was_refused_may_be_sent_to_a_stream_that_is_there_by_then(
+async def test_rejected_append_with_key_may_be_repeated_once_the_stream_exists(
     rig: DynamoDbRig, writer: DynamoDbStore
 ) -> None:
-    """Also where an earlier life has left its tombstone."""
+    """Also where an earlier incarnation has left its tombstone."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
     await rig.store.apply(NAME, plan_delete(START_MS))
     assert isinstance((await writer.apply_idempotently(NAME, append_commit(b"once"), "key")).outcome, Unmet)
     await rig.store.apply(NAME, create_commit(incarnation=2))
     for is_repeat in (False, True):
-        once = await writer.apply_idempotently(NAME, append_commit(b"once"), "key")
-        assert (type(once.outcome), once.is_repeat) == (Applied, is_repeat)
+        result = await writer.apply_idempotently(NAME, append_commit(b"once"), "key")
+        assert (type(result.outcome), result.is_repeat) == (Applied, is_repeat)
     assert await read_all(rig.store) == b"once"
 
 
-@pytest.mark.parametrize(("is_match", "told"), [(True, Unmet), (False, StoreUncertain)], ids=["match", "none match"])
-async def test_a_guarded_deletion_in_doubt_is_refused_only_if_it_can_never_land(
+@pytest.mark.parametrize(
+    ("is_match", "expected"), [(True, Unmet), (False, StoreUncertain)], ids=["match", "none match"]
+)
+async def test_conditional_deletion_in_doubt_is_rejected_only_if_it_can_never_apply(
     rig: DynamoDbRig,
     writer: DynamoDbStore,
     is_match: bool,  # noqa: FBT001
-    told: type,
+    expected: type,
 ) -> None:
-    """A stream comes back to no state: what was for one that has passed is refused, what is against one may land."""
+    """A stream never returns to a former state: If-Match of one can no longer hold, If-None-Match may hold later."""
     await rig.store.apply(NAME, create_commit(incarnation=1))
     seen = await rig.store.head(NAME)
     assert seen is not None
@@ -198,17 +200,17 @@ async def test_a_guarded_deletion_in_doubt_is_refused_only_if_it_can_never_land(
     guard = Preconditions(if_match=passed) if is_match else Preconditions(if_none_match=next_one)
     send, lost = writer.table.update, iter([True])
 
-    async def lose(request: Any) -> Any:  # noqa: ANN401  boto3's own parameters
-        """Let the first request wait somewhere on its way, while somebody else appends."""
+    async def delay_first(request: Any) -> Any:  # noqa: ANN401  boto3's own parameters
+        """Delay the first request on its way, while another process appends."""
         if next(lost, False):
             await rig.store.apply(NAME, append_commit(b"x"))
             return InDoubt(TimeoutError())
         return await send(request)
 
-    writer.table.update = lose  # type: ignore[method-assign]
+    writer.table.update = delay_first  # type: ignore[method-assign]
     try:
         outcome: object = await writer.apply(NAME, plan_delete(START_MS, guard))
     except StoreUncertain as exc:
         outcome = exc
-    assert isinstance(outcome, told)
+    assert isinstance(outcome, expected)
     assert await read_all(rig.store) == b"x"
