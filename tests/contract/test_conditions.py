@@ -28,14 +28,14 @@ from fluvial.storage.dynamodb.table.items import (
     HotSegment,
     Placement,
     StoredBatch,
-    head_item,
-    head_of_item,
-    hot_segment_item,
+    decode_head_item,
+    decode_segment,
+    encode_head_item,
+    encode_hot_segment,
     item_bytes,
-    segment_of_item,
 )
 from fluvial.storage.dynamodb.table.keys import head_key
-from fluvial.storage.dynamodb.writes.conditions import CLAUSES, condition_of
+from fluvial.storage.dynamodb.writes.conditions import CLAUSES, conditions_of
 from fluvial.storage.dynamodb.writes.lifecycle import first_item
 from fluvial.storage.dynamodb.writes.updates import Guesses, commit_update
 from tests.aws_local.template import create_table
@@ -81,9 +81,9 @@ def test_a_clause_means_what_its_requirement_means(client: Any, head: Head | Non
     if head is None:
         client.delete_item(TableName=TABLE, Key=head_key(NAME))
     else:
-        client.put_item(TableName=TABLE, Item=head_item(NAME, HeadItem(head, 0)))
+        client.put_item(TableName=TABLE, Item=encode_head_item(NAME, HeadItem(head, 0)))
     e = Expression()
-    clauses = condition_of([requirement], e)
+    clauses = conditions_of([requirement], e)
     if not clauses:
         assert requirement.holds(head)
         return
@@ -131,10 +131,10 @@ def test_a_head_item_comes_back_as_it_was(
     fence, base, cold_end, spilled, evictions = counts
     used_s = dict.fromkeys(head.producers, START_MS // 1_000)
     stored = HeadItem(head, fence, base, buffer, cold_end, spilled, evictions, used_s=used_s)
-    item = head_item(NAME, stored)
+    item = encode_head_item(NAME, stored)
     answer = client.put_item(TableName=TABLE, Item=item, ReturnConsumedCapacity="TOTAL")
     assert answer["ConsumedCapacity"]["CapacityUnits"] == pytest.approx(ceil(item_bytes(item) / 1_024), abs=1)
-    found = head_of_item(client.get_item(TableName=TABLE, Key=head_key(NAME), ConsistentRead=True)["Item"])
+    found = decode_head_item(client.get_item(TableName=TABLE, Key=head_key(NAME), ConsistentRead=True)["Item"])
     assert found == replace(stored, item_bytes=item_bytes(item))
 
 
@@ -161,7 +161,7 @@ def test_a_renewal_means_what_the_core_says(
     if seen is not None and seen.incarnation == head.incarnation:  # a life's window stays, and its deadlines only grow
         earlier_ms = None if head.live_until_ms is None else head.live_until_ms - moved_ms
         seen = msgspec.structs.replace(head, live_until_ms=earlier_ms)
-    client.put_item(TableName=TABLE, Item=head_item(NAME, HeadItem(head, 0)))
+    client.put_item(TableName=TABLE, Item=encode_head_item(NAME, HeadItem(head, 0)))
     commit = UpdateCommit((), (RenewTtl(now_ms),))
     for guessed in (seen, head):
         request = commit_update(NAME, commit, None, Guesses(0, guessed))
@@ -170,11 +170,11 @@ def test_a_renewal_means_what_the_core_says(
             break
         except client.exceptions.ConditionalCheckFailedException:
             assert guessed is seen
-    assert head_of_item(item).head == msgspec.structs.replace(head, live_until_ms=renewed_deadline_ms(head, now_ms))
+    assert decode_head_item(item).head == msgspec.structs.replace(head, live_until_ms=renewed_deadline_ms(head, now_ms))
 
 
 @given(start=st.integers(0, 10**15), batches=batches.filter(bool))
 def test_a_hot_segment_comes_back_as_it_was(start: int, batches: tuple[StoredBatch, ...]) -> None:
     """With the stream that it is of."""
     segment = HotSegment(start, batches, NAME, 7)
-    assert segment_of_item(hot_segment_item(Incarnation(1), segment)) == segment
+    assert decode_segment(encode_hot_segment(Incarnation(1), segment)) == segment

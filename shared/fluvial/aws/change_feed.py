@@ -26,7 +26,7 @@ from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_mark_delivered
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.items import HeadItem, head_of_item
+from fluvial.storage.dynamodb.table.items import HeadItem, decode_head_item
 from fluvial.storage.dynamodb.table.keys import Item, Value, name_of
 from fluvial.storage.dynamodb.upkeep.rotation import rotation_is_due
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation
@@ -167,7 +167,7 @@ class ChangeFeed:
 
 
 def _decode_head(image: dict[str, Any]) -> HeadItem:
-    return head_of_item(_decode_image(image)) if image else _NO_HEAD
+    return decode_head_item(_decode_image(image)) if image else _NO_HEAD
 
 
 def _decode_image(image: dict[str, Any]) -> Item:

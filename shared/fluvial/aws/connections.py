@@ -14,7 +14,7 @@ from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
-from fluvial.storage.dynamodb.table.items import incarnation_of, incarnation_value, number
+from fluvial.storage.dynamodb.table.items import decode_incarnation, encode_incarnation, number
 from fluvial.storage.dynamodb.table.keys import Item, Key, broadcast_key, connection_key, connection_stream_key
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, Written, require_known
@@ -69,7 +69,7 @@ class Connections:
         await self._put(
             {
                 **connection_key(name, connection.connection_id),
-                a.INCARNATION: incarnation_value(connection.incarnation),
+                a.INCARNATION: encode_incarnation(connection.incarnation),
                 a.TAIL: number(connection.position),
                 a.UNTIL: number(connection.until_s),
                 a.TTL: ttl,
@@ -111,7 +111,7 @@ class Connections:
             return None
         sending = int(item[a.SENDING]["N"]) if a.SENDING in item else None
         number = int(item[a.BROADCASTS]["N"])
-        return BroadcastProgress(incarnation_of(item[a.INCARNATION]), int(item[a.TAIL]["N"]), sending, number)
+        return BroadcastProgress(decode_incarnation(item[a.INCARNATION]), int(item[a.TAIL]["N"]), sending, number)
 
     async def begin_broadcast(
         self, name: StreamName, known: BroadcastProgress | None, incarnation: Incarnation, to: int
@@ -123,7 +123,7 @@ class Connections:
         e = Expression()
         attribute, position, sending = e.name(a.INCARNATION), e.name(a.TAIL), e.name(a.SENDING)
         done = known.position if known is not None and known.incarnation == incarnation else 0
-        update = f"SET {attribute} = {e.value(incarnation_value(incarnation))}, {position} = {e.value(done)}"
+        update = f"SET {attribute} = {e.value(encode_incarnation(incarnation))}, {position} = {e.value(done)}"
         number, condition = 1, f"attribute_not_exists({a.PK})"
         if known is not None:
             number = known.number + 1
@@ -161,7 +161,7 @@ class Connections:
 def _decode_connection(item: Item) -> Connection:
     return Connection(
         item[a.SK]["S"].removeprefix(a.CONNECTION_SK_PREFIX),
-        incarnation_of(item[a.INCARNATION]),
+        decode_incarnation(item[a.INCARNATION]),
         int(item[a.TAIL]["N"]),
         int(item[a.UNTIL if a.UNTIL in item else a.TTL]["N"]),
         has_joined=a.JOINED in item,

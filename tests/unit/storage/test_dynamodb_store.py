@@ -20,7 +20,7 @@ from fluvial.model.names import StreamName
 from fluvial.model.plan import ForkPosition, plan_create, plan_delete, plan_fork, plan_mark_followed
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.items import HotSegment, head_of_item, hot_segment_item
+from fluvial.storage.dynamodb.table.items import HotSegment, decode_head_item, encode_hot_segment
 from fluvial.storage.dynamodb.table.keys import head_key
 from fluvial.storage.dynamodb.upkeep import rotation
 from fluvial.storage.dynamodb.upkeep.background_tasks import BackgroundTasks, Work
@@ -113,9 +113,9 @@ async def test_a_segment_that_was_put_but_not_cut_off_is_left_alone(rig: DynamoD
     data = await fill(rig, 20)
     await applied(rig.store, append_commit(b"y" * 700))
     key = {"pk": {"S": f"S#{NAME}"}, "sk": {"S": "H"}}
-    stored = head_of_item(rig.client.get_item(TableName=rig.config.table, Key=key)["Item"])
+    stored = decode_head_item(rig.client.get_item(TableName=rig.config.table, Key=key)["Item"])
     segment = HotSegment(stored.base, stored.buffer, NAME, START_MS)
-    rig.client.put_item(TableName=rig.config.table, Item=hot_segment_item(Incarnation(1), segment))
+    rig.client.put_item(TableName=rig.config.table, Item=encode_hot_segment(Incarnation(1), segment))
     counted = {"UpdateExpression": "SET h = :h", "ExpressionAttributeValues": {":h": {"N": "1000"}}}
     rig.client.update_item(TableName=rig.config.table, Key=key, **counted)
     await rig.store.rotate(NAME)
@@ -359,7 +359,7 @@ async def test_a_rotation_that_died_before_its_note_is_made_good(
             patched.setattr(rotation.Rotator, "_note_cold_end", dying)
             await store.rotate(NAME)
         await store.rotate(NAME)
-    stored = head_of_item(rig.client.get_item(TableName=rig.config.table, Key=head_key(NAME))["Item"])
+    stored = decode_head_item(rig.client.get_item(TableName=rig.config.table, Key=head_key(NAME))["Item"])
     assert stored.cold_end > 0
     assert stored.spilled == sum(len(item["e"]["B"]) // 4 for item in hot_segments(rig))
     assert not rotation.rotation_is_due(stored, STORE_LIMITS)

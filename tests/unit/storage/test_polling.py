@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
-from fluvial.storage.dynamodb.reads.polling import Poller
+from fluvial.storage.dynamodb.reads.head_poller import Poller
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
-from fluvial.storage.dynamodb.table.items import HeadItem, head_item
+from fluvial.storage.dynamodb.table.items import HeadItem, encode_head_item
 from fluvial.storage.notifier import HeadNotifier
 from tests.support.commands import NAME, head
 
@@ -32,7 +32,7 @@ class HeadTable:
         if consistent and slow is not None:
             self.slow = None
             await slow.wait()
-        return head_item(NAME, HeadItem(seen, 0, base=seen.tail))
+        return encode_head_item(NAME, HeadItem(seen, 0, base=seen.tail))
 
 
 class WatchfulWaiters(HeadNotifier):

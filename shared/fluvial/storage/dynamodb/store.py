@@ -14,9 +14,9 @@ from fluvial.storage.contract import IdempotentOutcome
 from fluvial.storage.dynamodb.backend import build_backend
 from fluvial.storage.dynamodb.followers import add_follower, list_followers, load_follower, remove_follower
 from fluvial.storage.dynamodb.projects import DynamoDbProjects
+from fluvial.storage.dynamodb.reads.head_poller import Poller
 from fluvial.storage.dynamodb.reads.listing import list_names
 from fluvial.storage.dynamodb.reads.page_reader import PageReader
-from fluvial.storage.dynamodb.reads.polling import Poller
 from fluvial.storage.dynamodb.table.aws_client import Aws, Endpoints
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.objects import Objects
@@ -29,7 +29,7 @@ from fluvial.storage.dynamodb.writes.commit_writer import CommitWriter
 from fluvial.storage.dynamodb.writes.idempotency import IdempotentWriter
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation, Lifecycle, LifecycleResult
-from fluvial.storage.dynamodb.writes.spilling import Spiller
+from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.keyed_lock import KeyedLock
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.notifier import HeadNotifier

@@ -20,7 +20,7 @@ from fluvial.storage.dynamodb.table.items import (
     HotSegment,
     Segment,
     StoredBatch,
-    segment_of_item,
+    decode_segment,
 )
 from fluvial.storage.dynamodb.table.keys import incarnation_partition, segment_sort
 
@@ -85,7 +85,7 @@ class PageReader:
             items = await self._table.query(partition, after=after, limit=limit)
             if not items:
                 raise StorageDamaged("no segment has the position")
-            segments = [segment_of_item(item) for item in items]
+            segments = [decode_segment(item) for item in items]
             after = segment_sort(segments[-1].end)
             at = position
             for segment in segments:

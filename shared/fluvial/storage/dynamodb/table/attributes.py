@@ -34,7 +34,7 @@ BORN_US: Final = "bu"
 TAIL: Final = "n"
 #: The position where the buffer begins.
 BASE: Final = "b"
-#: The newest batches, in the form of `batch_bytes`.
+#: The newest batches, in the form of `encode_batch`.
 BUFFER: Final = "q"
 MEDIA_TYPE: Final = "m"
 #: The content type as the client gave it, when that is more than the media type.

@@ -9,7 +9,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from fluvial.model.names import StreamName
-from fluvial.storage.dynamodb.table.items import HeadItem, head_of_item
+from fluvial.storage.dynamodb.table.items import HeadItem, decode_head_item
 from fluvial.storage.dynamodb.table.keys import Item, head_key
 from fluvial.storage.dynamodb.table.table import Table
 
@@ -37,7 +37,7 @@ class HeadCache:
 
     def store(self, name: StreamName, item: Item | None) -> HeadItem:
         """Cache and decode an item that DynamoDB has returned; None (no item) is a head item with a fence of 0."""
-        stored = HeadItem(None, 0) if item is None else head_of_item(item)
+        stored = HeadItem(None, 0) if item is None else decode_head_item(item)
         known = self._items.get(name)
         if known is None or _is_newer(stored, known):
             self._items[name] = stored

@@ -124,13 +124,13 @@ def _integer(item: Item, name: str, default: int = 0) -> int:
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-def batch_bytes(batch: StoredBatch) -> bytes:
+def encode_batch(batch: StoredBatch) -> bytes:
     """A batch as an element of a head's buffer."""
     rest = batch.data if batch.placement is Placement.INLINE else struct.pack("<I", batch.byte_count)
     return bytes((batch.placement,)) + batch.commit_id + rest
 
 
-def batch_of(stored: bytes) -> StoredBatch:
+def decode_batch(stored: bytes) -> StoredBatch:
     """Decode an element of a head's buffer."""
     placement, commit_id = Placement(stored[0]), CommitId(stored[1 : 1 + COMMIT_ID_BYTES])
     rest = stored[1 + COMMIT_ID_BYTES :]
@@ -142,44 +142,44 @@ def batch_of(stored: bytes) -> StoredBatch:
 # -- heads -----------------------------------------------------------------------------------------------------------
 
 
-def producer_value(state: ProducerState | ProducerStamp, used_s: int) -> Value:
+def encode_producer(state: ProducerState | ProducerStamp, used_s: int) -> Value:
     """A producer's entry in the head; `used_s` is the second in which it wrote last."""
     return {"L": [number(state.epoch), number(state.seq), number(0), number(used_s)]}
 
 
-def closed_value(by: ProducerStamp | None) -> Value:
+def encode_closed(by: ProducerStamp | None) -> Value:
     """The mark of a closed stream: the stamp of the producer that closed it, if a producer did."""
     if by is None:
         return {"BOOL": True}
     return {"L": [{"S": by.producer_id}, number(by.epoch), number(by.seq)]}
 
 
-def incarnation_value(incarnation: Incarnation) -> Value:
+def encode_incarnation(incarnation: Incarnation) -> Value:
     """An incarnation in eight bytes."""
     return {"B": incarnation.to_bytes(8, "big")}
 
 
-def cursor_value(cursor: SourcePosition) -> Value:
+def encode_cursor(cursor: SourcePosition) -> Value:
     """A source's entry in an estuary's head."""
     born = [number(cursor.born_us)] if cursor.born_us else []  # absent as in entries from before `born_us` existed
-    return {"L": [incarnation_value(cursor.incarnation), number(cursor.position), *born]}
+    return {"L": [encode_incarnation(cursor.incarnation), number(cursor.position), *born]}
 
 
-def head_item(name: StreamName, stored: HeadItem) -> Item:
+def encode_head_item(name: StreamName, stored: HeadItem) -> Item:
     """Encode a head, also a soft-deleted one."""
     head = stored.head
     assert head is not None, "a tombstone is written by an update"
     item: Item = {
         **head_key(name),
-        a.INCARNATION: incarnation_value(head.incarnation),
+        a.INCARNATION: encode_incarnation(head.incarnation),
         a.FENCE: number(stored.fence),
         a.TAIL: number(head.tail),
         a.BASE: number(stored.base),
-        a.BUFFER: {"L": [{"B": batch_bytes(batch)} for batch in stored.buffer]},
+        a.BUFFER: {"L": [{"B": encode_batch(batch)} for batch in stored.buffer]},
         a.MEDIA_TYPE: {"S": media_type(head.content_type)},
         a.PRODUCERS: {
             "M": {
-                producer: producer_value(state, stored.used_s.get(producer, 0))
+                producer: encode_producer(state, stored.used_s.get(producer, 0))
                 for producer, state in head.producers.items()
             }
         },
@@ -189,7 +189,7 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
     if head.content_type != item[a.MEDIA_TYPE]["S"]:
         item[a.CONTENT_TYPE] = {"S": head.content_type}
     if head.closed:
-        item[a.CLOSED] = closed_value(head.closed_by)
+        item[a.CLOSED] = encode_closed(head.closed_by)
     if head.stream_seq is not None:
         item[a.STREAM_SEQ] = {"S": head.stream_seq}
     if head.soft_deleted:
@@ -199,7 +199,7 @@ def head_item(name: StreamName, stored: HeadItem) -> Item:
         item[a.LINEAGE] = {"B": msgspec.json.encode(head.lineage)}
     if head.estuary is not None:
         item[a.ESTUARY] = {"S": head.estuary.value}
-        item[a.CURSORS] = {"M": {source: cursor_value(cursor) for source, cursor in head.cursors.items()}}
+        item[a.CURSORS] = {"M": {source: encode_cursor(cursor) for source, cursor in head.cursors.items()}}
     if head.is_public:
         item[a.PUBLIC] = number(1)
     if head.reader_key is not None:
@@ -228,20 +228,20 @@ def _lifetime_attributes(lifetime: Lifetime, live_until_ms: int | None) -> Item:
             return {}
 
 
-def head_of_item(item: Item) -> HeadItem:
+def decode_head_item(item: Item) -> HeadItem:
     """Decode a head item or a tombstone."""
     ended_by = item.get(a.ENDED_BY)
     return HeadItem(
         head=_head(item) if a.INCARNATION in item else None,
         fence=_integer(item, a.FENCE),
         base=_integer(item, a.BASE),
-        buffer=tuple(batch_of(element["B"]) for element in item[a.BUFFER]["L"]) if a.BUFFER in item else (),
+        buffer=tuple(decode_batch(element["B"]) for element in item[a.BUFFER]["L"]) if a.BUFFER in item else (),
         cold_end=_integer(item, a.COLD_END),
         spilled=_integer(item, a.SPILLED),
         evictions=_integer(item, a.EVICTIONS),
         item_bytes=item_bytes(item),
         ended_by=None if ended_by is None else CommitId(ended_by["B"]),
-        ended_incarnation=incarnation_of(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
+        ended_incarnation=decode_incarnation(item[a.ENDED_LIFE]) if a.ENDED_LIFE in item else None,
         began=_integer(item, a.BEGAN),
         born_us=_integer(item, a.BORN_US),
         used_s=_used_s(item[a.PRODUCERS]["M"]) if a.PRODUCERS in item else {},
@@ -259,7 +259,7 @@ def _head(item: Item) -> Head:
     origin = item.get(a.ORIGIN)
     lifetime, live_until_ms = _lifetime(item)
     return Head(
-        incarnation=incarnation_of(item[a.INCARNATION]),
+        incarnation=decode_incarnation(item[a.INCARNATION]),
         content_type=media if content_type is None else content_type["S"],
         born_us=_integer(item, a.BORN_US),
         lifetime=lifetime,
@@ -290,10 +290,10 @@ def _head(item: Item) -> Head:
 
 def _cursor(value: Value) -> SourcePosition:
     incarnation, position, *born = value["L"]
-    return SourcePosition(incarnation_of(incarnation), int(position["N"]), int(born[0]["N"]) if born else 0)
+    return SourcePosition(decode_incarnation(incarnation), int(position["N"]), int(born[0]["N"]) if born else 0)
 
 
-def incarnation_of(value: Value) -> Incarnation:
+def decode_incarnation(value: Value) -> Incarnation:
     """Decode an incarnation from eight bytes."""
     return Incarnation(int.from_bytes(value["B"], "big"))
 
@@ -317,7 +317,7 @@ def _lifetime(item: Item) -> tuple[Lifetime, int | None]:
 # -- segments --------------------------------------------------------------------------------------------------------
 
 
-def hot_segment_item(incarnation: Incarnation, segment: HotSegment) -> Item:
+def encode_hot_segment(incarnation: Incarnation, segment: HotSegment) -> Item:
     """The item of a hot segment."""
     lengths = [batch.byte_count | batch.placement << _PLACEMENT_SHIFT for batch in segment.batches]
     return {
@@ -331,7 +331,7 @@ def hot_segment_item(incarnation: Incarnation, segment: HotSegment) -> Item:
     }
 
 
-def cold_segment_item(incarnation: Incarnation, segment: ColdSegment) -> Item:
+def encode_cold_segment(incarnation: Incarnation, segment: ColdSegment) -> Item:
     """The item that points to a cold segment."""
     starts = (segment.start, *segment.ends)
     lengths = [end - start for start, end in zip(starts, segment.ends, strict=False)]
@@ -345,7 +345,7 @@ def cold_segment_item(incarnation: Incarnation, segment: ColdSegment) -> Item:
     }
 
 
-def segment_of_item(item: Item) -> Segment:
+def decode_segment(item: Item) -> Segment:
     """Decode a hot segment, or the pointer to a cold one."""
     packed, start, owner = item[a.LENGTHS]["B"], _integer(item, a.START), StreamName(item[a.OWNER]["S"])
     lengths = struct.unpack(f"<{len(packed) // 4}I", packed)

@@ -4,7 +4,7 @@ from typing import Final
 
 from fluvial.storage.dynamodb.backend import Backend
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.items import ColdSegment, segment_of_item
+from fluvial.storage.dynamodb.table.items import ColdSegment, decode_segment
 from fluvial.storage.dynamodb.table.keys import Item, followers_partition, incarnation_partition, producers_partition
 from fluvial.storage.dynamodb.table.write_outcome import require_known
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation
@@ -34,7 +34,7 @@ class GarbageCollector:
                     require_known(await self._table.delete({a.PK: item[a.PK], a.SK: item[a.SK]}))
 
     async def _delete_segment(self, item: Item) -> None:
-        segment = segment_of_item(item)
+        segment = decode_segment(item)
         if isinstance(segment, ColdSegment):
             await self._cold.remove(segment.object_key)
         else:

@@ -23,13 +23,13 @@ from fluvial.storage.dynamodb.table.items import (
     HeadItem,
     HotSegment,
     StoredBatch,
-    cold_segment_item,
-    incarnation_value,
-    segment_of_item,
+    decode_segment,
+    encode_cold_segment,
+    encode_incarnation,
 )
 from fluvial.storage.dynamodb.table.keys import incarnation_partition, segment_key, segment_sort
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
-from fluvial.storage.dynamodb.writes.spilling import Spiller
+from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.dynamodb.writes.updates import guarded_update
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
@@ -118,7 +118,7 @@ class Rotator:
                 break
             for item in items:
                 after = item[a.SK]["S"]
-                segment = segment_of_item(item)
+                segment = decode_segment(item)
                 if segment.end > stored.base:
                     # It was put but not cut off yet: the head still points to its payloads.
                     return _Chain(start, unnoted, pieces)
@@ -153,7 +153,7 @@ class Rotator:
     async def _put_pointer(self, incarnation: Incarnation, segment: ColdSegment) -> bool:
         """Put the pointer; False when another rotation has put one, or when the put is in doubt."""
         condition = f"attribute_exists({a.PK}) AND attribute_not_exists({a.OBJECT_KEY})"
-        match await self._table.put(cold_segment_item(incarnation, segment), ConditionExpression=condition):
+        match await self._table.put(encode_cold_segment(incarnation, segment), ConditionExpression=condition):
             case Written():
                 return True
             case ConditionFailed():
@@ -171,7 +171,7 @@ class Rotator:
         e = Expression()
         cold_end, spilled = e.name(a.COLD_END), e.name(a.SPILLED)
         is_as_seen = f"{cold_end} = {e.value(seen.cold_end)}" if seen.cold_end else f"attribute_not_exists({cold_end})"
-        clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(seen.head.incarnation))}", is_as_seen]
+        clauses = [f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(seen.head.incarnation))}", is_as_seen]
         update = f"SET {cold_end} = {e.value(end)}, {spilled} = {spilled} - {e.value(batch_count)}"
         match await self._table.update(guarded_update(name, e, clauses, update)):
             case Written(item):

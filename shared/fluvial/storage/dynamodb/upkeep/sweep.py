@@ -32,9 +32,9 @@ from fluvial.storage.dynamodb.table.items import (
     HotSegment,
     Placement,
     StoredBatch,
-    head_of_item,
-    incarnation_value,
-    segment_of_item,
+    decode_head_item,
+    decode_segment,
+    encode_incarnation,
 )
 from fluvial.storage.dynamodb.table.keys import (
     Item,
@@ -189,7 +189,7 @@ class Sweeper:
                 pass  # DynamoDB deletes the other kinds of items by their TTL
 
     async def _sweep_head(self, item: Item) -> None:
-        stored, expiry = head_of_item(item), plan_expiry(self._clock.now_ms())
+        stored, expiry = decode_head_item(item), plan_expiry(self._clock.now_ms())
         if first_unmet(expiry.requires, stored.head) is None:
             self.report.expired_streams += 1
             if not self._dry_run:
@@ -202,7 +202,7 @@ class Sweeper:
     async def _touch(self, name: StreamName, head: Head) -> None:
         """Touch a head whose followers lack something, so that the change feed delivers it again."""
         e = Expression()
-        clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
+        clauses = [f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(head.incarnation))}"]
         update = f"SET {e.name(a.TOUCHED_AT)} = {e.value(self._clock.now_ms())}"
         outcome = await self._backend.table.update(guarded_update(name, e, clauses, update))
         if isinstance(outcome, InDoubt):
@@ -211,7 +211,7 @@ class Sweeper:
             )  # the next sweep tries again
 
     async def _sweep_segment(self, incarnation: Incarnation, item: Item) -> None:
-        segment = segment_of_item(item)
+        segment = decode_segment(item)
         if not self._is_old(segment.written_at_ms):
             return
         stored = await self._load_head(segment.owner)
@@ -279,7 +279,7 @@ class Sweeper:
         """
         if name not in self._heads:
             item = await self._backend.table.get(head_key(name))
-            self._heads[name] = HeadItem(None, 0) if item is None else head_of_item(item)
+            self._heads[name] = HeadItem(None, 0) if item is None else decode_head_item(item)
         return self._heads[name]
 
     async def _is_alive(self, name: StreamName, incarnation: Incarnation) -> bool:
@@ -305,7 +305,7 @@ class Sweeper:
         partition = incarnation_partition(stored.head.incarnation)
         while items := await self._backend.table.query(partition, after=after, limit=SEGMENTS_PER_QUERY):
             after = items[-1][a.SK]["S"]
-            for segment in map(segment_of_item, items):
+            for segment in map(decode_segment, items):
                 if isinstance(segment, HotSegment):
                     found |= _payload_ids(segment.batches)
         return frozenset(found)

@@ -31,7 +31,7 @@ from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoub
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.payloads import Payloads
 from fluvial.storage.dynamodb.writes.producers import evict_producers, find_producer
-from fluvial.storage.dynamodb.writes.spilling import Spiller
+from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.dynamodb.writes.updates import (
     BUFFER_BATCHES_MAX,
     HEAD_PRODUCERS_MAX,

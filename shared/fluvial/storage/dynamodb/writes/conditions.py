@@ -33,10 +33,10 @@ from fluvial.model.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
-from fluvial.storage.dynamodb.table.items import cursor_value, incarnation_value
+from fluvial.storage.dynamodb.table.items import encode_cursor, encode_incarnation
 
 
-def condition_of(requires: Iterable[Requirement], expression: Expression) -> list[str]:
+def conditions_of(requires: Iterable[Requirement], expression: Expression) -> list[str]:
     """The requirements as clauses that must all hold; a requirement that always holds has no clause."""
     clauses = (CLAUSES[type(requirement)](requirement, expression) for requirement in requires)
     return [clause for clause in clauses if clause]
@@ -57,7 +57,7 @@ def _absent(requirement: Absent, e: Expression) -> str:
 
 
 def _same_incarnation(requirement: SameIncarnation, e: Expression) -> str:
-    return f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(requirement.incarnation))}"
+    return f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(requirement.incarnation))}"
 
 
 def _expired(requirement: Expired, e: Expression) -> str:
@@ -141,7 +141,7 @@ def _is_in_one_of(states: list[StreamState], e: Expression) -> str:
 
 
 def _is_in(state: StreamState, e: Expression) -> str:
-    incarnation = f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(state.incarnation))}"
+    incarnation = f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(state.incarnation))}"
     closed = f"attribute_{'exists' if state.closed else 'not_exists'}({e.name(a.CLOSED)})"
     return f"({incarnation} AND {e.name(a.TAIL)} = {e.value(state.tail)} AND {closed})"
 
@@ -152,7 +152,7 @@ def _is_estuary(requirement: IsEstuary, e: Expression) -> str:
 
 
 def _not_following(requirement: NotFollowing, e: Expression) -> str:
-    cursor, incarnation = cursor_path(requirement.source, e), e.value(incarnation_value(requirement.incarnation))
+    cursor, incarnation = cursor_path(requirement.source, e), e.value(encode_incarnation(requirement.incarnation))
     return f"{_exists(e)} AND (attribute_not_exists({cursor}) OR {cursor}[0] <> {incarnation})"
 
 
@@ -163,7 +163,7 @@ def _room_for_source(requirement: RoomForSource, e: Expression) -> str:
 
 
 def _cursor_at(requirement: CursorAt, e: Expression) -> str:
-    return f"{cursor_path(requirement.source, e)} = {e.value(cursor_value(requirement.at))}"
+    return f"{cursor_path(requirement.source, e)} = {e.value(encode_cursor(requirement.at))}"
 
 
 def _delivered_before(requirement: DeliveredBefore, e: Expression) -> str:

@@ -20,7 +20,7 @@ from fluvial.storage.dynamodb.reads.cold_segments import ColdSegments
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
-from fluvial.storage.dynamodb.table.items import ColdSegment, HeadItem, StoredBatch, number, segment_of_item
+from fluvial.storage.dynamodb.table.items import ColdSegment, HeadItem, StoredBatch, decode_segment, number
 from fluvial.storage.dynamodb.table.keys import Item, head_key, incarnation_partition, segment_sort
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, WriteOutcome, Written
@@ -109,7 +109,7 @@ class InDoubtResolver:
                 backwards=True,
             )
             for item in items:
-                segment = segment_of_item(item)
+                segment = decode_segment(item)
                 if isinstance(segment, ColdSegment):
                     ids = await self._cold.commit_ids(segment)
                     end = segment.ends[ids.index(commit_id)] if commit_id in ids else None

@@ -35,9 +35,9 @@ from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import (
     HeadItem,
     StoredBatch,
-    head_item,
-    head_of_item,
-    incarnation_value,
+    decode_head_item,
+    encode_head_item,
+    encode_incarnation,
     number,
 )
 from fluvial.storage.dynamodb.table.keys import Item
@@ -48,10 +48,10 @@ from fluvial.storage.dynamodb.table.write_outcome import (
     TransactionConditionFailed,
     Written,
 )
-from fluvial.storage.dynamodb.writes.conditions import condition_of
+from fluvial.storage.dynamodb.writes.conditions import conditions_of
 from fluvial.storage.dynamodb.writes.in_doubt import tombstone_until
 from fluvial.storage.dynamodb.writes.payloads import Payloads
-from fluvial.storage.dynamodb.writes.spilling import Spiller
+from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.dynamodb.writes.updates import fence_is, guarded_update
 
 #: Tries of a creation or deletion while other writers change the same heads.
@@ -198,7 +198,7 @@ class Lifecycle:
             return unmet
         e = Expression()
         references = e.name(a.REFERENCES)
-        clauses = [*condition_of(source.requires, e), f"{e.name(a.BASE)} >= {e.value(head.own_start)}"]
+        clauses = [*conditions_of(source.requires, e), f"{e.name(a.BASE)} >= {e.value(head.own_start)}"]
         count = f"{references} = if_not_exists({references}, {e.value(0)}) + {e.value(1)}"
         # While the source has forks, DynamoDB must not delete it, whatever its deadline.
         counted = guarded_update(source.name, e, clauses, f"SET {count} REMOVE {e.name(a.TTL)}")
@@ -262,7 +262,7 @@ class Lifecycle:
         head = stored.head
         assert head is not None, "a deletion requires that the stream exists"
         e = Expression()
-        clauses = [*condition_of(commit.requires, e), fence_is(stored.fence, e), _has_references(head.references, e)]
+        clauses = [*conditions_of(commit.requires, e), fence_is(stored.fence, e), _has_references(head.references, e)]
         if head.references:
             marks = f"{e.name(a.SOFT_DELETED)} = {e.value(1)}, {e.name(a.ENDED_BY)} = {e.value(commit_id)}"
             update = f"SET {marks}, {_next_fence(stored.fence, e)} REMOVE {e.name(a.LISTING)}"
@@ -276,7 +276,7 @@ class Lifecycle:
             if not isinstance(outcome, Written):
                 return outcome
             self._heads.store(name, None)
-            buffer = head_of_item(outcome.item).buffer
+            buffer = decode_head_item(outcome.item).buffer
             return LifecycleResult(Applied(None), (DroppedIncarnation(name, head.incarnation, buffer),))
         actions, dropped = await self._release_ancestors(head.forked_from, commit_id)
         transaction = await self._table.transact([{"Update": request}, *actions])
@@ -292,7 +292,7 @@ class Lifecycle:
         sets = {
             a.TTL: number(tombstone_until(self._clock.now_ms())),
             a.ENDED_BY: {"B": commit_id},
-            a.ENDED_LIFE: incarnation_value(head.incarnation),
+            a.ENDED_LIFE: encode_incarnation(head.incarnation),
             a.BEGAN: number(fence + 1),
         }
         marks = ", ".join(f"{e.name(attribute)} = {e.value(value)}" for attribute, value in sets.items())
@@ -311,7 +311,7 @@ class Lifecycle:
                 break
             e = Expression()
             clauses = [fence_is(stored.fence, e), _has_references(source.references, e)]
-            clauses.append(f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(source.incarnation))}")
+            clauses.append(f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(source.incarnation))}")
             soft_deleted = e.name(a.SOFT_DELETED)
             clauses.append(f"attribute_{'exists' if source.soft_deleted else 'not_exists'}({soft_deleted})")
             if source.soft_deleted and source.references == 1:
@@ -353,7 +353,7 @@ def first_item(name: StreamName, first: HeadItem) -> Item:
 
     DynamoDB must not delete a fork by itself: the deletion of a fork releases its source.
     """
-    item = head_item(name, first)
+    item = encode_head_item(name, first)
     item[a.LISTING] = number(listing_shard(name))
     head = _head_of(first)
     if isinstance(head.lifetime, ExpiresAt) and head.forked_from is None:

@@ -8,7 +8,7 @@ from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
-from fluvial.storage.dynamodb.table.items import HeadItem, incarnation_value, number
+from fluvial.storage.dynamodb.table.items import HeadItem, encode_incarnation, number
 from fluvial.storage.dynamodb.table.keys import producer_key
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
@@ -39,7 +39,7 @@ async def evict_producers(table: Table, heads: HeadCache, name: StreamName, stor
         await _put_evicted(table, name, (head.incarnation, producer_id), state)
     e = Expression()
     moved, paths = e.name(a.EVICTIONS), {one: producer_path(one, e) for one in leaving}
-    clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}"]
+    clauses = [f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(head.incarnation))}"]
     for one, path in paths.items():
         clauses += [f"{path}[0] = {e.value(leaving[one].epoch)}", f"{path}[1] = {e.value(leaving[one].seq)}"]
     clauses.append(f"{moved} = {e.value(stored.evictions)}" if stored.evictions else f"attribute_not_exists({moved})")

@@ -25,14 +25,14 @@ from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression, Request
 from fluvial.storage.dynamodb.table.items import (
     StoredBatch,
-    batch_bytes,
-    closed_value,
-    cursor_value,
-    incarnation_value,
-    producer_value,
+    encode_batch,
+    encode_closed,
+    encode_cursor,
+    encode_incarnation,
+    encode_producer,
 )
 from fluvial.storage.dynamodb.table.keys import Value, head_key
-from fluvial.storage.dynamodb.writes.conditions import condition_of, cursor_path, producer_path
+from fluvial.storage.dynamodb.writes.conditions import conditions_of, cursor_path, producer_path
 
 #: Batches that the head may hold: each is up to INLINE_BYTES_MAX long, so the item stays below a third of its 400 KB,
 #: and a hundred writers at once need not wait for the spill that one of them has begun.
@@ -84,7 +84,7 @@ def commit_update(name: StreamName, commit: UpdateCommit, batch: StoredBatch | N
     e, producer = Expression(), guesses.producer
     judged = producer is not None and producer.state is not None
     requires = [one for one in commit.requires if not (judged and isinstance(one, _OF_PRODUCER))]
-    clauses = [*condition_of(requires, e), fence_is(guesses.fence, e)]
+    clauses = [*conditions_of(requires, e), fence_is(guesses.fence, e)]
     if batch is not None:
         clauses.append(f"size({e.name(a.BUFFER)}) < {e.value(BUFFER_BATCHES_MAX)}")
     if commit.producer_id is not None:
@@ -95,7 +95,7 @@ def commit_update(name: StreamName, commit: UpdateCommit, batch: StoredBatch | N
             unmoved, moved = _renewal(effect, guesses.seen, e)
             clauses, sets = clauses + unmoved, sets + moved
         elif isinstance(effect, MoveProducer):
-            sets += _producer_sets(effect, producer_value(effect.stamp, used_s), e, is_counted=judged)
+            sets += _producer_sets(effect, encode_producer(effect.stamp, used_s), e, is_counted=judged)
         else:
             sets += _effect_sets(effect, batch, e)
     removes = [cursor_path(effect.source, e) for effect in commit.effects if _is_removal(effect)]
@@ -109,7 +109,7 @@ def _renewal(effect: RenewTtl, seen: Head | None, e: Expression) -> tuple[list[s
     """The clauses and the SETs of a use at a moment. What was seen of a deadline stays true: it only moves on."""
     if seen is None or not isinstance(seen.lifetime, SlidingTtl):
         return [f"attribute_not_exists({e.name(a.WINDOW)})"], []
-    clauses = [f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(seen.incarnation))}"]
+    clauses = [f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(seen.incarnation))}"]
     deadline_ms = renewed_deadline_ms(seen, effect.now_ms)
     if deadline_ms is None or deadline_ms == seen.live_until_ms:
         return clauses, []
@@ -151,12 +151,12 @@ def _effect_sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> li
         case AddBatch(data):
             assert batch is not None, "the batch was stored before"
             buffer, tail = e.name(a.BUFFER), e.name(a.TAIL)
-            added = e.value({"L": [{"B": batch_bytes(batch)}]})
+            added = e.value({"L": [{"B": encode_batch(batch)}]})
             return [f"{buffer} = list_append({buffer}, {added})", f"{tail} = {tail} + {e.value(len(data))}"]
         case SetStreamSeq(stream_seq):
             return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
         case CloseStream(by):
-            return [f"{e.name(a.CLOSED)} = {e.value(closed_value(by))}"]
+            return [f"{e.name(a.CLOSED)} = {e.value(encode_closed(by))}"]
         case SetReaderKey(reader_key):
             return [f"{e.name(a.READER_KEY)} = {e.value(reader_key)}"]
         case MarkFollowed() | SetDelivered() | MoveCursor():
@@ -173,4 +173,4 @@ def _following_sets(effect: MarkFollowed | SetDelivered | MoveCursor, e: Express
         case SetDelivered(position):
             return [f"{e.name(a.DELIVERED)} = {e.value(position)}"]
         case MoveCursor(source, to):
-            return [] if to is None else [f"{cursor_path(source, e)} = {e.value(cursor_value(to))}"]
+            return [] if to is None else [f"{cursor_path(source, e)} = {e.value(encode_cursor(to))}"]

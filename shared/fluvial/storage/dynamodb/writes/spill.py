@@ -13,7 +13,7 @@ from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
-from fluvial.storage.dynamodb.table.items import HeadItem, HotSegment, hot_segment_item, incarnation_value
+from fluvial.storage.dynamodb.table.items import HeadItem, HotSegment, encode_hot_segment, encode_incarnation
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.updates import BUFFER_BATCHES_MAX, guarded_update
@@ -73,14 +73,14 @@ class Spiller:
         leaving = stored.buffer[: min(SPILL_AT_ONCE_MAX, len(stored.buffer) - keeping)]
         segment = HotSegment(stored.base, leaving, name, self._clock.now_ms())
         put = await self._table.put(
-            hot_segment_item(head.incarnation, segment), ConditionExpression=f"attribute_not_exists({a.PK})"
+            encode_hot_segment(head.incarnation, segment), ConditionExpression=f"attribute_not_exists({a.PK})"
         )
         if isinstance(put, InDoubt):
             return stored
         # When the condition fails, another process has put the same committed bytes there.
         e, count = Expression(), len(segment.batches)
         clauses = [
-            f"{e.name(a.INCARNATION)} = {e.value(incarnation_value(head.incarnation))}",
+            f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(head.incarnation))}",
             f"{e.name(a.BASE)} = {e.value(stored.base)}",
         ]
         spilled = f"{e.name(a.SPILLED)} = if_not_exists({e.name(a.SPILLED)}, {e.value(0)}) + {e.value(count)}"
