@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SERVING := .venv/.serving
 SAM_INSTALLED := .venv-sam/.installed
 SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
 
@@ -20,13 +21,28 @@ export UV_SYSTEM_CERTS := 1
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## make .venv from the lock
+install: $(INSTALLED) ## make .venv from the lock, with all that tests and checks need
 
-$(INSTALLED): requirements/dev.txt pyproject.toml
+# An order-only prerequisite: the folder's time changes with each file in it.
+.venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "fluvial needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(PYTHON) -m venv .venv || \
 		{ echo "Python has no ensurepip; on Debian: apt-get install python3-venv" >&2; exit 2; }
+
+# What serving needs, a fifth of the whole lock. The package itself is on the path by a .pth file, because installing it
+# would first need the tool that builds it.
+$(SERVING): requirements/run.txt | .venv/bin/python
+	@echo "installing what the server needs into .venv, from requirements/run.txt" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | \
+		{ read -r folder; echo "$(CURDIR)/shared" >"$$folder/fluvial-clone.pth"; }
+	@test -e $(BIN)/fluvial || { printf '#!%s\nfrom fluvial.cli.main import main\n\nmain()\n' \
+		"$(CURDIR)/$(BIN)/python" >$(BIN)/fluvial && chmod +x $(BIN)/fluvial; }
+	@touch $@
+
+$(INSTALLED): requirements/dev.txt pyproject.toml | .venv/bin/python
+	@echo "installing what tests and checks need into .venv, from requirements/dev.txt" >&2
 	@# pip installs uv, and uv the rest: that takes a tenth of the time.
 	@awk '/^[a-z]/ {is_uv = /^uv==/} is_uv' requirements/dev.txt >.venv/uv.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
@@ -45,7 +61,7 @@ $(SAM_INSTALLED): requirements/sam.txt | $(INSTALLED)
 	cd $* && npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
-serve: install ## run the server on port 4437 with data in ./fluvial-data
+serve: $(SERVING) ## run the server on port 4437 with data in ./fluvial-data
 	exec $(BIN)/fluvial serve
 
 serve-aws: install ## run the server on DynamoDB Local (moto without Java) and moto's S3, all on this machine
