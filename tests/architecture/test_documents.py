@@ -78,3 +78,9 @@ def test_each_term_of_the_glossary_has_an_owner_and_comes_once() -> None:
     assert len(names) == len(set(names))
     for row in terms:
         assert (PACKAGE / row[2].strip(" `")).is_file(), row
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_prose_names_its_subject(path: Path) -> None:
+    """A sentence about "whoever" or "nobody" hides who it is about, and cannot be searched."""
+    assert not re.findall(r"(?i)\b(whoever|nobody|somebody|whomever|lest)\b", path.read_text())

@@ -1,7 +1,10 @@
-"""Reading: a page's bytes from the head's buffer, hot segments, payloads and S3 ranges.
+"""The page reader: a page's bytes from the head's buffer, hot segments, payloads and ranges of S3 objects.
 
-A request that nobody waits for any more may still put back a hot segment that rotation has deleted; so a reader
-takes the first segment that ends after its position *and starts at or before it*, and slices.
+Rules:
+
+1. A late request may put back a hot segment that rotation has deleted. So a reader takes the first segment that ends after
+   its position and starts at or before it, and slices it.
+2. A rotation may move the bytes between two requests of one page. Then the page is read again, from the start.
 """
 
 import logging

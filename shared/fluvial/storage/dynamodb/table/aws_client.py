@@ -54,8 +54,8 @@ from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
 log = logging.getLogger(__name__)
 
-#: Within a region a connection takes a millisecond or two and an answer of DynamoDB's under ten; past this nobody is
-#: there. A commit in doubt is settled in six more requests, all well within a function's time.
+#: Within a region a connection takes a millisecond or two and DynamoDB answers in under ten. A service that has not
+#: answered by then is not reachable. A commit in doubt takes six more requests, all well within a function's time-out.
 CONNECT_TIMEOUT_S: Final = 1
 DYNAMODB_TIMEOUT_S: Final = 2
 S3_TIMEOUT_S: Final = 10
@@ -63,7 +63,7 @@ S3_TIMEOUT_S: Final = 10
 #: What DynamoDB refused because it was busy was not carried out: it is tried again this often, then it is a 503.
 BUSY_TRIES_MAX: Final = 5
 
-#: Reads may be repeated as they are; the SDK does so, slowing down when it is told to.
+#: The SDK repeats reads, and slows down when the service asks for it.
 READ_TRIES_MAX: Final = 4
 
 #: Raised before anything is sent: the connection or the credentials could not be had.

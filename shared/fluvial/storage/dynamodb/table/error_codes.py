@@ -114,7 +114,7 @@ _BY_CODE: Final[dict[str, Meaning]] = {
     **dict.fromkeys(BUSY_CODES, Meaning.BUSY),
     **dict.fromkeys(_NOT_FOUND, Meaning.NOT_FOUND),
 }
-#: Only with a status of 4xx: whoever answers 5xx is not believed to have refused anything.
+#: Valid with a status of 4xx only: a service that answers 5xx may have carried out the request.
 _BY_CODE_OF_4XX: Final[dict[str, Meaning]] = {
     **dict.fromkeys(_FORBIDDEN, Meaning.FORBIDDEN),
     **dict.fromkeys(_MISSING, Meaning.MISSING),
