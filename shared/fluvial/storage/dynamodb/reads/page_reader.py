@@ -2,8 +2,8 @@
 
 Rules:
 
-1. A late request may put back a hot segment that rotation has deleted. So a reader takes the first segment that ends after
-   its position and starts at or before it, and slices it.
+1. A late request may put back a hot segment that rotation has deleted. So a reader takes the first segment that ends
+   after its position and starts at or before it, and slices it.
 2. A rotation may move the bytes between two requests of one page. Then the page is read again, from the start.
 """
 
