@@ -1,4 +1,7 @@
-"""What somebody tries who means harm, through the door of the local server. Tokens: tests/unit/access."""
+"""Attacks on the local server: forged paths, smuggled requests, cross-origin pages, and probing by anonymous clients.
+
+Attacks on tokens are in tests/unit/access.
+"""
 
 import json
 import re
@@ -13,7 +16,7 @@ from fluvial.model.limits import TOKEN_BYTES_MAX
 from fluvial.model.permissions import Scope
 from fluvial.model.project import Secret
 from fluvial.server.streams import METHODS
-from tests.access.doors import JSON, Answer, ServerDoor, bearer, minted, operator, server_door
+from tests.access.clients import JSON, Answer, ServerClient, bearer, mint_token, operator, server_client
 from tests.support.access import FOREIGN_SECRET
 from tests.support.raw_http import connect
 from tests.support.servers import ThreadServer, server_in_thread
@@ -23,30 +26,30 @@ ORIGIN = "https://app.example"
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerDoor]:
-    """A server whose project `demo` has a private and a public stream, and one origin."""
-    with server_door(tmp_path_factory.mktemp("attacks")) as opened:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerClient]:
+    """A server: `demo` has one origin, a private and a public stream; `other` has two origins and two such streams."""
+    with server_client(tmp_path_factory.mktemp("attacks")) as opened:
         for path in ("demo/private", "demo/public?public=true"):
-            assert opened.ask("PUT", f"/v1/stream/{path}", {**writer(), **TEXT}, b"x").status == 201
+            assert opened.request("PUT", f"/v1/stream/{path}", {**writer(), **TEXT}, b"x").status == 201
         body = json.dumps({"origins": [ORIGIN]}).encode()
-        assert opened.ask("PUT", "/v1/projects/demo/origins", {**operator(), **JSON}, body).status == 200
-        other = bearer(minted(Scope.WRITE, sub="other", secret=FOREIGN_SECRET))
-        assert opened.ask("PUT", "/v1/stream/other/secret", {**other, **TEXT}, b"theirs").status == 201
+        assert opened.request("PUT", "/v1/projects/demo/origins", {**operator(), **JSON}, body).status == 200
+        other = bearer(mint_token(Scope.WRITE, sub="other", secret=FOREIGN_SECRET))
+        assert opened.request("PUT", "/v1/stream/other/secret", {**other, **TEXT}, b"theirs").status == 201
         origins = json.dumps({"origins": [ORIGIN, "https://b.example"]}).encode()
-        assert opened.ask("PUT", "/v1/projects/other/origins", {**operator(), **JSON}, origins).status == 200
-        made = opened.ask("PUT", "/v1/stream/other/public?public=true", {**other, **TEXT}, b"for all")
+        assert opened.request("PUT", "/v1/projects/other/origins", {**operator(), **JSON}, origins).status == 200
+        made = opened.request("PUT", "/v1/stream/other/public?public=true", {**other, **TEXT}, b"for all")
         assert made.status == 201
         yield opened
 
 
 def writer() -> dict[str, str]:
     """A writer of `demo`."""
-    return bearer(minted(Scope.WRITE))
+    return bearer(mint_token(Scope.WRITE))
 
 
 def reader() -> dict[str, str]:
     """A reader of `demo`."""
-    return bearer(minted())
+    return bearer(mint_token())
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
@@ -69,33 +72,33 @@ def reader() -> dict[str, str]:
     ],
     ids=range(11),
 )
-def test_the_authorization_field_is_a_bearers_or_nobodys(door: ServerDoor, field: str, status: int) -> None:
-    """What is larger than all fields together may be does not even come through."""
-    value = field.replace("{token}", minted())
-    answer = raw_get(door, "/v1/stream/demo/private", {"authorization": value})
+def test_authorization_field_must_be_one_bearer_token(api: ServerClient, field: str, status: int) -> None:
+    """A field that is larger than a request's head may be is answered with 431."""
+    value = field.replace("{token}", mint_token())
+    answer = raw_get(api, "/v1/stream/demo/private", {"authorization": value})
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
 
 
-def test_a_megabyte_of_a_token_is_cut_off(door: ServerDoor) -> None:
-    """The connection ends, perhaps before the answer could be read; the server goes on."""
-    answer = raw_get(door, "/v1/stream/demo/private", {"authorization": "Bearer " + "a" * 1_048_576})
+def test_request_with_a_megabyte_of_a_token_is_cut_off(api: ServerClient) -> None:
+    """The connection ends, perhaps before the answer can be read, and the server goes on."""
+    answer = raw_get(api, "/v1/stream/demo/private", {"authorization": "Bearer " + "a" * 1_048_576})
     assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
-    assert door.ask("GET", "/v1/stream/demo/private", reader()).status == 200
+    assert api.request("GET", "/v1/stream/demo/private", reader()).status == 200
 
 
-def test_a_token_comes_once(door: ServerDoor) -> None:
-    """Nobody could tell which of two was meant."""
-    fields = [("authorization", f"Bearer {minted()}")] * 2
-    assert door.client.get("/v1/stream/demo/private", headers=fields).status_code == 400
-    for query in (f"token={minted()}&token={minted()}", f"token=x&%74oken={minted()}"):
-        assert door.ask("GET", f"/v1/stream/demo/private?{query}").status == 400
-    assert door.ask("GET", f"/v1/stream/demo/private?%74oken={minted()}").status == 200
+def test_repeated_token_is_rejected(api: ServerClient) -> None:
+    """In the field or in the query, because it is ambiguous."""
+    fields = [("authorization", f"Bearer {mint_token()}")] * 2
+    assert api.http.get("/v1/stream/demo/private", headers=fields).status_code == 400
+    for query in (f"token={mint_token()}&token={mint_token()}", f"token=x&%74oken={mint_token()}"):
+        assert api.request("GET", f"/v1/stream/demo/private?{query}").status == 400
+    assert api.request("GET", f"/v1/stream/demo/private?%74oken={mint_token()}").status == 200
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
-def test_a_link_writes_nothing(door: ServerDoor, method: str) -> None:
-    """A token in the query, which ends in histories and logs, is for reads."""
-    answer = door.ask(method, f"/v1/stream/demo/private?token={minted(Scope.MANAGE)}", TEXT, b"x")
+def test_token_in_the_query_cannot_write(api: ServerClient, method: str) -> None:
+    """URLs end up in histories and logs, so a token in the query is for reads."""
+    answer = api.request(method, f"/v1/stream/demo/private?token={mint_token(Scope.MANAGE)}", TEXT, b"x")
     assert (answer.status, answer.code) == (400, "malformed_query")
 
 
@@ -130,24 +133,24 @@ def test_a_link_writes_nothing(door: ServerDoor, method: str) -> None:
         "/v1/stream/other/secret#demo",
     ],
 )
-def test_no_spelling_of_a_path_leads_into_another_project(door: ServerDoor, path: str) -> None:
-    """With a token of `demo` and with none; and nothing of it is ever told."""
+def test_no_spelling_of_a_path_reaches_another_project(api: ServerClient, path: str) -> None:
+    """With a token of `demo` and without a token; the answer never has bytes of `other`."""
     for headers in (reader(), {}):
-        raw = raw_get(door, path, headers)
+        raw = raw_get(api, path, headers)
         assert re.match(rb"HTTP/1.1 (400|401|403|404) ", raw), raw[:200]
         assert b"theirs" not in raw
 
 
-def raw_get(door: ServerDoor, path: str, headers: dict[str, str]) -> bytes:
-    """The whole answer to a path that no client library touches."""
+def raw_get(api: ServerClient, path: str, headers: dict[str, str]) -> bytes:
+    """The whole answer to a GET whose path is sent as it is."""
     fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}\r\n"
-    return raw(door, request.encode("latin-1"))
+    return raw(api, request.encode("latin-1"))
 
 
-def raw(door: ServerDoor, request: bytes) -> bytes:
-    """What a connection answers until it ends."""
-    with connect(str(door.client.base_url).rstrip("/")) as connection:
+def raw(api: ServerClient, request: bytes) -> bytes:
+    """All bytes of a connection until it ends."""
+    with connect(str(api.http.base_url).rstrip("/")) as connection:
         answer = b""
         with suppress(ConnectionError):
             connection.sendall(request)
@@ -157,58 +160,58 @@ def raw(door: ServerDoor, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["demo/a%0d%0aset-cookie:%20x=1", "demo/a%0aX-Evil:1", "demo/%00", "demo/a%7f"])
-def test_no_name_splits_an_answer(door: ServerDoor, name: str) -> None:
-    """A `Location` has it as it was sent, encoded, if it may be one at all."""
-    answer = door.ask("PUT", f"/v1/stream/{name}", {**writer(), **TEXT})
+def test_control_characters_in_a_name_cannot_add_header_fields(api: ServerClient, name: str) -> None:
+    """`Location` has the name, so a name with control characters is rejected."""
+    answer = api.request("PUT", f"/v1/stream/{name}", {**writer(), **TEXT})
     assert answer.status == 400
     assert "set-cookie" not in answer.headers
     assert "x-evil" not in answer.headers
 
 
-def test_a_fork_takes_nothing_out_of_another_project(door: ServerDoor) -> None:
-    """Nor out of a stream that the token is not for; not even a public one of another project."""
+def test_fork_cannot_read_another_project(api: ServerClient) -> None:
+    """Nor a stream that the token is not for, nor a URL of another server."""
     foreign = {**writer(), "stream-forked-from": "/v1/stream/other/secret"}
-    assert door.ask("PUT", "/v1/stream/demo/stolen", foreign).status == 403
+    assert api.request("PUT", "/v1/stream/demo/stolen", foreign).status == 403
     sideways = {**writer(), "stream-forked-from": "/v1/stream/%6Fther/secret"}
-    assert door.ask("PUT", "/v1/stream/demo/stolen", sideways).status == 403
-    narrow = {**bearer(minted(Scope.WRITE, stream="mine/")), "stream-forked-from": "/v1/stream/demo/private"}
-    assert door.ask("PUT", "/v1/stream/demo/mine/fork", narrow).status == 403
+    assert api.request("PUT", "/v1/stream/demo/stolen", sideways).status == 403
+    narrow = {**bearer(mint_token(Scope.WRITE, stream="mine/")), "stream-forked-from": "/v1/stream/demo/private"}
+    assert api.request("PUT", "/v1/stream/demo/mine/fork", narrow).status == 403
     for url in ("http://169.254.169.254/v1/stream/x", "//evil.example/v1/stream/x", "https://evil.example/v1/stream/x"):
-        assert door.ask("PUT", "/v1/stream/demo/far", {**writer(), "stream-forked-from": url}).status == 400
+        assert api.request("PUT", "/v1/stream/demo/far", {**writer(), "stream-forked-from": url}).status == 400
     own = {**writer(), "stream-forked-from": "/v1/stream/demo/private"}
-    assert door.ask("PUT", "/v1/stream/demo/fork", own).status == 201
+    assert api.request("PUT", "/v1/stream/demo/fork", own).status == 201
 
 
-def test_an_estuary_is_filled_from_its_own_project_alone(door: ServerDoor) -> None:
-    """However its id or the source's path is spelt."""
+def test_estuary_cannot_follow_a_stream_of_another_project(api: ServerClient) -> None:
+    """However the estuary's id or the source's path is spelt."""
     for estuary in ("../other/secret", "other/secret", "a/../../other", "%2e%2e/other"):
         body = json.dumps({"estuaryId": estuary}).encode()
-        answer = door.ask("POST", "/v1/estuary/subscribe/demo/private", {**writer(), **JSON}, body)
+        answer = api.request("POST", "/v1/estuary/subscribe/demo/private", {**writer(), **JSON}, body)
         assert answer.status in {200, 201, 400}
         if answer.status < 300:
             assert json.loads(answer.body)["path"].startswith("/v1/stream/demo/")
     body = b'{"estuaryId":"e"}'
     for path in ("other/secret", "demo%2F..%2Fother/secret", "%6Fther/secret", "demo/../other/secret"):
-        answer = door.ask("POST", f"/v1/estuary/subscribe/{path}", {**writer(), **JSON}, body)
+        answer = api.request("POST", f"/v1/estuary/subscribe/{path}", {**writer(), **JSON}, body)
         assert answer.status in {400, 401, 403, 404}, path
-    odd = raw(door, b"GET /v1/est%75ary/demo/e HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    odd = raw(api, b"GET /v1/est%75ary/demo/e HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert re.match(rb"HTTP/1.1 (400|401|404) ", odd)
 
 
-# -- strangers -------------------------------------------------------------------------------------------------------
+# -- anonymous clients -----------------------------------------------------------------------------------------------
 
 
 def shape(answer: Answer) -> tuple[int, bytes, frozenset[tuple[str, str]]]:
-    """All of an answer that could tell something."""
+    """All of an answer by which two answers could be told apart."""
     return answer.status, answer.body, frozenset((k, v) for k, v in answer.headers.items() if k != "date")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE"])
-def test_strangers_learn_nothing_of_what_is_there(door: ServerDoor, method: str) -> None:
-    """A stream, a stream that is not there, one of another project and one of no project are refused alike."""
+def test_anonymous_clients_get_the_same_answer_for_every_private_stream(api: ServerClient, method: str) -> None:
+    """For an existing stream, an absent one, and one of an absent project, without a token and with another's."""
     paths = ["other/secret", "other/none", "none/none", "none/secret", "demo-/x"]
     for headers in ({}, reader(), bearer("x.y.z")):
-        answers = {shape(door.ask(method, f"/v1/stream/{path}", {**headers, **TEXT}, b"x")) for path in paths}
+        answers = {shape(api.request(method, f"/v1/stream/{path}", {**headers, **TEXT}, b"x")) for path in paths}
         assert len(answers) == 1
 
 
@@ -224,13 +227,13 @@ TEMPLATES = (
 )
 
 
-def test_strangers_cannot_ask_for_a_projects_name_or_its_origins(door: ServerDoor) -> None:
-    """A path without a stream, a guess at an origin, a control route: all as if nothing was there."""
+def test_anonymous_clients_cannot_find_out_projects_or_their_origins(api: ServerClient) -> None:
+    """Answers for existing and absent projects are equal: paths without a stream, guessed origins, control routes."""
     for headers in ({}, {"origin": "https://guess.example"}, bearer("x.y.z")):
         for method in ("GET", "OPTIONS", "POST"):
             for template in ("/v1/stream/{}", "/v1/stream/{}/x", "/v1/estuary/{}/x", "/v1/projects/{}"):
                 paths = [template.format(name) for name in ("other", "demo", "none")]
-                answers = {shape(door.ask(method, path, headers)) for path in paths}
+                answers = {shape(api.request(method, path, headers)) for path in paths}
                 assert len(answers) == 1, (method, template)
 
 
@@ -251,90 +254,92 @@ BODIES = [
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
 @pytest.mark.parametrize("path", ["/v1/projects", "/v1/projects/demo/secrets", "/v1/estuary/subscribe/demo/private"])
-def test_no_body_of_a_control_route_makes_it_fail(door: ServerDoor, path: str, content_type: str) -> None:
-    """It is not of its form, and that is all that is said."""
-    for body in (*BODIES, b'{"secret":"told-to-nobody-whatever-becomes-of-it"'):
+def test_malformed_control_bodies_are_answered_with_400_and_not_quoted(
+    api: ServerClient, path: str, content_type: str
+) -> None:
+    """The message does not quote the body, which may have a secret."""
+    for body in (*BODIES, b'{"secret":"this-secret-must-not-be-quoted-at-all"'):
         token = operator() if "secrets" in path or path == "/v1/projects" else writer()
         headers = {**token, **({"content-type": content_type} if content_type else {})}
-        answer = door.ask("POST", path, headers, body)
+        answer = api.request("POST", path, headers, body)
         assert (answer.status, answer.code) == (400, "malformed_request"), body
-        assert b"told-to-nobody" not in answer.body
+        assert b"this-secret" not in answer.body
 
 
-def test_nothing_is_redirected(door: ServerDoor) -> None:
-    """To another scheme, or with a token in the new URL."""
+def test_server_never_redirects(api: ServerClient) -> None:
+    """Neither to another scheme, nor to a URL with a token."""
     for path in ("/v1/projects/", "/v1/streams/", "/health/", "/v1/estuary/demo/e/"):
-        answer = door.ask("GET", f"{path}?token=t", {"x-forwarded-proto": "https", **operator()})
+        answer = api.request("GET", f"{path}?token=t", {"x-forwarded-proto": "https", **operator()})
         assert answer.status in {400, 401, 404}
         assert "location" not in answer.headers
 
 
-def test_a_projects_successor_knows_nothing_of_it(door: ServerDoor) -> None:
-    """Neither its tokens nor its versions: the name is another project's now."""
+def test_recreated_project_does_not_accept_tokens_of_its_former_incarnation(api: ServerClient) -> None:
+    """A project with the same name has other secrets and another incarnation."""
     former, latter = Secret("former-" * 5, 0), Secret("latter-" * 5, 0)
     for secret in (former, latter):
         body = json.dumps({"name": "again", "secret": secret.value}).encode()
-        assert door.ask("POST", "/v1/projects", {**operator(), **JSON}, body).status == 201
-        token = bearer(minted(Scope.WRITE, sub="again", secret=secret))
-        assert door.ask("PUT", "/v1/stream/again/x", {**token, **TEXT}).status == 201
-        assert door.ask("DELETE", "/v1/projects/again", operator()).code == "project_not_empty"
+        assert api.request("POST", "/v1/projects", {**operator(), **JSON}, body).status == 201
+        token = bearer(mint_token(Scope.WRITE, sub="again", secret=secret))
+        assert api.request("PUT", "/v1/stream/again/x", {**token, **TEXT}).status == 201
+        assert api.request("DELETE", "/v1/projects/again", operator()).code == "project_not_empty"
         if secret is former:
-            assert door.ask("DELETE", "/v1/stream/again/x", token).status == 204
-            assert door.ask("DELETE", "/v1/projects/again", operator()).status == 204
-    gone = bearer(minted(Scope.WRITE, sub="again", secret=former))
-    assert door.ask("GET", "/v1/stream/again/x", gone).status == 401
+            assert api.request("DELETE", "/v1/stream/again/x", token).status == 204
+            assert api.request("DELETE", "/v1/projects/again", operator()).status == 204
+    gone = bearer(mint_token(Scope.WRITE, sub="again", secret=former))
+    assert api.request("GET", "/v1/stream/again/x", gone).status == 401
 
 
-def test_what_let_a_request_in_must_hold_when_its_body_has_come(door: ServerDoor) -> None:
-    """A secret that is removed, or a token that ends, while a body dribbles in."""
-    secret, manager = Secret("dribble-" * 5, 0), {**bearer(minted(Scope.MANAGE)), **JSON}
+def test_write_is_authorized_again_when_its_body_has_come(api: ServerClient) -> None:
+    """The token's secret is removed while the body is being sent."""
+    secret, manager = Secret("dribble-" * 5, 0), {**bearer(mint_token(Scope.MANAGE)), **JSON}
     added = json.dumps({"secret": secret.value}).encode()
-    assert door.ask("POST", "/v1/projects/demo/secrets", manager, added).status == 201
-    token = minted(Scope.WRITE, secret=secret)
+    assert api.request("POST", "/v1/projects/demo/secrets", manager, added).status == 201
+    token = mint_token(Scope.WRITE, secret=secret)
     head = f"POST /v1/stream/demo/private HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n"
     request = head + "content-type: text/plain\r\ncontent-length: 4\r\nconnection: close\r\n\r\nab"
-    with connect(str(door.client.base_url).rstrip("/")) as connection:
+    with connect(str(api.http.base_url).rstrip("/")) as connection:
         connection.sendall(request.encode())
-        assert door.ask("DELETE", f"/v1/projects/demo/secrets/{secret.id}", manager).status == 204
+        assert api.request("DELETE", f"/v1/projects/demo/secrets/{secret.id}", manager).status == 204
         connection.sendall(b"cd")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")
-    assert b"abcd" not in door.ask("GET", "/v1/stream/demo/private", reader()).body
+    assert b"abcd" not in api.request("GET", "/v1/stream/demo/private", reader()).body
 
 
-def test_no_route_tells_a_secret(door: ServerDoor) -> None:
-    """Not the one that takes it, either, nor what is said of one that cannot be."""
+def test_no_route_returns_a_secret(api: ServerClient) -> None:
+    """Neither the route that adds the secret, nor the error for an invalid one."""
     secret = "a-secret-that-is-long-enough-to-be-one"
-    manager = {**bearer(minted(Scope.MANAGE)), **JSON}
-    added = door.ask("POST", "/v1/projects/demo/secrets", manager, json.dumps({"secret": secret}).encode())
-    again = door.ask("POST", "/v1/projects/demo/secrets", manager, json.dumps({"secret": secret}).encode())
-    wrong = door.ask("POST", "/v1/projects/demo/secrets", manager, json.dumps({"secret": secret + " "}).encode())
-    shown = door.ask("GET", "/v1/projects/demo", manager)
-    listed = door.ask("GET", "/v1/projects", operator())
+    manager = {**bearer(mint_token(Scope.MANAGE)), **JSON}
+    added = api.request("POST", "/v1/projects/demo/secrets", manager, json.dumps({"secret": secret}).encode())
+    again = api.request("POST", "/v1/projects/demo/secrets", manager, json.dumps({"secret": secret}).encode())
+    wrong = api.request("POST", "/v1/projects/demo/secrets", manager, json.dumps({"secret": secret + " "}).encode())
+    shown = api.request("GET", "/v1/projects/demo", manager)
+    listed = api.request("GET", "/v1/projects", operator())
     assert [answer.status for answer in (added, again, wrong, shown, listed)] == [201, 409, 400, 200, 200]
     for answer in (added, again, wrong, shown, listed):
         assert secret.encode() not in answer.body
     known = json.loads(added.body)["id"]
     assert json.loads(shown.body)["secrets"][0]["id"] == known
-    assert door.ask("DELETE", f"/v1/projects/demo/secrets/{known}", manager).status == 204
+    assert api.request("DELETE", f"/v1/projects/demo/secrets/{known}", manager).status == 204
 
 
-def test_the_last_secret_stays(door: ServerDoor) -> None:
-    """Whoever removes secrets one by one is stopped at the last."""
-    [last] = json.loads(door.ask("GET", "/v1/projects/other", operator()).body)["secrets"]
-    answer = door.ask("DELETE", f"/v1/projects/other/secrets/{last['id']}", operator())
+def test_last_secret_cannot_be_removed(api: ServerClient) -> None:
+    """A project without secrets would have no valid tokens."""
+    [last] = json.loads(api.request("GET", "/v1/projects/other", operator()).body)["secrets"]
+    answer = api.request("DELETE", f"/v1/projects/other/secrets/{last['id']}", operator())
     assert (answer.status, answer.code) == (409, "last_secret")
 
 
-def test_a_removed_secret_is_worth_nothing(door: ServerDoor) -> None:
-    """At once, in the process that removed it."""
+def test_removed_secret_is_rejected_at_once(api: ServerClient) -> None:
+    """In the process that has removed it."""
     secret = Secret("removed-" * 5, 0)
-    manager = {**bearer(minted(Scope.MANAGE)), **JSON}
+    manager = {**bearer(mint_token(Scope.MANAGE)), **JSON}
     body = json.dumps({"secret": secret.value}).encode()
-    assert door.ask("POST", "/v1/projects/demo/secrets", manager, body).status == 201
-    signed = bearer(minted(secret=secret))
-    assert door.ask("GET", "/v1/stream/demo/private", signed).status == 200
-    assert door.ask("DELETE", f"/v1/projects/demo/secrets/{secret.id}", manager).status == 204
-    assert door.ask("GET", "/v1/stream/demo/private", signed).status == 401
+    assert api.request("POST", "/v1/projects/demo/secrets", manager, body).status == 201
+    signed = bearer(mint_token(secret=secret))
+    assert api.request("GET", "/v1/stream/demo/private", signed).status == 200
+    assert api.request("DELETE", f"/v1/projects/demo/secrets/{secret.id}", manager).status == 204
+    assert api.request("GET", "/v1/stream/demo/private", signed).status == 401
 
 
 # -- browsers --------------------------------------------------------------------------------------------------------
@@ -358,34 +363,34 @@ def test_a_removed_secret_is_worth_nothing(door: ServerDoor) -> None:
         "file://",
     ],
 )
-def test_no_other_origin_is_allowed(door: ServerDoor, origin: str) -> None:
-    """Of a project with two origins, each is told alone; look-alikes are told nothing."""
+def test_cors_allows_only_the_projects_origins(api: ServerClient, origin: str) -> None:
+    """A project with two origins answers each with itself, and similar origins with none."""
     for method in ("GET", "OPTIONS"):
         for allowed in (origin, ORIGIN):
-            asked = {"origin": allowed, "access-control-request-method": "PUT"}
-            answer = door.ask(method, "/v1/stream/other/public", asked)
+            preflight = {"origin": allowed, "access-control-request-method": "PUT"}
+            answer = api.request(method, "/v1/stream/other/public", preflight)
             assert answer.headers.get("access-control-allow-origin") == (ORIGIN if allowed == ORIGIN else None)
             assert method == "OPTIONS" or answer.headers["vary"] == "Origin"
 
 
-def test_a_projects_only_origin_is_told_to_all_who_may_read(door: ServerDoor) -> None:
-    """So that one cached answer does for everybody; a browser compares it with the page's own."""
+def test_single_origin_of_a_project_is_in_every_public_answer(api: ServerClient) -> None:
+    """So a cache can use one answer for all clients; a browser compares it with the page's own origin."""
     for origin in (ORIGIN, "https://evil.example"):
-        answer = door.ask("GET", "/v1/stream/demo/public", {"origin": origin})
+        answer = api.request("GET", "/v1/stream/demo/public", {"origin": origin})
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert "vary" not in answer.headers
     assert "access-control-allow-credentials" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/v1/stream/demo/x", "/v1/estuary/demo/e", "/v1/projects/demo/streams"])
-def test_a_preflight_looks_at_no_stream_and_needs_no_token(door: ServerDoor, path: str) -> None:
-    """It is answered for any path of the project; and what a browser may then see is complete."""
-    asked = {
+def test_preflight_needs_no_token_and_no_stream(api: ServerClient, path: str) -> None:
+    """It is answered for any path of the project, and allows the protocol's fields and methods."""
+    preflight = {
         "origin": ORIGIN,
         "access-control-request-method": "PUT",
         "access-control-request-headers": "authorization",
     }
-    answer = door.ask("OPTIONS", path, asked)
+    answer = api.request("OPTIONS", path, preflight)
     assert answer.status == 204
     allowed = answer.headers["access-control-allow-headers"].lower()
     assert {"authorization", "content-type", "producer-id", "stream-seq", "if-none-match"} <= set(allowed.split(", "))
@@ -393,19 +398,19 @@ def test_a_preflight_looks_at_no_stream_and_needs_no_token(door: ServerDoor, pat
         assert answer.headers["access-control-allow-methods"] == METHODS
 
 
-def test_a_browser_sees_every_field_of_every_answer(door: ServerDoor) -> None:
-    """Exposed, but for what it sees or uses anyway; errors, events and 401s among them."""
-    asked = {"origin": ORIGIN}
+def test_cors_exposes_every_header_field_of_every_answer(api: ServerClient) -> None:
+    """Except the CORS-safelisted ones and those that pages do not need; also of errors and event streams."""
+    page = {"origin": ORIGIN}
     tail = f"{0:016d}_{1:016d}"
     answers = [
-        door.ask("PUT", "/v1/stream/demo/seen", {**asked, **writer(), **TEXT, "stream-ttl": "1000"}, b"x"),
-        door.ask("HEAD", "/v1/stream/demo/seen", {**asked, **reader()}),
-        door.ask("GET", "/v1/stream/demo/seen?live=sse&offset=-1", {**asked, **reader()}),
-        door.ask("GET", f"/v1/stream/demo/seen?live=long-poll&offset={tail}", {**asked, **reader()}),
-        door.ask("POST", "/v1/stream/demo/seen", {**asked, **writer(), **TEXT, **producer(1)}, b"x"),
-        door.ask("POST", "/v1/stream/demo/seen", {**asked, **writer(), **TEXT, **producer(0)}, b"x"),
-        door.ask("GET", "/v1/stream/demo/seen", asked),
-        door.ask("GET", "/v1/projects/demo", {**asked, **operator()}),
+        api.request("PUT", "/v1/stream/demo/seen", {**page, **writer(), **TEXT, "stream-ttl": "1000"}, b"x"),
+        api.request("HEAD", "/v1/stream/demo/seen", {**page, **reader()}),
+        api.request("GET", "/v1/stream/demo/seen?live=sse&offset=-1", {**page, **reader()}),
+        api.request("GET", f"/v1/stream/demo/seen?live=long-poll&offset={tail}", {**page, **reader()}),
+        api.request("POST", "/v1/stream/demo/seen", {**page, **writer(), **TEXT, **producer(1)}, b"x"),
+        api.request("POST", "/v1/stream/demo/seen", {**page, **writer(), **TEXT, **producer(0)}, b"x"),
+        api.request("GET", "/v1/stream/demo/seen", page),
+        api.request("GET", "/v1/projects/demo", {**page, **operator()}),
     ]
     simple = {"cache-control", "content-length", "content-type", "expires", "date", "vary", "transfer-encoding"}
     unseen = {"connection", "x-content-type-options", "cross-origin-resource-policy", "x-accel-buffering"}
@@ -437,41 +442,41 @@ def producer(epoch: int) -> dict[str, str]:
         ("*", "https://evil.example", True),
     ],
 )
-def test_no_page_from_elsewhere_writes_to_an_open_server(
+def test_open_server_rejects_writes_and_websockets_of_other_origins(
     tmp_path: Path, origins: str, origin: str, *, may: bool
 ) -> None:
-    """Or listens: a browser sends what needs no preflight whatever CORS says, and a handshake anyway."""
+    """Browsers send some writes, and all handshakes, without a preflight, so CORS alone does not prevent them."""
     with (
         server_in_thread(tmp_path / "data", "--store", "memory", "--cors-origins", origins) as server,
         httpx.Client(base_url=server.url) as client,
     ):
-        door, page = ServerDoor(client), {"origin": origin, **TEXT}
-        assert door.ask("PUT", "/v1/stream/a", TEXT).status == 201
-        assert door.ask("POST", "/v1/stream/a", page, b"x").status == (204 if may else 403)
-        assert door.ask("PUT", "/v1/estuary/a/b", {**page, **JSON}, b"{}").status == (201 if may else 403)
-        told = door.ask("GET", "/v1/stream/a", page).headers.get("access-control-allow-origin")
-        assert (told is not None) is may
-        shaken = door.shake_hands("GET", "/v1/stream/a?live=websocket&offset=-1", {"origin": origin})
+        api, page = ServerClient(client), {"origin": origin, **TEXT}
+        assert api.request("PUT", "/v1/stream/a", TEXT).status == 201
+        assert api.request("POST", "/v1/stream/a", page, b"x").status == (204 if may else 403)
+        assert api.request("PUT", "/v1/estuary/a/b", {**page, **JSON}, b"{}").status == (201 if may else 403)
+        allowed_origin = api.request("GET", "/v1/stream/a", page).headers.get("access-control-allow-origin")
+        assert (allowed_origin is not None) is may
+        shaken = api.handshake("GET", "/v1/stream/a?live=websocket&offset=-1", {"origin": origin})
         assert shaken.status == (200 if may else 403)
         own = {"origin": server.url, "host": server.url.removeprefix("http://"), **TEXT}
-        assert door.ask("POST", "/v1/stream/a", own, b"x").status == 204
+        assert api.request("POST", "/v1/stream/a", own, b"x").status == 204
 
 
-def test_a_stream_that_is_a_page_reaches_nothing(door: ServerDoor) -> None:
-    """Its scripts have no origin, and its URL, which may have a token in it, is told to nobody."""
+def test_stream_of_html_is_sandboxed(api: ServerClient) -> None:
+    """Its scripts have no origin, and it sends no Referer, because its URL may have a token."""
     page = {**writer(), "content-type": "text/html"}
-    assert door.ask("PUT", "/v1/stream/demo/page", page, b"<script>").status == 201
-    answer = door.ask("GET", f"/v1/stream/demo/page?token={minted()}")
+    assert api.request("PUT", "/v1/stream/demo/page", page, b"<script>").status == 201
+    answer = api.request("GET", f"/v1/stream/demo/page?token={mint_token()}")
     assert answer.headers["content-security-policy"] == "sandbox"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_every_answer_says_what_may_be_done_with_it(door: ServerDoor) -> None:
-    """No cache keeps what nobody has thought of, and no browser guesses its type."""
+def test_every_answer_has_cache_control_and_nosniff(api: ServerClient) -> None:
+    """Also answers of control routes, errors and preflights."""
     for method in ("GET", "POST", "OPTIONS", "HEAD"):
         for path in ("/health", "/metrics", "/openapi.json", "/none", "/v1/projects", "/v1/streams", "/v1/stream/demo"):
-            answer = door.ask(method, path)
+            answer = api.request(method, path)
             assert answer.headers["cache-control"] == "no-store", (method, path)
             assert answer.headers["x-content-type-options"] == "nosniff", (method, path)
 
@@ -497,13 +502,13 @@ SMUGGLED = b"GET /v1/stream/other/secret HTTP/1.1\r\nhost: x\r\n\r\n"
     ],
     ids=range(9),
 )
-def test_nothing_is_smuggled_behind_a_request(door: ServerDoor, head: bytes) -> None:
-    """A length that could be read in two ways is refused, and the connection ends: what follows is never answered."""
-    token = f"authorization: Bearer {minted(Scope.WRITE)}\r\n".encode()
+def test_request_with_an_ambiguous_length_ends_the_connection(api: ServerClient, head: bytes) -> None:
+    """A length that can be read in two ways is answered with 400, and a request after it is not answered."""
+    token = f"authorization: Bearer {mint_token(Scope.WRITE)}\r\n".encode()
     request = (
         b"POST /v1/stream/demo/private HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\n" + token + head + b"\r\n"
     )
-    answer = raw(door, request + b"0\r\n\r\n" + SMUGGLED)
+    answer = raw(api, request + b"0\r\n\r\n" + SMUGGLED)
     assert re.match(rb"HTTP/1.1 400 ", answer), answer[:200]
     assert answer.count(b"HTTP/1.1 ") == 1
 
@@ -513,19 +518,19 @@ def test_nothing_is_smuggled_behind_a_request(door: ServerDoor, head: bytes) -> 
 
 @pytest.fixture
 def behind_a_cdn(tmp_path: Path) -> Iterator[ThreadServer]:
-    """A server that is reached through a CDN."""
+    """A server behind a CDN."""
     with server_in_thread(tmp_path / "data", FLUVIAL_CDN_SECRET="between-us, next") as server:  # noqa: S106  a test's
         yield server
 
 
-def test_a_location_behind_a_cdn_names_no_host(behind_a_cdn: ThreadServer) -> None:
-    """The server does not know the CDN's; a client resolves it against the URL that it asked for."""
+def test_location_behind_a_cdn_has_no_host(behind_a_cdn: ThreadServer) -> None:
+    """The server does not know the CDN's host; a client resolves the path against the URL of its request."""
     headers = {"x-fluvial-origin": "next", **TEXT}
     assert httpx.put(f"{behind_a_cdn.url}/v1/stream/a%20b", headers=headers).headers["location"] == "/v1/stream/a%20b"
 
 
-def test_what_comes_past_the_cdn_is_refused(behind_a_cdn: ThreadServer) -> None:
-    """Without its proof, with a wrong one, with two; health alone is for whoever looks after the process."""
+def test_request_that_bypasses_the_cdn_is_rejected(behind_a_cdn: ThreadServer) -> None:
+    """Without the CDN's secret, with a wrong one, and with two; only health checks need none."""
     with httpx.Client(base_url=behind_a_cdn.url) as client:
         through = {"x-fluvial-origin": "between-us"}
         assert client.put("/v1/stream/a", headers={**through, **TEXT}).status_code == 201

@@ -1,4 +1,4 @@
-"""Whatever is sent, no answer is a 5xx: the control routes by their OpenAPI document, streams' by their own fields."""
+"""Generated requests, none of which is answered with 5xx: from the OpenAPI document, and from the protocol's fields."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ from schemathesis.core.result import Ok
 from fluvial.model.permissions import Scope
 from fluvial.server.control.app import CONTROL_PERMISSIONS
 from fluvial.wire.request import SINGULAR_FIELDS
-from tests.access.doors import ServerDoor, bearer, minted, operator, server_door
+from tests.access.clients import ServerClient, bearer, mint_token, operator, server_client
 from tests.aws_local.__main__ import local_aws
 from tests.support.budget import examples, luck
 from tests.support.raw_http import connect
@@ -32,36 +32,38 @@ TOKEN = f"{0:016d}_{1:016d}"
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerDoor]:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerClient]:
     """A server with projects."""
-    with server_door(tmp_path_factory.mktemp("fuzzed")) as opened:
-        writer = bearer(minted(Scope.WRITE))
-        made = opened.ask("PUT", "/v1/stream/demo/fuzzed", {**writer, "content-type": "text/plain"}, b"x")
+    with server_client(tmp_path_factory.mktemp("fuzzed")) as opened:
+        writer = bearer(mint_token(Scope.WRITE))
+        made = opened.request("PUT", "/v1/stream/demo/fuzzed", {**writer, "content-type": "text/plain"}, b"x")
         assert made.status == 201
         yield opened
 
 
 @pytest.fixture(params=["sqlite", pytest.param("dynamodb", marks=pytest.mark.slow)])
-def control_door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerDoor]:
+def control_api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerClient]:
     """A server with projects over each kind of store."""
     with ExitStack() as stack:
         environment = {}
         if request.param == "dynamodb":
             environment = stack.enter_context(local_aws(dynamodb_local_url()))
-        door = stack.enter_context(server_door(tmp_path, "--store", request.param, environment=environment))
-        made = door.ask("PUT", "/v1/stream/demo/fuzzed", {**bearer(minted(Scope.WRITE)), "content-type": "text/plain"})
+        api = stack.enter_context(server_client(tmp_path, "--store", request.param, environment=environment))
+        made = api.request(
+            "PUT", "/v1/stream/demo/fuzzed", {**bearer(mint_token(Scope.WRITE)), "content-type": "text/plain"}
+        )
         assert made.status == 201
-        yield door
+        yield api
 
 
 @pytest.mark.medium
 @luck
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)
-def test_the_control_routes_take_whatever_their_document_allows_and_what_it_does_not(
-    control_door: ServerDoor, mode: schemathesis.GenerationMode
+def test_control_routes_never_answer_5xx_to_generated_requests(
+    control_api: ServerClient, mode: schemathesis.GenerationMode
 ) -> None:
-    """Asked by an operator and by a manager, of any project and of one that is there; some of it is carried out."""
-    url = str(control_door.client.base_url).rstrip("/")
+    """Sent by an operator and by a manager, for an existing project and for others; at least some of them succeed."""
+    url = str(control_api.http.base_url).rstrip("/")
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     documented = {(operation.method.upper(), operation.path) for operation in operations}
@@ -74,12 +76,12 @@ def test_the_control_routes_take_whatever_their_document_allows_and_what_it_does
         def no_answer_is_a_failure(case: schemathesis.Case[Any], is_there: bool) -> None:  # noqa: FBT001
             if is_there and "project" in case.path_parameters and case.method != "DELETE":
                 case.path_parameters["project"] = "demo"
-            for headers in (operator(), bearer(minted(Scope.MANAGE))):
+            for headers in (operator(), bearer(mint_token(Scope.MANAGE))):
                 answer = case.call(base_url=url, headers=headers)
                 case.validate_response(answer, checks=[not_a_server_error])
                 statuses[answer.status_code] += 1
 
-        # A route without parameters cannot be asked in a wrong way.
+        # A route without parameters has no invalid requests.
         with suppress(Unsatisfiable) if mode is schemathesis.GenerationMode.NEGATIVE else nullcontext():
             no_answer_is_a_failure()
     carried_out = sum(count for status, count in statuses.items() if status < 300)
@@ -102,12 +104,12 @@ _query_values = st.one_of(st.sampled_from([*LIVE, TOKEN, "-1", "now", "%00", "%z
 
 
 def requested(method: str, query: list[tuple[str, str]], fields: list[tuple[str, str]], body: bytes) -> bytes:
-    """A request as bytes, with all that no client library would send."""
-    asked = "&".join(f"{name}={value}" for name, value in query)
-    asked = re.sub(r"[\x00-\x20\x7f-\xff]", "_", asked)
-    lines = [f"{method} /v1/stream/demo/fuzzed?{asked} HTTP/1.1", "host: x", "connection: close"]
+    """A request as bytes, because client libraries would not send it."""
+    query_string = "&".join(f"{name}={value}" for name, value in query)
+    query_string = re.sub(r"[\x00-\x20\x7f-\xff]", "_", query_string)
+    lines = [f"{method} /v1/stream/demo/fuzzed?{query_string} HTTP/1.1", "host: x", "connection: close"]
     lines += [f"{name}: {value}" for name, value in fields]
-    lines += [f"content-length: {len(body)}", f"authorization: Bearer {minted(Scope.WRITE)}"]
+    lines += [f"content-length: {len(body)}", f"authorization: Bearer {mint_token(Scope.WRITE)}"]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
@@ -119,17 +121,17 @@ def requested(method: str, query: list[tuple[str, str]], fields: list[tuple[str,
     body=st.binary(max_size=50),
 )
 @examples(100, suppress_health_check=list(HealthCheck))
-def test_the_streams_routes_take_any_fields_and_any_query(
-    door: ServerDoor, method: str, query: list[tuple[str, str]], fields: list[tuple[str, str]], body: bytes
+def test_stream_routes_never_answer_5xx_to_generated_requests(
+    api: ServerClient, method: str, query: list[tuple[str, str]], fields: list[tuple[str, str]], body: bytes
 ) -> None:
-    """Every answer is whole, and none is a failure of the server."""
+    """Every answer is complete."""
     answer = b""
-    with connect(str(door.client.base_url).rstrip("/")) as connection, suppress(ConnectionError):
+    with connect(str(api.http.base_url).rstrip("/")) as connection, suppress(ConnectionError):
         connection.sendall(requested(method, query, fields, body))
         while part := connection.recv(65_536):
             answer += part
     status = re.match(rb"HTTP/1\.1 ([1-5]\d\d) ", answer)
     assert status is not None, answer[:200]
     assert not status[1].startswith(b"5"), answer[:500]
-    writer = bearer(minted(Scope.WRITE))
-    door.ask("PUT", "/v1/stream/demo/fuzzed", {**writer, "content-type": "text/plain"})
+    writer = bearer(mint_token(Scope.WRITE))
+    api.request("PUT", "/v1/stream/demo/fuzzed", {**writer, "content-type": "text/plain"})

@@ -1,4 +1,4 @@
-"""Who may do what: every route with every kind of credentials, through both doors."""
+"""The authorization matrix: every route with every kind of credentials, on the local server and the edge function."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,17 @@ from fluvial.server.live_reads import LiveLimits, LiveReads
 from fluvial.server.streams import STREAM_PERMISSIONS
 from fluvial.storage.memory import MemoryStore
 from fluvial.wire.request import LiveMode
-from tests.access.doors import JSON, Door, EdgeDoor, ServerDoor, bearer, edge_door, minted, operator, server_door
+from tests.access.clients import (
+    JSON,
+    EdgeClient,
+    HttpClient,
+    ServerClient,
+    bearer,
+    edge_client,
+    mint_token,
+    operator,
+    server_client,
+)
 from tests.functions.conftest import ImportHandler
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET
 from tests.support.servers import server_in_thread
@@ -37,7 +47,7 @@ OK, BAD, UNAUTHENTICATED, FORBIDDEN = "ok", 400, 401, 403
 
 Answers = dict[str, str | int]
 
-#: What each kind of credentials is answered with where a stream is read, and so on.
+#: The answer to each kind of credentials, for routes that read, write and so on.
 READ: Answers = {
     "none": UNAUTHENTICATED,
     "expired": UNAUTHENTICATED,
@@ -70,12 +80,12 @@ WRITE: Answers = READ | {
     "other stream, public": FORBIDDEN,
     "in the query": BAD,
 }
-NOBODY: Answers = dict.fromkeys(READ, UNAUTHENTICATED)
+UNAUTHENTICATED_ALWAYS: Answers = dict.fromkeys(READ, UNAUTHENTICATED)
 MANAGE: Answers = WRITE | {"write": FORBIDDEN, "operator": OK, "this stream": FORBIDDEN, "prefix": FORBIDDEN}
-ADMINISTER: Answers = NOBODY | {"operator": OK, "in the query": BAD, "twice": BAD}
+ADMINISTER: Answers = UNAUTHENTICATED_ALWAYS | {"operator": OK, "in the query": BAD, "twice": BAD}
 NOTHING: Answers = dict.fromkeys(READ, OK)
 
-#: An estuary is never public, and its name is one segment, so no prefix is for it.
+#: An estuary is never public, and its name is one segment, so no prefix covers it.
 OF_ESTUARIES: Answers = {
     "public stream": UNAUTHENTICATED,
     "other stream, public": FORBIDDEN,
@@ -87,7 +97,7 @@ OF_ESTUARIES: Answers = {
 
 @dataclass(frozen=True)
 class Row:
-    """One route: what it is asked with, and what each kind of credentials is answered."""
+    """A route: the request, and the answer to each kind of credentials."""
 
     answers: Answers
     body: dict[str, object] | bytes | None = None
@@ -109,7 +119,7 @@ ROWS = {
     ("GET", "/openapi.json"): Row(NOTHING),
     ("GET", "/v1/streams"): Row(ADMINISTER),
     ("POST", "/v1/estuary/subscribe/{project}/{stream:path}"): Row(
-        # A token for the source alone is not for the estuary that would follow it.
+        # A token for the source does not cover the estuary.
         WRITE | {"this stream": FORBIDDEN, "prefix": FORBIDDEN},
         {"estuaryId": "{estuary}"},
     ),
@@ -134,12 +144,12 @@ ROWS = {
 }
 
 
-#: What is looked for only once somebody may.
+#: Errors of authorized requests: the secret does not exist, and the edge function has no WebSockets.
 EXCUSED = {(404, "/v1/projects/{project}/secrets/{secret_id}"), (426, STREAM + " websocket")}
 
 
 def claims_of(kind: str, name: str) -> dict[str, object]:
-    """What the token of a kind of credentials for a stream of `demo` says, and what signs it."""
+    """The claims and the secret of the token of a kind of credentials for a stream of `demo`."""
     now_s = Clock().now_ms() / 1_000
     special: dict[str, dict[str, object]] = {
         "expired": {"exp": now_s - 1},
@@ -167,26 +177,26 @@ def credentials_of(kind: str, name: str) -> tuple[dict[str, str], str | None]:
         return {}, None
     if kind == "basic":
         return {"authorization": "Basic ZGVtbzpkZW1v"}, None
-    token = minted(**claims_of(kind, name))  # type: ignore[arg-type]
+    token = mint_token(**claims_of(kind, name))  # type: ignore[arg-type]
     return {} if kind == "in the query" else bearer(token), token if kind in {"in the query", "twice"} else None
 
 
-def asked(door: Door, route: tuple[str, str], row: Row, kind: str) -> tuple[int, dict[str, str]]:
-    """Ask for the route, with a stream and an estuary of its own; status and header fields."""
+def send(api: HttpClient, route: tuple[str, str], row: Row, kind: str) -> tuple[int, dict[str, str]]:
+    """Send a request to a route, for a new stream and a new estuary; status and header fields of the answer."""
     method, template = route
     number = next(_NUMBERS)
     names = {"project": "demo", "stream": f"m/{number}", "estuary": f"e{number}", "secret_id": "0" * 16}
-    writer = bearer(minted(Scope.WRITE))
+    writer = bearer(mint_token(Scope.WRITE))
     public = "?public=true" if kind.endswith(("public", "public stream")) else ""
     if (method, template) != ("PUT", STREAM):
-        made = door.ask("PUT", f"/v1/stream/demo/{names['stream']}{public}", {**writer, **TEXT})
+        made = api.request("PUT", f"/v1/stream/demo/{names['stream']}{public}", {**writer, **TEXT})
         assert made.status == 201, made.body
     if "estuary" in template and not (method == "PUT" or (method == "POST" and "subscribe" in template)):
-        assert door.ask("PUT", f"/v1/estuary/demo/{names['estuary']}", {**writer, **JSON}, b"{}").status == 201
+        assert api.request("PUT", f"/v1/estuary/demo/{names['estuary']}", {**writer, **JSON}, b"{}").status == 201
     if route == ("DELETE", "/v1/projects/{project}"):
         names["project"] = f"empty{number}"
         make = json.dumps({"name": names["project"], "secret": "e" * 32}).encode()
-        assert door.ask("POST", "/v1/projects", {**operator(), **JSON}, make).status == 201
+        assert api.request("POST", "/v1/projects", {**operator(), **JSON}, make).status == 201
     path = template.split(" ")[0].replace("{stream:path}", "{stream}").format(**names)
     narrowed = names["estuary"] if "{estuary}" in template else names["stream"]
     headers, token = credentials_of(kind, narrowed)
@@ -197,60 +207,59 @@ def asked(door: Door, route: tuple[str, str], row: Row, kind: str) -> tuple[int,
         body = text.replace("{estuary}", names["estuary"]).replace("{number}", str(number)).encode()
         body = body.replace(b"{number:032d}", b"%032d" % number)
         headers = {**headers, **JSON}
-    ask = door.shake_hands if template.endswith(" websocket") else door.ask
+    send_request = api.handshake if template.endswith(" websocket") else api.request
     if kind.endswith("public project"):
-        set_privacy(door, public=True)
-    answer = ask(method, f"{path}?{query}" if query else path, {**headers, **row.headers}, body or b"")
+        set_privacy(api, public=True)
+    answer = send_request(method, f"{path}?{query}" if query else path, {**headers, **row.headers}, body or b"")
     if kind.endswith("public project"):
-        set_privacy(door, public=False)
+        set_privacy(api, public=False)
     if template.endswith("/secrets") and answer.status == 201:
-        door.ask("DELETE", f"/v1/projects/demo/secrets/{json.loads(answer.body)['id']}", operator())
+        api.request("DELETE", f"/v1/projects/demo/secrets/{json.loads(answer.body)['id']}", operator())
     return answer.status, answer.headers
 
 
-def set_privacy(door: Door, *, public: bool) -> None:
-    """Let everybody read the streams of `demo`, or only who has a token."""
+def set_privacy(api: HttpClient, *, public: bool) -> None:
+    """Make `demo` public or private."""
     body = json.dumps({"public": public}).encode()
-    assert door.ask("PUT", "/v1/projects/demo/privacy", {**operator(), **JSON}, body).status == 200
+    assert api.request("PUT", "/v1/projects/demo/privacy", {**operator(), **JSON}, body).status == 200
 
 
-def assert_row(door: Door, route: tuple[str, str]) -> None:
-    """Every kind of credentials is answered as stated, and told what it lacks."""
+def assert_row(api: HttpClient, route: tuple[str, str]) -> None:
+    """Assert that a route answers each kind of credentials as stated, with the right WWW-Authenticate."""
     row = ROWS[route]
-    for kind, wanted in row.answers.items():
-        status, headers = asked(door, route, row, kind)
-        if wanted == OK:
-            # API Gateway has WebSockets of its own (test_on_aws.py), and the edge function says so.
+    for kind, expected in row.answers.items():
+        status, headers = send(api, route, row, kind)
+        if expected == OK:
             assert status < 300 or (status, route[1]) in EXCUSED, (route, kind, status)
             continue
-        assert status == wanted, (route, kind)
+        assert status == expected, (route, kind)
         challenge = headers.get("www-authenticate") or headers.get("x-amzn-remapped-www-authenticate", "")
-        assert challenge.startswith('Bearer realm="fluvial"') is (wanted in {401, 403}), (route, kind)
-        assert ("insufficient_scope" in challenge) is (wanted == 403), (route, kind)
+        assert challenge.startswith('Bearer realm="fluvial"') is (expected in {401, 403}), (route, kind)
+        assert ("insufficient_scope" in challenge) is (expected == 403), (route, kind)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerDoor]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerClient]:
     """One server for all rows."""
-    with server_door(tmp_path_factory.mktemp("matrix")) as door:
-        yield door
+    with server_client(tmp_path_factory.mktemp("matrix")) as api:
+        yield api
 
 
 @pytest.mark.parametrize("route", ROWS, ids=" ".join)
-def test_the_local_server_answers_as_the_matrix_says(server: ServerDoor, route: tuple[str, str]) -> None:
-    """Each row with all its kinds of credentials."""
+def test_local_server_authorizes_every_route_as_the_matrix_says(server: ServerClient, route: tuple[str, str]) -> None:
+    """Each route with every kind of credentials."""
     assert_row(server, route)
 
 
 @pytest.mark.slow
-def test_the_edge_function_answers_as_the_matrix_says(
+def test_edge_function_authorizes_every_route_as_the_matrix_says(
     import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All rows."""
+    """Every route with every kind of credentials."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
-    door: EdgeDoor = edge_door(import_handler)
+    api: EdgeClient = edge_client(import_handler)
     for route in ROWS:
-        assert_row(door, route)
+        assert_row(api, route)
 
 
 def application() -> FastAPI:
@@ -262,8 +271,8 @@ def application() -> FastAPI:
     return build_control_app(live, store, Estuaries(store, clock, Deliveries(store, clock)), authorizer, clock).app
 
 
-def test_every_route_has_a_row() -> None:
-    """A new one without is a failure here, and needs an operator until it has one."""
+def test_every_route_is_in_the_authorization_matrix() -> None:
+    """A new route must be added to the matrix; until it has a permission it needs an operator."""
     app = application()
     routes = {
         (method, route.path)
@@ -279,8 +288,8 @@ def test_every_route_has_a_row() -> None:
     assert streams == {(method, STREAM) for method in STREAM_PERMISSIONS} | {("GET", path) for path in reads}
 
 
-def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path: Path) -> None:
-    """Until there is a project; making the first one over HTTP takes an operator."""
+def test_open_server_needs_no_token_but_an_operator_to_create_projects(tmp_path: Path) -> None:
+    """It closes with the first project, and does not open again when the project is deleted."""
     secret = tmp_path / "secret"
     secret.write_text(OPERATOR_SECRET.value)
     with (
@@ -291,9 +300,9 @@ def test_an_open_server_asks_nobody_and_makes_no_projects_for_strangers(tmp_path
         assert client.put("/v1/stream/demo/1", headers=TEXT).status_code == 201
         assert client.get("/v1/streams").json()["streams"] == ["demo/1"]
         assert client.post("/v1/projects", json=body).status_code == 401
-        assert client.get("/v1/projects/demo", headers=bearer(minted())).status_code == 401
+        assert client.get("/v1/projects/demo", headers=bearer(mint_token())).status_code == 401
         assert client.post("/v1/projects", json={**body, "cutOff": True}, headers=operator()).status_code == 201
         assert client.get("/v1/stream/demo/1").status_code == 401
         assert client.get("/v1/streams").status_code == 401
         assert client.delete("/v1/projects/first", headers=operator()).status_code == 204
-        assert client.get("/v1/stream/demo/1").status_code == 401  # open to all is what it never is again
+        assert client.get("/v1/stream/demo/1").status_code == 401  # it is never open again

@@ -1,4 +1,4 @@
-"""Access on AWS: the append and subscription functions, whose invokers IAM lets in, and API Gateway's WebSockets."""
+"""Access on AWS: the append and subscription functions, whose invokers IAM authorizes, and API Gateway's WebSockets."""
 
 import json
 from collections.abc import AsyncIterator
@@ -17,11 +17,11 @@ from fluvial.aws.websocket_api import CONNECTION_S_MAX, WebSocketApi
 from fluvial.aws.websocket_broadcast import Broadcaster
 from fluvial.model.names import StreamName
 from fluvial.model.permissions import Scope
-from tests.access.doors import EdgeDoor, bearer, edge_door, minted, operator
+from tests.access.clients import EdgeClient, bearer, edge_client, mint_token, operator
 from tests.aws_local.environments import Context
 from tests.aws_local.template import load_template
 from tests.functions.conftest import ImportHandler
-from tests.support.access import FOREIGN_SECRET, open_gate, project, token
+from tests.support.access import FOREIGN_SECRET, open_authorizer, project, token
 from tests.support.commands import TEXT, append_commit, create_commit
 from tests.support.connections import Client, ConnectionApi
 from tests.support.lambda_service import LambdaService
@@ -35,7 +35,7 @@ STREAM = StreamName("demo/a")
 
 @pytest.fixture
 async def closed() -> AsyncIterator[DynamoDbRig]:
-    """A table with a project and a stream of it."""
+    """A table with a project that has a stream."""
     async with dynamodb_rig(dynamodb_local_url()) as rig:
         await rig.store.projects.put(project())
         await rig.store.apply(STREAM, create_commit(body=b"x"))
@@ -50,8 +50,8 @@ async def opened() -> AsyncIterator[DynamoDbRig]:
 
 
 @pytest.mark.parametrize("name", ["other/a", "demo", "a", "Demo/a", "demo-/a"])
-async def test_a_direct_append_names_a_project(closed: DynamoDbRig, name: str) -> None:
-    """IAM has let its invoker in, to every project; one that is not there is a mistake all the same."""
+async def test_direct_append_to_a_missing_project_is_rejected(closed: DynamoDbRig, name: str) -> None:
+    """IAM authorizes an invoker for every project, but the project must exist."""
     clock = closed.still.clock()
     project_cache = ProjectCache(closed.store.projects, clock, closed=True)
     event = {"stream": name, "payload": "y", "contentType": TEXT}
@@ -61,21 +61,21 @@ async def test_a_direct_append_names_a_project(closed: DynamoDbRig, name: str) -
     assert "tailOffset" in appended
 
 
-def test_without_a_project_no_append_and_no_publication_is_taken(
+def test_append_and_publish_functions_reject_streams_without_a_project(
     import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of functions whose environment is the template's: whatever is there, it is nobody's."""
+    """With FLUVIAL_ACCESS as in the template, before there is a project."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
     append, subscription = import_handler("append"), import_handler("subscription")
     monkeypatch.setattr(subscription.appender, "_client", LambdaService(append))
     for handler, name in ((append.handler, "append"), (subscription.handler, "subscription")):
         for stream in ("demo", "news/source"):
-            asked = {"stream": stream, "payload": [1], "contentType": "application/json"}
-            assert handler(asked, Context(name, "r"))["error"]["code"] == "PROJECT_NOT_FOUND"
+            published = {"stream": stream, "payload": [1], "contentType": "application/json"}
+            assert handler(published, Context(name, "r"))["error"]["code"] == "PROJECT_NOT_FOUND"
 
 
-def test_the_template_lets_nobody_in_without_a_token() -> None:
-    """Unless an operator has chosen otherwise; behind CloudFront nobody comes past it."""
+def test_template_requires_tokens_by_default() -> None:
+    """The parameter `Access` may change that; behind CloudFront requests need the CDN's secret."""
     template = load_template()
     assert template["Parameters"]["Access"]["Default"] == "projects"
     variables = template["Globals"]["Function"]["Environment"]["Variables"]
@@ -86,8 +86,8 @@ def test_the_template_lets_nobody_in_without_a_token() -> None:
     assert edge["FLUVIAL_CDN_SECRET"]["Fn::If"][0] == "HasCdn"
 
 
-def test_cloudfront_keys_its_cache_by_what_makes_an_answer() -> None:
-    """And by nothing else; what is private, refused or at the tail it does not keep for a moment."""
+def test_cloudfront_cache_key_has_all_that_an_answer_depends_on() -> None:
+    """And nothing else; private answers, errors and pages at the tail are not cached, not even for a second."""
     resources = load_template()["Resources"]
     policy = resources["CdnCachePolicy"]["Properties"]["CachePolicyConfig"]
     keyed = policy["ParametersInCacheKeyAndForwardedToOrigin"]
@@ -111,7 +111,7 @@ def test_cloudfront_keys_its_cache_by_what_makes_an_answer() -> None:
 def handshake(
     connection_id: str, query: dict[str, list[str]], headers: dict[str, list[str]] | None = None
 ) -> dict[str, Any]:
-    """What API Gateway tells of a client that connects."""
+    """API Gateway's event for a client that connects."""
     return {
         "requestContext": {"connectionId": connection_id, "eventType": "CONNECT"},
         "multiValueQueryStringParameters": query,
@@ -120,7 +120,7 @@ def handshake(
 
 
 def sockets_of(rig: DynamoDbRig) -> WebSocketApi:
-    """The sockets function."""
+    """The WebSocket API over a rig's store."""
     clock, projects = rig.still.clock(), rig.store.projects
     authorizer = Authorizer(
         ProjectCache(projects, clock, closed=True), Throttle(projects, clock), clock, no_operator, "*"
@@ -151,30 +151,32 @@ READER = token()
     ],
     ids=range(14),
 )
-async def test_a_connection_needs_a_token(
+async def test_api_gateway_websocket_needs_a_valid_token(
     closed: DynamoDbRig, query: dict[str, list[str]], headers: dict[str, list[str]], status: int
 ) -> None:
-    """In the query or in the field, once; who is refused is not noted."""
-    asked: dict[str, list[str]] = {"stream": [STREAM], "offset": ["-1"], **query}
-    answer = await sockets_of(closed).handle(handshake("c", asked, headers))
+    """In the query or in the field, once; a rejected connection is not stored."""
+    sent: dict[str, list[str]] = {"stream": [STREAM], "offset": ["-1"], **query}
+    answer = await sockets_of(closed).handle(handshake("c", sent, headers))
     assert answer["statusCode"] == status, answer
-    noted = await Connections(closed.store.table).list_readers(STREAM)
-    assert len(noted) == (status == 200)
+    stored = await Connections(closed.store.table).list_readers(STREAM)
+    assert len(stored) == (status == 200)
 
 
-async def test_a_public_streams_connection_needs_none(closed: DynamoDbRig) -> None:
-    """It ends as all do."""
+async def test_api_gateway_websocket_of_a_public_stream_needs_no_token(closed: DynamoDbRig) -> None:
+    """It ends when API Gateway ends it."""
     name = StreamName("demo/public")
     await closed.store.apply(name, create_commit(2, is_public=True))
     answer = await sockets_of(closed).handle(handshake("c", {"stream": [name], "offset": ["-1"]}))
     assert answer["statusCode"] == 200
-    [noted] = await Connections(closed.store.table).list_readers(name)
-    assert noted.until_s == closed.still.time.now_ms // 1_000 + CONNECTION_S_MAX
+    [stored] = await Connections(closed.store.table).list_readers(name)
+    assert stored.until_s == closed.still.time.now_ms // 1_000 + CONNECTION_S_MAX
 
 
 @pytest.mark.parametrize("query", [{}, {"offset": ["nonsense"]}, {"offset": ["-1"]}], ids=["none", "bad", "good"])
-async def test_strangers_learn_nothing_at_a_handshake(closed: DynamoDbRig, query: dict[str, list[str]]) -> None:
-    """Of a stream, one that is not there, and no project at all."""
+async def test_anonymous_handshakes_get_the_same_answer_for_every_stream(
+    closed: DynamoDbRig, query: dict[str, list[str]]
+) -> None:
+    """For an existing stream, an absent one, and an absent project; with and without a valid offset."""
     answers = [
         await sockets_of(closed).handle(handshake("c", {"stream": [name], **query}))
         for name in (STREAM, "demo/none", "none/a", "demo", "none")
@@ -182,8 +184,8 @@ async def test_strangers_learn_nothing_at_a_handshake(closed: DynamoDbRig, query
     assert all(answer == answers[0] and answer["statusCode"] == 401 for answer in answers)
 
 
-async def test_a_connection_is_sent_nothing_once_its_token_has_expired(closed: DynamoDbRig) -> None:
-    """It is closed when there is something to send; others get it."""
+async def test_api_gateway_websocket_gets_nothing_after_its_token_expires(closed: DynamoDbRig) -> None:
+    """It is closed when there is something to send; other connections get the data."""
     sockets, api, clients = sockets_of(closed), ConnectionApi(), {}
     now_s = closed.still.time.now_ms / 1_000
     for connection_id, exp in (("soon", now_s + 60), ("later", now_s + 600)):
@@ -200,10 +202,10 @@ async def test_a_connection_is_sent_nothing_once_its_token_has_expired(closed: D
     assert [one.connection_id for one in await Connections(closed.store.table).list_readers(STREAM)] == ["later"]
 
 
-async def test_a_connection_of_the_open_time_is_sent_nothing_once_there_is_a_project(opened: DynamoDbRig) -> None:
-    """It showed no token: it is closed when there is something to send. Others get it."""
+async def test_anonymous_api_gateway_websocket_gets_nothing_after_the_first_project(opened: DynamoDbRig) -> None:
+    """It is closed when there is something to send; connections with a token get the data."""
     clock, projects, api = opened.still.clock(), opened.store.projects, ConnectionApi()
-    sockets = WebSocketApi(opened.store, clock, open_gate(projects, clock))
+    sockets = WebSocketApi(opened.store, clock, open_authorizer(projects, clock))
     await opened.store.apply(STREAM, create_commit(body=b"x"))
     without_token = handshake("anonymous", {"stream": [STREAM], "offset": ["-1"]})
     assert (await sockets.handle(without_token))["statusCode"] == 200
@@ -223,58 +225,58 @@ async def test_a_connection_of_the_open_time_is_sent_nothing_once_there_is_a_pro
     assert [one.connection_id for one in await Connections(opened.store.table).list_readers(STREAM)] == ["reader"]
 
 
-def test_the_sockets_function_logs_no_token(
+def test_sockets_function_logs_no_token(
     import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever becomes of a handshake."""
+    """Whether a handshake is rejected or fails."""
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
     module, logged = import_handler("sockets"), record_log_lines(monkeypatch)
-    for secretive in (minted(), "no.such.token"):
+    for secretive in (mint_token(), "no.such.token"):
         for query in ({"stream": ["demo"]}, {"stream": ["none/x"], "offset": ["-1"]}, {}):
-            asked = handshake("c", {**query, "token": [secretive]}, {"Authorization": [f"Bearer {secretive}"]})
-            module.handler(asked, Context("sockets", "r"))
+            connect = handshake("c", {**query, "token": [secretive]}, {"Authorization": [f"Bearer {secretive}"]})
+            module.handler(connect, Context("sockets", "r"))
             module.handler(handshake("c", {**query, "token": [secretive]}), Context("sockets", "r"))
         assert secretive not in "".join((*logged, *capfd.readouterr()))
 
 
-def test_projects_can_be_managed_without_the_operators_secret(
+def test_managers_are_authorized_while_the_operators_secret_is_unavailable(
     import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When it cannot be had, or is none, operators are told to come back; it is in no log."""
+    """Operators get 503 when it cannot be loaded or is invalid, and it is not logged."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
-    door, logged = edge_door(import_handler), record_log_lines(monkeypatch)
+    api, logged = edge_client(import_handler), record_log_lines(monkeypatch)
     secrets = boto3.client("secretsmanager")
     for broken in ("too short a secret", None):
         if broken is not None:
             secrets.put_secret_value(SecretId="operator", SecretString=broken)
         else:
             secrets.delete_secret(SecretId="operator", ForceDeleteWithoutRecovery=True)
-        again = EdgeDoor(import_handler("edge"))
+        again = EdgeClient(import_handler("edge"))
         clear_caches()  # type: ignore[no-untyped-call]
         for _ in range(3):
-            refused = again.ask("GET", "/v1/projects", operator())
-            assert (refused.status, refused.code) == (503, "store_unavailable")
-        assert again.ask("GET", "/v1/projects/demo", bearer(minted(Scope.MANAGE))).status == 200
+            answer = again.request("GET", "/v1/projects", operator())
+            assert (answer.status, answer.code) == (503, "store_unavailable")
+        assert again.request("GET", "/v1/projects/demo", bearer(mint_token(Scope.MANAGE))).status == 200
         [line] = [line for line in logged if "operator_secret_unavailable" in line]
         assert broken is None or broken not in line
         logged.clear()
-    assert door.ask("GET", "/v1/projects/demo", bearer(minted(Scope.MANAGE))).status == 200
+    assert api.request("GET", "/v1/projects/demo", bearer(mint_token(Scope.MANAGE))).status == 200
 
 
-def test_the_edge_function_logs_no_token_query_or_body(
+def test_edge_function_logs_no_token_query_or_body(
     import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever becomes of a request."""
+    """Whether a request is rejected, fails or succeeds."""
     monkeypatch.setenv("FLUVIAL_ACCESS", "projects")
     monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
-    door, logged = edge_door(import_handler), record_log_lines(monkeypatch)
-    texts = [minted(Scope.WRITE), "no.such.token"]
+    api, logged = edge_client(import_handler), record_log_lines(monkeypatch)
+    texts = [mint_token(Scope.WRITE), "no.such.token"]
     for text in texts:
         for method in ("GET", "PUT", "POST", "DELETE"):
             for path in ("/v1/stream/demo/x", "/v1/stream/other/x", "/v1/projects", "/v1/stream/demo/.."):
-                door.ask(method, f"{path}?token={text}&secretive=query", {}, b"the-very-body")
-                door.ask(method, path, bearer(text), json.dumps({"a": "the-very-body"}).encode())
+                api.request(method, f"{path}?token={text}&secretive=query", {}, b"the-very-body")
+                api.request(method, path, bearer(text), json.dumps({"a": "the-very-body"}).encode())
     printed = "".join((*logged, *capfd.readouterr()))
-    for told in (*texts, "secretive", "the-very-body"):
-        assert told not in printed
+    for text in (*texts, "secretive", "the-very-body"):
+        assert text not in printed

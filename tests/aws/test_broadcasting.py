@@ -25,7 +25,7 @@ from fluvial.model.plan import plan_delete
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.limits import StoreLimits
 from tests.aws_local.change_feed import ChangeFeedReader
-from tests.support.access import open_gate
+from tests.support.access import open_authorizer
 from tests.support.budget import luck, seeds
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit
@@ -54,7 +54,7 @@ class SocketRig:
     def handler(self) -> WebSocketApi:
         """A new environment of the sockets function."""
         clock = self.rig.still.own_clock()
-        return WebSocketApi(self.store, clock, open_gate(self.store.projects, clock))
+        return WebSocketApi(self.store, clock, open_authorizer(self.store.projects, clock))
 
     async def connect(self, client: Client, name: str = NAME, offset: str | None = None) -> dict[str, Any]:
         """Connect a client at its offset; the answer to the handshake."""
@@ -74,7 +74,7 @@ class SocketRig:
         """Disconnect a client; API Gateway mostly reports it."""
         [connection_id] = [name for name, one in self.api.clients.items() if one is client]
         del self.api.clients[connection_id]
-        client.dropped()
+        client.drop_connection()
         if is_reported:
             sent = {"requestContext": {"connectionId": connection_id, "eventType": "DISCONNECT"}}
             await self.handler().handle(sent)

@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from fluvial.model.permissions import Scope
-from tests.access.doors import JSON, bearer, minted, operator, server_door
+from tests.access.clients import JSON, bearer, mint_token, operator, server_client
 from tests.cache.nginx import Nginx, running_nginx
 from tests.support.access import SECRET
 
@@ -72,23 +72,23 @@ def is_hit(answer: httpx.Response) -> bool:
 
 def writer() -> dict[str, str]:
     """A writer's token."""
-    return bearer(minted(Scope.WRITE))
+    return bearer(mint_token(Scope.WRITE))
 
 
 def reader() -> dict[str, str]:
     """A reader's token."""
-    return bearer(minted())
+    return bearer(mint_token())
 
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
     """A server with projects, behind nginx."""
     with (
-        server_door(tmp_path, "--long-poll-timeout", "0.3") as door,
-        running_nginx(tmp_path / "nginx", str(door.client.base_url).rstrip("/")) as nginx,
+        server_client(tmp_path, "--long-poll-timeout", "0.3") as api,
+        running_nginx(tmp_path / "nginx", str(api.http.base_url).rstrip("/")) as nginx,
         httpx.Client(base_url=nginx.url, timeout=30) as cached,
     ):
-        yield Front(nginx, door.client, cached)
+        yield Front(nginx, api.http, cached)
 
 
 async def all_at_once(url: str, path: str, headers: dict[str, str]) -> list[httpx.Response]:
@@ -122,10 +122,10 @@ def test_what_is_cached_needs_no_server_any_more(tmp_path: Path) -> None:
     """So it was not asked."""
     with ExitStack() as stack:
         server = stack.enter_context(ExitStack())
-        door = server.enter_context(server_door(tmp_path))
-        nginx = stack.enter_context(running_nginx(tmp_path / "nginx", str(door.client.base_url).rstrip("/")))
+        api = server.enter_context(server_client(tmp_path))
+        nginx = stack.enter_context(running_nginx(tmp_path / "nginx", str(api.http.base_url).rstrip("/")))
         cached = stack.enter_context(httpx.Client(base_url=nginx.url, timeout=30))
-        front = Front(nginx, door.client, cached)
+        front = Front(nginx, api.http, cached)
         path, key = front.stream(b"x" * 10)
         front.close(path)
         assert cached.get(f"{path}?offset=-1&rk={key}", headers=reader()).status_code == 200
@@ -312,14 +312,14 @@ def test_events_and_sockets_pass_through(front: Front) -> None:
     with front.cached.stream("GET", f"{path}?live=sse&offset=-1&rk={key}", headers=reader()) as events:
         assert next(line for line in events.iter_lines() if line.startswith("data:"))
     url = front.nginx.url.replace("http", "ws")
-    with connect(f"{url}{path}?live=websocket&offset=-1&token={minted()}") as socket:
+    with connect(f"{url}{path}?live=websocket&offset=-1&token={mint_token()}") as socket:
         assert json.loads(socket.recv(timeout=5))["payload"] == "x"
 
 
 def test_its_log_has_no_token_and_no_key(front: Front) -> None:
     """Whatever becomes of a request."""
     path, key = front.stream(b"x")
-    token = minted()
+    token = mint_token()
     for url in (f"{path}?rk={key}&token={token}", f"{path}none?token={token}", f"{path}?offset=bad&rk={key}"):
         front.cached.get(url)
         front.cached.get(url, headers=bearer(token))

@@ -35,7 +35,7 @@ from fluvial.settings import (
     settings_from_environment,
 )
 from fluvial.storage.sqlite.database import migrations
-from tests.access.doors import operator
+from tests.access.clients import operator
 from tests.support.folders import create_data_folder
 from tests.support.ports import free_port
 from tests.support.program import assert_command_failed, assert_usage_error, fluvial, fluvial_process

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from fluvial.access.authorizer import OPEN
+from fluvial.access.authorizer import OPEN_ACCESS
 from fluvial.app import build_application
 from fluvial.cli.main import main
 from fluvial.clock import Clock
@@ -29,7 +29,7 @@ from fluvial.server.websocket import POLICY_VIOLATION
 from fluvial.settings import settings_from
 from fluvial.storage.memory import MemoryStore
 from fluvial.storage.memory_projects import MemoryProjects
-from tests.access.doors import JSON, operator
+from tests.access.clients import JSON, operator
 from tests.support.access import token
 from tests.support.folders import create_data_folder, with_store
 from tests.support.servers import RunningServer, running_server
@@ -336,7 +336,7 @@ async def test_failed_check_for_the_first_project_is_logged_and_repeated(caplog:
     async def stay(_read: object) -> None:
         await asyncio.Event().wait()
 
-    async with application.live.opened(stay, OPEN):
+    async with application.live.register(OPEN_ACCESS, stay):
         await end_anonymous_reads(application, pause_s=0)
         await asyncio.Event().wait()
     assert application.live.has_closed

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.access.doors import ServerDoor, make_projects, server_door
+from tests.access.clients import ServerClient, make_projects, server_client
 from tests.aws_local.__main__ import local_aws
 from tests.conformance.token_front import allow_all_origins, token_front
 from tests.support.access import OPERATOR_SECRET
@@ -71,9 +71,11 @@ def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_public_suite_passes_with_projects(tmp_path: Path) -> None:
     """Once something in front adds the project to each path, and a token to each request."""
-    with server_door(tmp_path, "--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60", start=running_server) as door:
-        allow_all_origins(door)
-        with token_front(tmp_path / "front", str(door.client.base_url)) as front:
+    with server_client(
+        tmp_path, "--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60", start=running_server
+    ) as api:
+        allow_all_origins(api)
+        with token_front(tmp_path / "front", str(api.http.base_url)) as front:
             assert_suite_passes(front)
 
 
@@ -89,9 +91,9 @@ def test_the_public_suite_passes_through_lambda_with_projects(tmp_path: Path) ->
         stop_at_exit(start_api_gateway(tmp_path / "gateway.log", **environment, **settings)) as gateway,
         httpx.Client(base_url=gateway.url, timeout=30) as client,
     ):
-        door = ServerDoor(client)
-        make_projects(door)
-        allow_all_origins(door)
+        api = ServerClient(client)
+        make_projects(api)
+        allow_all_origins(api)
         with token_front(tmp_path / "front", gateway.url) as front:
             assert_suite_passes(front)
 

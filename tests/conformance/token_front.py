@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fluvial.clock import Clock
 from fluvial.model.permissions import Scope
-from tests.access.doors import JSON, Door, minted, operator
+from tests.access.clients import JSON, HttpClient, mint_token, operator
 from tests.cache.nginx import running_configuration
 from tests.support.ports import free_port
 
@@ -40,7 +40,7 @@ server {
 def token_front(folder: Path, origin: str) -> Iterator[str]:
     """The front of a server at a URL, which may have a path; its own URL."""
     split, port = urlsplit(origin.rstrip("/")), free_port()
-    token = minted(Scope.WRITE, exp=Clock().now_ms() / 1_000 + 3_600)
+    token = mint_token(Scope.WRITE, exp=Clock().now_ms() / 1_000 + 3_600)
     configuration = (
         CONFIGURATION.replace("PORT", str(port))
         .replace("ORIGIN", f"{split.scheme}://{split.netloc}{split.path}")
@@ -50,7 +50,7 @@ def token_front(folder: Path, origin: str) -> Iterator[str]:
         yield nginx.url
 
 
-def allow_all_origins(door: Door) -> None:
+def allow_all_origins(api: HttpClient) -> None:
     """As on a server that is open: the suite asks before it sends, as a browser does."""
     body = json.dumps({"origins": ["*"]}).encode()
-    assert door.ask("PUT", "/v1/projects/demo/origins", {**operator(), **JSON}, body).status == 200
+    assert api.request("PUT", "/v1/projects/demo/origins", {**operator(), **JSON}, body).status == 200

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fluvial.access.authorizer import OPEN
+from fluvial.access.authorizer import OPEN_ACCESS
 from fluvial.access.throttle import Throttle
 from fluvial.model.command import ForkPoint
 from fluvial.model.commit import Applied, Commit
@@ -14,7 +14,9 @@ from fluvial.model.head import Head, Incarnation
 from fluvial.model.lifetime import Lifetime, SlidingTtl
 from fluvial.model.names import StreamName
 from fluvial.model.plan import ForkPosition, plan_fork
-from fluvial.server.live_reads import LiveLimits, LiveReadRequest, LiveReads
+from fluvial.operations.open_read import OpenedRead
+from fluvial.server.live_reads import LiveLimits, LiveReads
+from fluvial.wire.request import parse_read
 from tests.support.clocks import START_MS
 from tests.support.commands import (
     NAME,
@@ -63,8 +65,9 @@ async def test_long_poll_ends_at_once_when_its_stream_is(rig: Rig, change: str, 
     assert created.head is not None
     clock = rig.still.clock()
     reads = LiveReads(rig.store, clock, LiveLimits(LONG_S, LONG_S, 10), Throttle(rig.store.projects, clock))
-    request = LiveReadRequest(NAME, created.head, created.head.tail, None, OPEN)
-    reading = asyncio.create_task(reads.long_poll(stay_connected, request))
+    query = parse_read(b"offset=now&live=long-poll")
+    read = OpenedRead(NAME, created.head, created.head.tail, query, OPEN_ACCESS)
+    reading = asyncio.create_task(reads.long_poll(stay_connected, read))
     while reads.count == 0:  # noqa: ASYNC110  a turn of the loop at a time
         await asyncio.sleep(0)
     ends_at = asyncio.get_running_loop().time() + AT_ONCE_S

@@ -10,7 +10,7 @@ from fluvial.model.commit import Applied, Commit, NotDuplicate, Open, Outcome, P
 from fluvial.model.entity_tag import AnyTag, Preconditions, TagList, stream_etag
 from fluvial.model.head import Head
 from fluvial.model.plan import plan_close, plan_delete
-from fluvial.operations.create_stream import create
+from fluvial.operations.create_stream import create_stream as create
 from fluvial.wire.response import append_response
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, TEXT, append_commit, close_commit, create_command, create_commit, stamp

@@ -26,9 +26,9 @@ from fluvial.model.errors import RequestError, StoreUnavailable, StoreUncertain
 from fluvial.model.head import Head, Incarnation, ProducerStamp, StreamStatus, stream_status
 from fluvial.model.lifetime import SlidingTtl
 from fluvial.model.names import StreamName
-from fluvial.model.offset import Offset, born_at
+from fluvial.model.offset import Offset, birth_us_at
 from fluvial.model.plan import plan_append, plan_close, plan_delete, plan_expiry
-from fluvial.operations.create_stream import create
+from fluvial.operations.create_stream import create_stream
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.limits import STORE_LIMITS
 from fluvial.wire.response import append_response, create_response, delete_response, head_response
@@ -299,14 +299,14 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
     def offset_in(self, source: StreamName, position: int) -> Offset:
         """The offset of a position in the present stream of a name."""
         head = self.head(source)
-        return Offset(0 if head is None else born_at(head, position), position)
+        return Offset(0 if head is None else birth_us_at(head, position), position)
 
     def put(self, command: Create) -> int:
         """Send a PUT; its status."""
         clock = self.rig.still.clock()
         fresh = replace(clock, new_incarnation=self.fresh_incarnation)
         try:
-            outcome = self.runner.run(create(self.rig.store, fresh, command))
+            outcome = self.runner.run(create_stream(self.rig.store, fresh, command))
         except RequestError as exc:
             return exc.status
         return create_response(command, outcome, b"").status

@@ -11,7 +11,7 @@ from fluvial.clock import Clock
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.store import DynamoDbConfig, DynamoDbStore
 from fluvial.storage.dynamodb.table.aws_client import Endpoints
-from tests.access.doors import bearer, minted
+from tests.access.clients import bearer, mint_token
 from tests.aws_local.__main__ import local_aws
 from tests.support.access import project
 from tests.support.commands import append_commit, close_commit, create_commit
@@ -56,7 +56,7 @@ async def test_relay_serves_many_readers_and_rejects_writes(tmp_path: Path) -> N
                 return int((await client.get(f"{relay.url}/health")).json()["liveReads"])
 
             limits = httpx.Limits(max_connections=READERS + 1)
-            async with httpx.AsyncClient(timeout=30, limits=limits, headers=bearer(minted())) as client:
+            async with httpx.AsyncClient(timeout=30, limits=limits, headers=bearer(mint_token())) as client:
                 anonymous = {"authorization": ""}
                 assert (await client.get(f"{relay.url}/v1/stream/{name}", headers=anonymous)).status_code == 401
                 assert (await client.put(f"{relay.url}/v1/stream/other")).status_code == 405

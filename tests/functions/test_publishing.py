@@ -19,7 +19,7 @@ from fluvial.model.names import StreamName
 from tests.aws_local.environments import Context
 from tests.functions.conftest import FOLLOWED, ImportHandler
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, event
-from tests.support.connections import Client, ConnectionApi, refusal
+from tests.support.connections import Client, ConnectionApi, client_error
 from tests.support.estuaries import own_process
 from tests.support.lambda_service import LambdaService
 from tests.support.rigs import DynamoDbRig
@@ -332,7 +332,7 @@ def test_throttled_append_fails_only_its_own_message(subscription: ModuleType, m
 
     def busy(**parameters: Any) -> Any:  # noqa: ANN401  boto3's own
         if next(throttled, False):
-            raise refusal("TooManyRequestsException", 429)
+            raise client_error("TooManyRequestsException", 429)
         return invoke_append(**parameters)
 
     monkeypatch.setattr(subscription.appender._client, "invoke", busy)

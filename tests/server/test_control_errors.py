@@ -11,7 +11,7 @@ from fluvial.model.permissions import Permission
 from fluvial.server.control.authorization import ControlApp
 from fluvial.server.control.fastapi_errors import ControlBody, install_error_handlers
 from fluvial.storage.memory import MemoryStore
-from tests.support.access import open_gate
+from tests.support.access import open_authorizer
 from tests.support.clocks import FixedClock
 
 
@@ -32,7 +32,7 @@ def client() -> httpx.AsyncClient:
         raise ValueError(body.secret)
 
     control = ControlApp(
-        app, open_gate(store.projects, FixedClock().clock()), {("POST", "/broken"): Permission.NOTHING}
+        app, open_authorizer(store.projects, FixedClock().clock()), {("POST", "/broken"): Permission.NOTHING}
     )
     return httpx.AsyncClient(transport=httpx.ASGITransport(control), base_url="http://server")
 

@@ -1,4 +1,4 @@
-"""Event streams as browsers read them: they come back with the last event's id, and show text in whole characters."""
+"""Event streams as browsers read them: they reconnect with the last event's id, and need complete characters."""
 
 import asyncio
 from itertools import count
@@ -32,16 +32,16 @@ def stream(http: httpx.Client) -> str:
 
 
 class Browser:
-    """A page's EventSource: it keeps its URL, and comes back with the id of the last event until it is told not to."""
+    """An EventSource: it reconnects with the same URL and the id of the last event, until an answer is not 200."""
 
     def __init__(self, http: httpx.Client, url: str) -> None:
-        """It has not connected yet."""
+        """`connect` connects for the first time, and again."""
         self._http, self._url, self.last_id = http, url, ""
         self.got = list[str]()
         self.is_done = False
 
     def connect(self) -> None:
-        """One connection, until the server ends it."""
+        """Read one connection until the server ends it."""
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         with self._http.stream("GET", self._url, headers=headers) as response:
             self.is_done = response.status_code != 200
@@ -49,14 +49,14 @@ class Browser:
                 self.take(event)
 
     def take(self, event: Event) -> None:
-        """One event is dispatched."""
+        """Dispatch an event."""
         self.last_id = event.last_id or self.last_id
         if event.kind == "data":
             self.got.append(event.data)
 
 
-def test_a_browser_comes_back_without_a_gap_or_a_repeat(http: httpx.Client, stream: str) -> None:
-    """Although its URL still says where it began; at the end of the stream it is told not to come again."""
+def test_event_source_reconnects_without_a_gap_or_a_repeat(http: httpx.Client, stream: str) -> None:
+    """Its URL has the first offset; at the end of a closed stream a 204 ends the reconnecting."""
     browser = Browser(http, f"{stream}?offset=-1&live=sse")
     for number in range(2):
         http.post(stream, content=b"%d" % number, headers=TEXT)
@@ -71,8 +71,8 @@ def test_a_browser_comes_back_without_a_gap_or_a_repeat(http: httpx.Client, stre
     assert (answer.status_code, answer.headers["stream-closed"]) == (204, "true")
 
 
-def test_a_connection_that_breaks_behind_a_data_event_repeats_nothing(http: httpx.Client, stream: str) -> None:
-    """The data event itself says where it ends."""
+def test_data_event_has_the_offset_to_resume_from(http: httpx.Client, stream: str) -> None:
+    """Its id is the offset of its end, so a connection that breaks before the control event repeats nothing."""
     http.post(stream, content=b"one", headers=TEXT)
     with subscribed(http, stream) as events:
         event = next(events)
@@ -80,10 +80,10 @@ def test_a_connection_that_breaks_behind_a_data_event_repeats_nothing(http: http
 
 
 @pytest.mark.parametrize("last_id", ["", None])
-def test_a_browser_without_an_id_begins_where_its_url_says(
+def test_event_source_without_an_id_starts_at_the_offset_of_its_url(
     http: httpx.Client, stream: str, last_id: str | None
 ) -> None:
-    """As at its first connection."""
+    """Also with an empty Last-Event-ID."""
     http.post(stream, content=b"one", headers=TEXT)
     headers = {} if last_id is None else {"Last-Event-ID": last_id}
     with http.stream("GET", f"{stream}?offset=-1&live=sse", headers=headers) as response:
@@ -93,22 +93,22 @@ def test_a_browser_without_an_id_begins_where_its_url_says(
 @pytest.mark.parametrize(
     ("last_id", "status"), [("7", 400), ("-1", 400), ("now", 400), ("0000000000000000_0000000000000001", 410)]
 )
-def test_an_id_that_is_no_offset_of_the_stream_is_refused(
+def test_last_event_id_that_is_not_an_offset_is_rejected(
     http: httpx.Client, stream: str, last_id: str, status: int
 ) -> None:
-    """A reader that goes on must not begin anew without being told."""
+    """A reader that reconnects must not start from the beginning without notice."""
     answer = http.get(f"{stream}?offset=-1&live=sse", headers={"Last-Event-ID": last_id})
     assert answer.status_code == status
 
 
-def test_an_id_means_nothing_to_other_reads(http: httpx.Client, stream: str) -> None:
-    """It is the event stream's."""
+def test_last_event_id_is_ignored_by_other_reads(http: httpx.Client, stream: str) -> None:
+    """Only event streams have it."""
     http.post(stream, content=b"one", headers=TEXT)
     assert http.get(stream, headers={"Last-Event-ID": offset_in(http, stream, 3)}).text == "one"
 
 
-def test_an_unfinished_character_comes_with_the_append_that_ends_it(http: httpx.Client, stream: str) -> None:
-    """What was appended before it comes at once."""
+def test_incomplete_character_is_sent_with_the_append_that_completes_it(http: httpx.Client, stream: str) -> None:
+    """Earlier appends are sent at once."""
     smile = "\U0001f600".encode()
     http.post(stream, content=b"a", headers=TEXT)
     http.post(stream, content=b"b" + smile[:2], headers=TEXT)
@@ -122,8 +122,8 @@ def test_an_unfinished_character_comes_with_the_append_that_ends_it(http: httpx.
         assert (control["streamNextOffset"], control["upToDate"]) == (offset_in(http, stream, 7), True)
 
 
-async def test_a_buffered_answer_ends_before_an_unfinished_character() -> None:
-    """On Lambda nobody sees what is shown before the answer ends, so it does not wait for the rest."""
+async def test_buffered_event_stream_ends_before_an_incomplete_character() -> None:
+    """On Lambda a client gets the answer when it ends, so it does not wait for the rest of the character."""
     settings, store = settings_from({"store": "memory"}), MemoryStore()
     application = build_application(settings, store, Clock(), ChangeFeedBacklog(store), SseDelivery.BUFFERED)
     transport = httpx.ASGITransport(application)
@@ -136,7 +136,7 @@ async def test_a_buffered_answer_ends_before_an_unfinished_character() -> None:
 
 
 class DeletedInBetween(MemoryStore):
-    """A store in which every stream ends between a look at its head and the read of its bytes."""
+    """A store in which every stream is deleted between the load of its head and the read of its bytes."""
 
     async def read(self, name: StreamName, head: Head, position: int, byte_count_max: int) -> Page:
         """Raises StreamVanished."""
@@ -145,8 +145,8 @@ class DeletedInBetween(MemoryStore):
 
 
 @pytest.mark.parametrize("live", ["", "&live=long-poll", "&live=sse"])
-async def test_a_stream_that_ends_as_a_read_begins_is_not_there(live: str) -> None:
-    """In every mode, for nothing was told yet."""
+async def test_read_of_a_stream_that_is_deleted_meanwhile_is_404(live: str) -> None:
+    """In every mode, because the answer has not begun."""
     settings, store = settings_from({"store": "memory"}), DeletedInBetween()
     application = build_application(settings, store, Clock(), ChangeFeedBacklog(store))
     transport = httpx.ASGITransport(application)
@@ -156,16 +156,16 @@ async def test_a_stream_that_ends_as_a_read_begins_is_not_there(live: str) -> No
     assert answer.status_code == 404
 
 
-def test_a_character_that_is_never_ended_is_shown_when_the_stream_closes(http: httpx.Client, stream: str) -> None:
-    """As a browser shows what is no character."""
+def test_incomplete_character_is_sent_when_the_stream_closes(http: httpx.Client, stream: str) -> None:
+    """A browser shows a replacement character for it."""
     http.post(stream, content=b"a\xf0\x9f", headers={**TEXT, "Stream-Closed": "true"})
     with subscribed(http, stream) as events:
         assert next(events).data == "a\ufffd"
         assert next(events).fields["streamClosed"] is True
 
 
-def test_a_character_cut_where_a_page_ends_is_whole(http: httpx.Client, stream: str) -> None:
-    """A large batch after its first half does not part them."""
+def test_character_cut_at_the_end_of_a_page_is_sent_whole(http: httpx.Client, stream: str) -> None:
+    """Although the batch with its second half is larger than a page."""
     smile = "\U0001f600".encode()
     http.post(stream, content=smile[:2], headers=TEXT)
     http.post(stream, content=smile[2:] + b"x" * 200_000, headers=TEXT)
@@ -178,8 +178,8 @@ def test_a_character_cut_where_a_page_ends_is_whole(http: httpx.Client, stream: 
     assert got == "\U0001f600" + "x" * 200_000
 
 
-def test_text_uploaded_in_pieces_of_any_length_is_shown_in_whole_characters(http: httpx.Client, stream: str) -> None:
-    """Each is larger than a page of events, and may end within a character."""
+def test_text_appended_in_pieces_is_sent_in_whole_characters(http: httpx.Client, stream: str) -> None:
+    """Each piece is larger than a page of events, and may end within a character."""
     text = "\U0001f600" * 450_000
     piece_bytes = 300_002
     encoded = text.encode()
@@ -192,8 +192,8 @@ def test_text_uploaded_in_pieces_of_any_length_is_shown_in_whole_characters(http
     assert got == text
 
 
-def test_nothing_between_may_hold_back_or_change_events(http: httpx.Client, stream: str) -> None:
-    """RFC 9111, 5.2.2.6; and nginx's own field."""
+def test_event_stream_forbids_proxies_to_buffer_or_transform(http: httpx.Client, stream: str) -> None:
+    """By no-transform (RFC 9111, 5.2.2.6), and by nginx's own field."""
     with http.stream("GET", f"{stream}?offset=-1&live=sse") as response:
         assert "no-transform" in response.headers["cache-control"]
         assert response.headers["x-accel-buffering"] == "no"

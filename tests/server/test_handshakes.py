@@ -11,7 +11,7 @@ from fluvial.model.page import Page
 from fluvial.server.live_reads import LiveLimits, LiveReads
 from fluvial.server.websocket import WebSocketApp
 from fluvial.storage.memory import MemoryStore
-from tests.support.access import open_gate
+from tests.support.access import open_authorizer
 from tests.support.clocks import FixedClock
 from tests.support.commands import NAME, append_commit, create_commit
 
@@ -37,7 +37,7 @@ async def test_handshake_gets_http_status_when_store_cannot_read(error: Exceptio
     store, clock = BrokenStore(error), FixedClock().clock()
     await store.apply(NAME, create_commit())
     await store.apply(NAME, append_commit())
-    authorizer, sent = open_gate(store.projects, clock), list[dict[str, Any]]()
+    authorizer, sent = open_authorizer(store.projects, clock), list[dict[str, Any]]()
     app = WebSocketApp(LiveReads(store, clock, LiveLimits(1, 1, 10), authorizer.throttle), authorizer)
 
     async def receive() -> dict[str, Any]:

@@ -18,26 +18,26 @@ numbers = count()
 
 
 def live_reads(http: httpx.Client) -> int:
-    """How many the server counts."""
+    """The number of live reads that the server counts."""
     return int(http.get("/health").json()["liveReads"])
 
 
-def send_for_ever(connection: socket.socket, data: bytes) -> None:
-    """Send the same again and again; 100 times what any head may have must be enough."""
+def send_repeatedly(connection: socket.socket, data: bytes) -> None:
+    """Send the same data again and again: a hundred times the largest head."""
     for _ in range(1_000):
         connection.sendall(data)
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Ask again until it holds; each time is a round trip."""
+    """Check a condition again and again until it holds; each check is a round trip."""
     for _ in range(5_000):
         if holds():
             return
-    raise AssertionError("it never came about")
+    raise AssertionError("the condition never held")
 
 
-def test_a_reader_gets_what_was_there_and_what_comes(http: httpx.Client, stream: str) -> None:
-    """Each data event is followed by a control event that says where it ends."""
+def test_event_stream_sends_existing_and_new_batches(http: httpx.Client, stream: str) -> None:
+    """Each data event is followed by a control event with its end."""
     with subscribed(http, stream) as events:
         assert next(events).data == "hello"
         assert next(events).fields["upToDate"] is True
@@ -51,8 +51,8 @@ def test_a_reader_gets_what_was_there_and_what_comes(http: httpx.Client, stream:
         assert list(events) == []
 
 
-def test_readers_share_one_order(http: httpx.Client, stream: str) -> None:
-    """Every reader of a stream sees the same batches."""
+def test_all_event_streams_have_the_same_order(http: httpx.Client, stream: str) -> None:
+    """Every reader of a stream gets the same batches."""
     seen: list[list[str]] = [[] for _ in range(8)]
 
     def read(into: list[str]) -> None:
@@ -74,8 +74,8 @@ def test_readers_share_one_order(http: httpx.Client, stream: str) -> None:
 
 
 @pytest.mark.medium
-def test_a_connection_ends_in_time_and_its_reader_goes_on(http: httpx.Client, stream: str) -> None:
-    """Spec 10.2: the server ends it; the last control event says where to go on."""
+def test_event_stream_ends_at_its_maximal_age_and_is_resumed(http: httpx.Client, stream: str) -> None:
+    """The last control event has the offset to go on from (spec 10.2)."""
     with subscribed(http, stream) as events:
         *_, last = events
     offset = last.fields["streamNextOffset"]
@@ -84,16 +84,16 @@ def test_a_connection_ends_in_time_and_its_reader_goes_on(http: httpx.Client, st
         assert next(events).data == "more"
 
 
-def test_a_deleted_stream_ends_its_readers(http: httpx.Client, stream: str) -> None:
-    """There is nothing more to come."""
+def test_event_stream_ends_when_its_stream_is_deleted(http: httpx.Client, stream: str) -> None:
+    """Without another event."""
     with subscribed(http, stream, "now") as events:
         assert next(events).fields["upToDate"] is True
         http.delete(stream)
         assert list(events) == []
 
 
-def test_a_batch_larger_than_any_buffer_reaches_a_reader(http: httpx.Client, stream: str) -> None:
-    """Line breaks make an event several times as large as its batch."""
+def test_event_stream_sends_a_batch_larger_than_any_buffer(http: httpx.Client, stream: str) -> None:
+    """A batch of line breaks makes an event several times as large."""
     large = b"\n" * 3_000_000
     http.post(stream, content=large, headers=TEXT)
     with subscribed(http, stream, offset_in(http, stream, 5)) as events:
@@ -101,8 +101,8 @@ def test_a_batch_larger_than_any_buffer_reaches_a_reader(http: httpx.Client, str
         assert next(events).fields["streamNextOffset"] == offset_in(http, stream, 5 + len(large))
 
 
-def test_a_client_that_goes_frees_its_read(server: RunningServer, http: httpx.Client, stream: str) -> None:
-    """Even with another request queued behind the read on the same connection."""
+def test_live_read_ends_when_its_client_disconnects(server: RunningServer, http: httpx.Client, stream: str) -> None:
+    """Also when another request is queued on the same connection."""
     request = request_bytes("GET", f"{stream}?offset=now&live=sse", [])
     for queued in (b"", request):
         with connect(server.url) as connection:
@@ -112,8 +112,10 @@ def test_a_client_that_goes_frees_its_read(server: RunningServer, http: httpx.Cl
         until(lambda: live_reads(http) == 0)
 
 
-def test_a_reader_that_reads_nothing_holds_up_nobody(server: RunningServer, http: httpx.Client, stream: str) -> None:
-    """Its connection fills up; the others and the writers go on."""
+def test_client_that_reads_nothing_delays_no_other_client(
+    server: RunningServer, http: httpx.Client, stream: str
+) -> None:
+    """Its connection's buffers fill up; other readers and writers go on."""
     stalled = socket.socket()
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     with stalled, subscribed(http, stream) as events:
@@ -129,8 +131,8 @@ def test_a_reader_that_reads_nothing_holds_up_nobody(server: RunningServer, http
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux lets the kernel end such connections")
-def test_a_reader_that_reads_nothing_is_dropped(server: RunningServer, http: httpx.Client, stream: str) -> None:
-    """After half a minute its connection is ended, and all that it held is free."""
+def test_client_that_reads_nothing_is_disconnected(server: RunningServer, http: httpx.Client, stream: str) -> None:
+    """After half a minute the kernel ends its connection, and its live read ends."""
     other = stream + "-other"
     http.put(other, headers=TEXT)
     with socket.socket() as stalled:
@@ -148,7 +150,7 @@ def test_a_reader_that_reads_nothing_is_dropped(server: RunningServer, http: htt
 
 
 def polled(http: httpx.Client, stream: str, meanwhile: Callable[[], httpx.Response]) -> httpx.Response:
-    """What a long-poll at the tail is answered, when something happens while it waits."""
+    """The answer to a long-poll at the tail, when `meanwhile` is called while it waits."""
     answers: list[httpx.Response] = []
     query = {"offset": "now", "live": "long-poll"}
     poll = Thread(target=lambda: answers.append(httpx.get(f"{http.base_url}{stream}", params=query)))
@@ -159,23 +161,23 @@ def polled(http: httpx.Client, stream: str, meanwhile: Callable[[], httpx.Respon
     return answers[0]
 
 
-def test_a_long_poll_is_told_the_news(http: httpx.Client, stream: str) -> None:
-    """As soon as it is there."""
+def test_long_poll_returns_a_new_batch_at_once(http: httpx.Client, stream: str) -> None:
+    """With a cursor."""
     answer = polled(http, stream, lambda: http.post(stream, content=b"news", headers=TEXT))
     assert (answer.status_code, answer.content) == (200, b"news")
     assert answer.headers["stream-cursor"].isdigit()
 
 
-def test_a_fork_is_no_news_to_its_sources_readers(http: httpx.Client, stream: str) -> None:
-    """A long-poll waits on; only its time-out ends it."""
+def test_fork_does_not_end_a_long_poll_of_its_source(http: httpx.Client, stream: str) -> None:
+    """It ends at its timeout."""
     answer = polled(http, stream, lambda: http.put(stream + "-fork", headers={"Stream-Forked-From": stream}))
     assert answer.status_code == 204
     assert answer.elapsed.total_seconds() > 0.4
 
 
 @pytest.mark.medium
-def test_a_live_read_ends_when_its_stream_expires(http: httpx.Client) -> None:
-    """A moment passes whether or not anything is written; a stream with a sliding window and readers lives on."""
+def test_live_read_renews_a_sliding_deadline(http: httpx.Client) -> None:
+    """A stream with a sliding TTL does not expire while it has a reader."""
     name = f"/v1/stream/live-{next(numbers)}"
     http.put(name, headers={"Stream-TTL": "1"})
     with subscribed(http, name, "now") as events:
@@ -184,8 +186,8 @@ def test_a_live_read_ends_when_its_stream_expires(http: httpx.Client) -> None:
     assert http.head(name).status_code == 200
 
 
-def test_head_and_body_may_come_in_pieces(server: RunningServer, http: httpx.Client, stream: str) -> None:
-    """Byte by byte, and with a chunked body whose trailer is no header field."""
+def test_request_may_arrive_byte_by_byte(server: RunningServer, http: httpx.Client, stream: str) -> None:
+    """Also with a chunked body; its trailers are not header fields."""
     request = (
         f"POST {stream} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
         "3\r\nabc\r\n2\r\nde\r\n0\r\nStream-Closed: true\r\n\r\n"
@@ -200,8 +202,8 @@ def test_head_and_body_may_come_in_pieces(server: RunningServer, http: httpx.Cli
     assert http.get(stream).content == b"helloabcde"
 
 
-def test_an_upgrade_that_is_not_offered_is_passed_over(server: RunningServer, http: httpx.Client, stream: str) -> None:
-    """The body comes all the same, and so does the next request on the connection."""
+def test_unsupported_upgrade_is_ignored(server: RunningServer, http: httpx.Client, stream: str) -> None:
+    """The request's body is read, and the next request on the connection is answered."""
     upgrade = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABk")]
     append = request_bytes("POST", stream, [*upgrade, ("Content-Type", "text/plain"), ("Content-Length", "3")], b"abc")
     with connect(server.url) as connection:
@@ -212,8 +214,8 @@ def test_an_upgrade_that_is_not_offered_is_passed_over(server: RunningServer, ht
     assert http.get(stream).content == b"helloabc"
 
 
-def test_upgrades_that_are_not_offered_may_come_in_thousands(server: RunningServer, stream: str) -> None:
-    """However many there are in one piece, each is passed over and its request answered."""
+def test_thousands_of_unsupported_upgrades_are_ignored(server: RunningServer, stream: str) -> None:
+    """All arrive at once, and each request is answered."""
     count = 2_500
     upgrade = request_bytes("HEAD", stream, [("Connection", "Upgrade"), ("Upgrade", "h2c")])
     with connect(server.url) as connection:
@@ -225,16 +227,16 @@ def test_upgrades_that_are_not_offered_may_come_in_thousands(server: RunningServ
     assert answers.count(b"HTTP/1.1 200") == count
 
 
-def test_garbage_behind_a_request_does_not_take_its_answer(server: RunningServer, stream: str) -> None:
-    """The append was applied, and its client hears so."""
+def test_garbage_after_a_request_does_not_suppress_its_answer(server: RunningServer, stream: str) -> None:
+    """The append was applied, and is answered."""
     append = request_bytes("POST", stream, [("Content-Type", "text/plain"), ("Content-Length", "3")], b"abc")
     with connect(server.url) as connection:
         connection.sendall(append + b"GARBAGE\r\n\r\n")
         assert read_answer(connection).status == 204
 
 
-def test_nothing_behind_a_refused_head_is_done(server: RunningServer, http: httpx.Client, stream: str) -> None:
-    """A request that rides behind one that is refused is not carried out."""
+def test_request_after_a_refused_one_is_not_carried_out(server: RunningServer, http: httpx.Client, stream: str) -> None:
+    """Although it is on the same connection and complete."""
     refused = request_bytes("GET", stream, [("X-Long", "y" * 40_000)])
     with connect(server.url) as connection:
         connection.sendall(refused + request_bytes("DELETE", stream, []))
@@ -242,10 +244,10 @@ def test_nothing_behind_a_refused_head_is_done(server: RunningServer, http: http
     assert http.head(stream).status_code == 200
 
 
-def test_trailers_have_a_bound(server: RunningServer, stream: str) -> None:
-    """A chunked body whose trailers never end is cut off."""
+def test_trailers_are_limited(server: RunningServer, stream: str) -> None:
+    """The connection ends when a chunked body's trailers do not."""
     head = request_bytes("POST", stream, [("Content-Type", "text/plain"), ("Transfer-Encoding", "chunked")])
     with connect(server.url) as connection:
         connection.sendall(head + b"3\r\nabc\r\n0\r\n")
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            send_for_ever(connection, b"x: 1\r\n" * 1_000)
+            send_repeatedly(connection, b"x: 1\r\n" * 1_000)

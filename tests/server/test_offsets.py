@@ -1,4 +1,4 @@
-"""Offsets that clients keep and count with: of another life, inside a batch, past the tail (docs/decisions/0010)."""
+"""Offsets that clients store: of a former incarnation, inside a batch, past the tail (docs/decisions/0010)."""
 
 from collections.abc import Callable
 from itertools import count
@@ -26,7 +26,7 @@ def stream(http: httpx.Client) -> str:
 
 
 def fill(http: httpx.Client, name: str) -> None:
-    """Make a stream with the two batches."""
+    """Create a stream with the two batches."""
     assert http.put(name, content=b"first.", headers=TEXT).status_code == 201
     assert http.post(name, content=b"second", headers=TEXT).status_code == 204
 
@@ -36,8 +36,8 @@ MODES = ["", "&live=long-poll", "&live=sse"]
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("position", [0, 6, 12, 99])
-def test_an_offset_of_a_former_life_is_gone(http: httpx.Client, stream: str, mode: str, position: int) -> None:
-    """What its reader lacks of this one nobody can tell, so it must hear of it; the message says how to go on."""
+def test_offset_of_a_former_incarnation_is_410(http: httpx.Client, stream: str, mode: str, position: int) -> None:
+    """Its reader may have missed bytes, so it gets an error, whose message tells how to go on."""
     offset = offset_in(http, stream, position)
     http.delete(stream)
     fill(http, stream)
@@ -47,10 +47,10 @@ def test_an_offset_of_a_former_life_is_gone(http: httpx.Client, stream: str, mod
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_a_socket_at_an_offset_of_a_former_life_is_refused(
+def test_websocket_at_an_offset_of_a_former_incarnation_is_410(
     server: RunningServer, http: httpx.Client, stream: str
 ) -> None:
-    """In plain HTTP, before the connection is one."""
+    """The handshake is answered in HTTP."""
     offset = offset_in(http, stream, 6)
     http.delete(stream)
     fill(http, stream)
@@ -59,8 +59,8 @@ def test_a_socket_at_an_offset_of_a_former_life_is_refused(
     assert refused.value.response.status_code == 410
 
 
-def test_a_fork_at_an_offset_of_a_former_life_is_refused(http: httpx.Client, stream: str) -> None:
-    """It would inherit what its creator has never seen."""
+def test_fork_at_an_offset_of_a_former_incarnation_is_rejected(http: httpx.Client, stream: str) -> None:
+    """It would inherit bytes that its creator has not seen."""
     offset = offset_in(http, stream, 6)
     http.delete(stream)
     fill(http, stream)
@@ -69,8 +69,8 @@ def test_a_fork_at_an_offset_of_a_former_life_is_refused(http: httpx.Client, str
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_fork_offset")
 
 
-def test_offsets_of_a_later_life_sort_after_those_of_an_earlier_one(http: httpx.Client, stream: str) -> None:
-    """A client that compares them sees that it is behind."""
+def test_offsets_of_a_later_incarnation_sort_after_those_of_an_earlier_one(http: httpx.Client, stream: str) -> None:
+    """So a client that compares them finds that it is behind."""
     tails = []
     for _ in range(5):
         tails.append(http.head(stream).headers["stream-next-offset"])
@@ -84,18 +84,18 @@ def test_offsets_of_a_later_life_sort_after_those_of_an_earlier_one(http: httpx.
     [(0, b"first.second"), (1, b"first.second"), (5, b"first.second"), (6, b"second"), (7, b"second"), (11, b"second")],
 )
 @pytest.mark.parametrize("mode", ["", "&live=long-poll"])
-def test_a_position_inside_a_batch_gives_the_batch(
+def test_offset_inside_a_batch_returns_the_whole_batch(
     http: httpx.Client, stream: str, mode: str, position: int, data: bytes
 ) -> None:
-    """All that ends after it, in whole batches, as clients need that frame them."""
+    """And all batches after it, because clients may rely on complete batches."""
     answer = http.get(f"{stream}?offset={offset_in(http, stream, position)}{mode}")
     assert (answer.status_code, answer.content) == (200, data)
     assert answer.headers["stream-next-offset"] == offset_in(http, stream, 12)
 
 
 @pytest.mark.parametrize("past", [1, 10**9])
-def test_past_the_tail_there_is_nothing_yet(http: httpx.Client, stream: str, past: int) -> None:
-    """Spec 5.6: 200, and where to go on, so that no batch is missed, however short."""
+def test_offset_past_the_tail_returns_an_empty_page(http: httpx.Client, stream: str, past: int) -> None:
+    """With the offset of the tail, so that the reader misses no batch, however short (spec 5.6)."""
     answer = http.get(f"{stream}?offset={offset_in(http, stream, 12 + past)}")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["stream-up-to-date"] == "true"
@@ -107,14 +107,14 @@ def test_past_the_tail_there_is_nothing_yet(http: httpx.Client, stream: str, pas
 
 
 def by_long_poll(http: httpx.Client, stream: str, offset: str) -> str:
-    """The first news."""
+    """The first new batch."""
     while (answer := http.get(f"{stream}?offset={offset}&live=long-poll")).status_code == 204:
         pass
     return answer.text
 
 
 def by_events(http: httpx.Client, stream: str, offset: str) -> str:
-    """The first news."""
+    """The first new batch."""
     while True:
         with subscribed(http, stream, offset) as events:
             for event in events:
@@ -123,10 +123,10 @@ def by_events(http: httpx.Client, stream: str, offset: str) -> str:
 
 
 @pytest.mark.parametrize("read", [by_long_poll, by_events])
-def test_a_live_read_past_the_tail_waits_for_what_comes(
+def test_live_read_past_the_tail_returns_the_next_batch(
     http: httpx.Client, stream: str, read: Callable[[httpx.Client, str, str], str]
 ) -> None:
-    """Even for a batch of a single byte."""
+    """Even if that is a single byte."""
     got, offset = list[str](), offset_in(http, stream, 13)
 
     def wait() -> None:
@@ -142,8 +142,8 @@ def test_a_live_read_past_the_tail_waits_for_what_comes(
     assert got == ["!"]
 
 
-def test_a_fork_is_read_with_its_sources_offsets(http: httpx.Client, stream: str) -> None:
-    """Up to where it diverges; what its source goes on with is none of its own."""
+def test_fork_is_read_with_its_sources_offsets(http: httpx.Client, stream: str) -> None:
+    """Up to the offset where it diverges; later offsets of its source are of another incarnation."""
     source = {position: offset_in(http, stream, position) for position in (0, 6, 12)}
     fork = stream + "-fork"
     headers = {"Stream-Forked-From": stream, "Stream-Fork-Offset": source[6]}

@@ -1,4 +1,4 @@
-"""Conditional requests as HTTP clients send them (RFC 9110, 13)."""
+"""Conditional requests over HTTP (RFC 9110, 13)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -29,7 +29,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 FAILED = (412, "precondition_failed")
 
-UNTRUE = [
+FALSE = [
     {"If-Match": '"not-its-tag"'},
     {"If-Match": "W/{tag}"},
     {"If-Match": ""},
@@ -40,11 +40,9 @@ UNTRUE = [
 ]
 
 
-@pytest.mark.parametrize("fields", UNTRUE, ids=str)
-def test_a_write_whose_precondition_is_untrue_changes_nothing(
-    http: httpx.Client, name: str, fields: dict[str, str]
-) -> None:
-    """POST, close, PUT and DELETE are refused, and tell the tag that the stream has."""
+@pytest.mark.parametrize("fields", FALSE, ids=str)
+def test_write_with_a_false_precondition_changes_nothing(http: httpx.Client, name: str, fields: dict[str, str]) -> None:
+    """POST, close, PUT and DELETE are answered with 412 and the stream's present tag."""
     tag = http.head(name).headers["etag"]
     condition = {field: value.format(tag=tag) for field, value in fields.items()}
     for answer in (
@@ -72,10 +70,8 @@ def test_a_write_whose_precondition_is_untrue_changes_nothing(
     ],
     ids=str,
 )
-def test_a_write_whose_precondition_is_true_is_carried_out(
-    http: httpx.Client, name: str, fields: dict[str, str]
-) -> None:
-    """Dates are no conditions here, because no answer has one of a last change."""
+def test_write_with_a_true_precondition_is_applied(http: httpx.Client, name: str, fields: dict[str, str]) -> None:
+    """Dates are ignored, because no answer has a Last-Modified date."""
 
     def condition() -> dict[str, str]:
         tag = http.head(name).headers["etag"]
@@ -89,8 +85,8 @@ def test_a_write_whose_precondition_is_true_is_carried_out(
 
 @pytest.mark.parametrize("field", ["If-Match", "If-None-Match"])
 @pytest.mark.parametrize("value", ["abc", '"open', '*, "a"', '"a" "b"', 'w/"a"'])
-def test_a_malformed_precondition_is_refused(http: httpx.Client, name: str, field: str, value: str) -> None:
-    """By every method, before anything is done."""
+def test_malformed_precondition_is_rejected(http: httpx.Client, name: str, field: str, value: str) -> None:
+    """By every method."""
     condition = {field: value}
     answers = [
         http.post(name, content=b"x", headers={**TEXT, **condition}),
@@ -103,8 +99,8 @@ def test_a_malformed_precondition_is_refused(http: httpx.Client, name: str, fiel
     assert http.get(name).content == b"abc"
 
 
-def test_a_write_may_name_only_so_many_states(http: httpx.Client, name: str) -> None:
-    """Tags of others' making do not count, nor do those of a read."""
+def test_number_of_states_in_a_precondition_is_limited(http: httpx.Client, name: str) -> None:
+    """Tags that this server does not issue are not counted, and reads have no such limit."""
     many = ", ".join(f'"1:0:{tail}"' for tail in range(17))
     foreign = ", ".join(f'"{tail}"' for tail in range(100))
     assert code(http.delete(name, headers={"If-Match": many})) == (400, "malformed_header")
@@ -112,8 +108,8 @@ def test_a_write_may_name_only_so_many_states(http: httpx.Client, name: str) -> 
     assert http.get(name, headers={"If-None-Match": many}).status_code == 200
 
 
-def test_a_field_that_is_sent_twice_is_one_list(http: httpx.Client, name: str) -> None:
-    """A tag in the second line counts; a star and a tag in two lines are no list."""
+def test_repeated_precondition_field_is_one_list(http: httpx.Client, name: str) -> None:
+    """A tag in the second line matches; `*` and a tag in two lines are malformed."""
     tag = http.head(name).headers["etag"]
     twice = httpx.Headers([("If-Match", '"a"'), ("If-Match", tag), *TEXT.items()])
     assert http.post(name, content=b"x", headers=twice).status_code == 204
@@ -122,8 +118,8 @@ def test_a_field_that_is_sent_twice_is_one_list(http: httpx.Client, name: str) -
     assert code(http.post(name, content=b"x", headers=mixed)) == (400, "malformed_header")
 
 
-def test_create_only_if_nothing_is_there(http: httpx.Client) -> None:
-    """`If-None-Match: *` makes one of several creators, and tells the others, whatever they ask for."""
+def test_put_with_if_none_match_star_creates_once(http: httpx.Client) -> None:
+    """Further PUTs are answered with 412, whatever configuration they ask for."""
     path = f"/v1/stream/guarded-{next(numbers)}"
     once = {**JSON, "If-None-Match": "*"}
     assert http.put(path, headers=once).status_code == 201
@@ -134,8 +130,8 @@ def test_create_only_if_nothing_is_there(http: httpx.Client) -> None:
     assert http.head(path + "x").status_code == 404
 
 
-def test_a_fork_is_created_only_if_nothing_is_there(http: httpx.Client, name: str) -> None:
-    """As any stream is."""
+def test_fork_with_if_none_match_star_is_created_once(http: httpx.Client, name: str) -> None:
+    """Like any stream."""
     fork = {"Stream-Forked-From": name, "If-None-Match": "*"}
     assert http.put(name + "f", headers=fork).status_code == 201
     assert code(http.put(name + "f", headers=fork)) == FAILED
@@ -143,8 +139,8 @@ def test_a_fork_is_created_only_if_nothing_is_there(http: httpx.Client, name: st
     assert http.head(name + "g").status_code == 404
 
 
-def test_what_would_be_refused_anyway_is_refused_for_that(http: httpx.Client, name: str) -> None:
-    """Preconditions are ignored where the answer without them is neither a success nor a 412."""
+def test_other_errors_come_before_a_false_precondition(http: httpx.Client, name: str) -> None:
+    """A precondition is ignored if the request fails without it."""
     condition = {"If-Match": '"not-its-tag"'}
     assert http.delete(name + "-missing", headers=condition).status_code == 404
     assert http.post(name + "-missing", content=b"x", headers={**TEXT, **condition}).status_code == 404
@@ -156,8 +152,8 @@ def test_what_would_be_refused_anyway_is_refused_for_that(http: httpx.Client, na
     assert code(http.post(name, content=b"x", headers={**TEXT, **condition})) == (409, "stream_closed")
 
 
-def test_a_writer_chains_its_writes_by_their_tags(http: httpx.Client) -> None:
-    """Each success tells the tag that the next one matches; a writer in between is noticed."""
+def test_writer_chains_conditional_writes_by_their_tags(http: httpx.Client) -> None:
+    """Each success has the tag for the next write, and an append by another writer is noticed."""
     path = f"/v1/stream/guarded-{next(numbers)}"
     tag = http.put(path, content=b"a", headers=TEXT).headers["etag"]
     for letter in (b"b", b"c"):
@@ -171,15 +167,15 @@ def test_a_writer_chains_its_writes_by_their_tags(http: httpx.Client) -> None:
     assert closed.headers["etag"] == http.head(path).headers["etag"] != tag
 
 
-def test_json_that_may_have_been_changed_has_no_tag(http: httpx.Client) -> None:
-    """A validator with a 201 would say that what was sent is what is there."""
+def test_created_json_stream_with_a_body_has_no_tag(http: httpx.Client) -> None:
+    """A tag in the answer to a PUT would say that the stored bytes are those that were sent."""
     path = f"/v1/stream/guarded-{next(numbers)}"
     assert "etag" not in http.put(path, content=b"[ 1 ]", headers=JSON).headers
     assert "etag" in http.put(path + "x", headers=JSON).headers
 
 
-def test_of_many_writers_with_one_tag_one_wins(server: RunningServer, name: str) -> None:
-    """Over connections of their own."""
+def test_one_of_many_writers_with_the_same_tag_succeeds(server: RunningServer, name: str) -> None:
+    """Each writer has a connection of its own."""
     with httpx.Client(base_url=server.url) as http, ThreadPoolExecutor(8) as threads:
         condition = {**TEXT, "If-Match": http.head(name).headers["etag"]}
 
@@ -191,8 +187,8 @@ def test_of_many_writers_with_one_tag_one_wins(server: RunningServer, name: str)
         assert len(http.get(name).content) == 4
 
 
-def test_head_says_that_nothing_has_changed(http: httpx.Client, name: str) -> None:
-    """With the fields that a client may want to note."""
+def test_head_with_a_matching_tag_is_304(http: httpx.Client, name: str) -> None:
+    """With the stream's metadata."""
     tag = http.head(name).headers["etag"]
     same = http.head(name, headers={"If-None-Match": f"W/{tag}"})
     assert (same.status_code, same.headers["etag"]) == (304, tag)
@@ -202,8 +198,8 @@ def test_head_says_that_nothing_has_changed(http: httpx.Client, name: str) -> No
     assert http.head(name, headers={"If-Match": tag}).status_code == 200
 
 
-def test_a_read_of_another_state_is_refused(http: httpx.Client, name: str) -> None:
-    """If-Match on GET: of the page's own tag, and of the stream's where an answer has none."""
+def test_read_with_another_tag_in_if_match_is_412(http: httpx.Client, name: str) -> None:
+    """If-Match is compared with the page's tag, or with the stream's tag if the answer has no page."""
     tag = http.head(name).headers["etag"]
     assert http.get(name, headers={"If-Match": tag}).content == b"abc"
     assert http.get(name, headers={"If-Match": "*"}).status_code == 200
@@ -214,17 +210,17 @@ def test_a_read_of_another_state_is_refused(http: httpx.Client, name: str) -> No
         assert http.get(name, params=query, headers={"If-Match": tag}).status_code == 200
 
 
-def test_ranges_are_ignored(http: httpx.Client, name: str) -> None:
-    """The whole page is sent: offsets are how a stream is read in parts."""
+def test_range_field_is_ignored(http: httpx.Client, name: str) -> None:
+    """The whole page is sent; a stream is read in parts by offsets."""
     answer = http.get(name, headers={"Range": "bytes=1-", "If-Range": '"other"'})
     assert (answer.status_code, answer.content) == (200, b"abc")
 
 
-def test_a_page_may_send_conditions(http: httpx.Client, name: str) -> None:
-    """A browser asks before it sends them, and lets the page see the tag."""
-    asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
-    answer = http.options(name, headers={**asked, "Access-Control-Request-Headers": "if-match, if-none-match"})
+def test_preflight_allows_preconditions(http: httpx.Client, name: str) -> None:
+    """And a page may read the tag of an answer."""
+    preflight = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    answer = http.options(name, headers={**preflight, "Access-Control-Request-Headers": "if-match, if-none-match"})
     allowed = {field.strip().lower() for field in answer.headers["access-control-allow-headers"].split(",")}
     assert {"if-match", "if-none-match"} <= allowed
-    exposed = http.head(name, headers={"Origin": asked["Origin"]}).headers["access-control-expose-headers"]
+    exposed = http.head(name, headers={"Origin": preflight["Origin"]}).headers["access-control-expose-headers"]
     assert "etag" in exposed.lower()

@@ -1,4 +1,4 @@
-"""What readers of one stream share."""
+"""Readers of one stream share encoded events, and an event stream is interrupted wherever it waits."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,54 +6,72 @@ from typing import Any
 
 import pytest
 
-from fluvial.access.authorizer import OPEN
+from fluvial.access.authorizer import OPEN_ACCESS
 from fluvial.access.throttle import Throttle
 from fluvial.model.commit import Applied
 from fluvial.model.errors import StoreUnavailable
-from fluvial.server import live_reads
+from fluvial.model.head import Head
+from fluvial.operations.open_read import OpenedRead
+from fluvial.server import sse
 from fluvial.server.asgi_send import SLICE_BYTES, TRAILING_BYTES_MAX, send_parts
-from fluvial.server.live_reads import LiveLimits, LiveReadRequest, LiveReads
+from fluvial.server.live_reads import LiveLimits, LiveReads
+from fluvial.server.sse import EventStream, EventStreams
 from fluvial.storage.memory import MemoryStore
+from fluvial.wire.request import parse_read
 from fluvial.wire.sse import data_events
 from tests.support.clocks import FixedClock
 from tests.support.commands import NAME, append_commit, close_commit, create_commit
 
-START = {"type": "http.response.start", "status": 200, "headers": []}
 READERS = 50
+
+
+def event_stream(head: Head, cursor: int | None = None) -> EventStream:
+    """The events of a stream from its beginning, for a client with a cursor."""
+    query = parse_read(b"offset=-1&live=sse&cursor=%s" % (b"" if cursor is None else b"%d" % cursor))
+    return EventStream(OpenedRead(NAME, head, 0, query, OPEN_ACCESS))
+
+
+def live_reads_of(store: MemoryStore) -> LiveReads:
+    """The live reads of a store."""
+    clock = FixedClock().clock()
+    return LiveReads(store, clock, LiveLimits(1, 60, 1_000), Throttle(store.projects, clock))
+
+
+async def stay() -> dict[str, Any]:
+    """The client sends nothing, and does not disconnect."""
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
 @pytest.fixture
 def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How large each data event was that has been encoded."""
+    """The size of each page whose data event was encoded."""
     seen = list[int]()
 
     def counting(content_type: str, stored: bytes, token: str) -> bytes:
         seen.append(len(stored))
         return data_events(content_type, stored, token)
 
-    monkeypatch.setattr(live_reads, "data_events", counting)
+    monkeypatch.setattr(sse, "data_events", counting)
     return seen
 
 
-async def followed(reads: LiveReads, store: MemoryStore, cursor_of: Callable[[int], int | None], data: bytes) -> Any:  # noqa: ANN401
-    """What many readers, each with a cursor of its own, are sent of a stream that gets a batch and is closed."""
+async def send_to_readers(store: MemoryStore, cursor_of: Callable[[int], int | None], data: bytes) -> list[list[bytes]]:
+    """Send a stream that gets a batch and is closed to many readers, each with a cursor of its own."""
     outcome = await store.apply(NAME, create_commit())
     assert isinstance(outcome, Applied)
     assert outcome.head is not None
-    sent: list[list[bytes]] = [[] for _ in range(READERS)]
+    live, sent = live_reads_of(store), [list[bytes]() for _ in range(READERS)]
+    events = EventStreams(live)
 
-    async def receive() -> dict[str, Any]:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
-
-    async def read(number: int, head: Any) -> None:  # noqa: ANN401  a head
+    async def read(number: int, head: Head) -> None:
         async def send(message: Any) -> None:  # noqa: ANN401  ASGI's own
             sent[number].append(bytes(message.get("body", b"")))
             await asyncio.sleep(0)
 
-        await reads.send_events(LiveReadRequest(NAME, head, 0, cursor_of(number), OPEN), receive, send, START)
+        await events.send(event_stream(head, cursor_of(number)), stay, send, ())
 
     readers = [asyncio.create_task(read(number, outcome.head)) for number in range(READERS)]
-    while reads.count < READERS:  # noqa: ASYNC110  a turn of the loop at a time
+    while live.count < READERS:  # noqa: ASYNC110  a turn of the loop at a time
         await asyncio.sleep(0)
     await store.apply(NAME, append_commit(data))
     await store.apply(NAME, close_commit())
@@ -62,45 +80,82 @@ async def followed(reads: LiveReads, store: MemoryStore, cursor_of: Callable[[in
 
 
 @pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
-async def test_an_event_is_encoded_once_whatever_its_readers_cursors(encodings: list[int], size: int) -> None:
-    """However large it is, and although each reader that comes back has another cursor."""
-    store, still = MemoryStore(), FixedClock()
-    reads = LiveReads(store, still.clock(), LiveLimits(1, 60, 1_000), Throttle(store.projects, still.clock()))
-    sent = await followed(reads, store, lambda number: 10**9 + number, b"z" * size)
+async def test_event_is_encoded_once_for_readers_with_different_cursors(encodings: list[int], size: int) -> None:
+    """Small and large events; each reader that reconnects has another cursor."""
+    sent = await send_to_readers(MemoryStore(), lambda number: 10**9 + number, b"z" * size)
     assert sum(encodings) == size
     assert all(b"".join(parts).count(b"z") == size for parts in sent)
     assert all(len(part) <= SLICE_BYTES + TRAILING_BYTES_MAX for parts in sent for part in parts)
-    assert len({b"".join(parts) for parts in sent}) > 1, "the cursors are each reader's own"
+    assert len({b"".join(parts) for parts in sent}) > 1, "each reader has its own cursor"
 
 
-async def test_a_read_that_is_stopped_before_it_starts_is_told_to_come_back() -> None:
-    """A 503, as nothing was answered yet."""
-    store, still = MemoryStore(), FixedClock()
-    reads = LiveReads(store, still.clock(), LiveLimits(1, 60, 1_000), Throttle(store.projects, still.clock()))
+async def test_event_stream_that_is_stopped_before_it_begins_raises_unavailable() -> None:
+    """So it is answered with 503, because nothing was sent yet."""
+    store = MemoryStore()
+    live = live_reads_of(store)
     outcome = await store.apply(NAME, create_commit())
     assert outcome.head is not None
     sent = list[Any]()
 
     async def hanging(*_: object) -> Any:  # noqa: ANN401
-        reads.stop()
+        live.stop()
         await asyncio.get_running_loop().create_future()
-
-    async def receive() -> dict[str, Any]:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     async def send(message: Any) -> None:  # noqa: ANN401  ASGI's own
         sent.append(message)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(LiveReads, "first_page", hanging)
+        patched.setattr(LiveReads, "load_first_page", hanging)
         with pytest.raises(StoreUnavailable):
-            await reads.send_events(LiveReadRequest(NAME, outcome.head, 0, None, OPEN), receive, send, START)
+            await EventStreams(live).send(event_stream(outcome.head), stay, send, ())
     assert sent == []
-    assert reads.count == 0
+    assert live.count == 0
 
 
-async def test_what_is_small_leaves_with_what_comes_before_it() -> None:
-    """A reader that has a data event has its control event, too, however the answer ends."""
+async def test_event_stream_to_a_client_that_reads_nothing_ends_when_the_server_stops() -> None:
+    """It is interrupted in `send`, where flow control suspends it."""
+    store = MemoryStore()
+    live = live_reads_of(store)
+    outcome = await store.apply(NAME, create_commit(body=b"kept"))
+    assert outcome.head is not None
+    sending, blocked = asyncio.Event(), asyncio.Event()
+
+    async def send(message: Any) -> None:  # noqa: ANN401  ASGI's own
+        if message.get("more_body"):
+            sending.set()
+            await blocked.wait()
+
+    task = asyncio.create_task(EventStreams(live).send(event_stream(outcome.head), stay, send, ()))
+    await sending.wait()
+    live.stop()
+    await asyncio.wait_for(task, 5)
+    assert live.count == 0
+
+
+async def test_cancellation_of_an_interrupted_read_is_not_lost() -> None:
+    """A task that is cancelled at the moment when its read is interrupted ends as cancelled."""
+    live = live_reads_of(MemoryStore())
+
+    async def read() -> None:
+        async def watch(_: object) -> None:
+            await stay()
+
+        async with live.register(OPEN_ACCESS, watch):
+            await stay()
+        await stay()
+
+    task = asyncio.create_task(read())
+    while live.count == 0:  # noqa: ASYNC110  a turn of the loop at a time
+        await asyncio.sleep(0)
+    live.stop()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    assert task.cancelled()
+
+
+async def test_small_last_part_is_sent_with_the_slice_before_it() -> None:
+    """A reader that has a data event has its control event, too, wherever the connection breaks."""
     sent = list[bytes]()
 
     async def send(message: Any) -> None:  # noqa: ANN401  ASGI's own

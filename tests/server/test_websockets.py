@@ -20,17 +20,17 @@ numbers = count()
 
 @pytest.fixture
 def name() -> str:
-    """A path that nothing is at."""
+    """A path without a stream."""
     return f"/v1/stream/socket-{next(numbers)}"
 
 
 def opened(server: RunningServer, name: str, query: str = "offset=-1&live=websocket") -> ClientConnection:
-    """A connection that reads a stream."""
+    """Connect and read a stream."""
     return connect(server.url.replace("http", "ws") + f"{name}?{query}", max_size=MESSAGE_BYTES_MAX)
 
 
 def next_page(socket: ClientConnection) -> tuple[bytes, dict[str, Any]]:
-    """What the data messages hold, and the control message after them."""
+    """The payload of the data messages, and the control message after them."""
     data = b""
     while True:
         message = json.loads(socket.recv(timeout=10))
@@ -41,17 +41,17 @@ def next_page(socket: ClientConnection) -> tuple[bytes, dict[str, Any]]:
 
 
 def close_code(socket: ClientConnection) -> int:
-    """Why the server closed, without another message."""
+    """The close code, which comes without another message."""
     with pytest.raises(ConnectionClosed) as closed:
         socket.recv(timeout=10)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code
 
 
-def test_first_what_was_missed_then_each_commit_then_the_end(
+def test_websocket_sends_existing_batches_new_ones_and_the_end(
     server: RunningServer, http: httpx.Client, name: str
 ) -> None:
-    """The same data and control messages as SSE sends."""
+    """In the same data and control messages as SSE."""
     http.put(name, content=b"missed", headers=TEXT)
     with opened(server, name) as socket:
         assert next_page(socket) == (b"missed", {"streamNextOffset": offset_in(http, name, 6), "upToDate": True})
@@ -64,8 +64,8 @@ def test_first_what_was_missed_then_each_commit_then_the_end(
         assert close_code(socket) == 1000
 
 
-def test_a_reader_goes_on_where_it_was(server: RunningServer, http: httpx.Client, name: str) -> None:
-    """Nothing is missing and nothing comes twice, however often the connection goes."""
+def test_websocket_reader_resumes_at_its_offset(server: RunningServer, http: httpx.Client, name: str) -> None:
+    """Without a gap or a repeat, however often the connection breaks."""
     http.put(name, headers=TEXT)
     offset, data = "-1", b""
     for number in range(5):
@@ -90,10 +90,10 @@ def test_a_reader_goes_on_where_it_was(server: RunningServer, http: httpx.Client
     ],
     ids=["text", "no-text", "binary", "json"],
 )
-def test_a_large_batch_comes_in_messages_that_fit_a_frame(
+def test_websocket_splits_a_large_batch_into_messages(
     server: RunningServer, http: httpx.Client, name: str, content_type: str, body: bytes
 ) -> None:
-    """The client's own limit is a frame of API Gateway's."""
+    """Each fits a frame of API Gateway, which is the test client's limit."""
     http.put(name, content=body, headers={"Content-Type": content_type})
     with opened(server, name) as socket:
         data = next_page(socket)[0]
@@ -103,8 +103,8 @@ def test_a_large_batch_comes_in_messages_that_fit_a_frame(
         assert data == body
 
 
-def test_a_deleted_stream_ends_the_connection(server: RunningServer, http: httpx.Client, name: str) -> None:
-    """Also when another one begins at its name."""
+def test_websocket_is_closed_when_its_stream_is_deleted(server: RunningServer, http: httpx.Client, name: str) -> None:
+    """With close code 1000."""
     http.put(name, content=b"x", headers=TEXT)
     with opened(server, name) as socket:
         next_page(socket)
@@ -112,10 +112,10 @@ def test_a_deleted_stream_ends_the_connection(server: RunningServer, http: httpx
         assert close_code(socket) == 1000
 
 
-def test_a_ping_is_answered_and_nothing_else_is_understood(
+def test_websocket_answers_pings_and_closes_on_other_messages(
     server: RunningServer, http: httpx.Client, name: str
 ) -> None:
-    """Pings keep a connection alive; whoever writes by POST has no business here."""
+    """Pings keep a connection alive; a client that writes uses POST."""
     http.put(name, headers=TEXT)
     with opened(server, name) as socket:
         next_page(socket)
@@ -142,10 +142,10 @@ def test_a_ping_is_answered_and_nothing_else_is_understood(
         ("?offset=-1", 400),
     ],
 )
-def test_a_handshake_that_cannot_be_is_answered_in_http(
+def test_rejected_websocket_handshake_is_answered_in_http(
     server: RunningServer, http: httpx.Client, name: str, target: str, status: int
 ) -> None:
-    """With the status and the body that a GET would have."""
+    """With the status and the body of a GET's answer."""
     http.put(name, content=b"abc", headers=TEXT)
     path, _, query = target.partition("?")
     with pytest.raises(InvalidStatus) as refused:
@@ -154,15 +154,15 @@ def test_a_handshake_that_cannot_be_is_answered_in_http(
     assert json.loads(refused.value.response.body)["error"]["code"]
 
 
-def test_elsewhere_there_are_no_sockets(server: RunningServer) -> None:
-    """A control route is not a stream."""
+def test_websocket_handshake_on_a_control_route_is_404(server: RunningServer) -> None:
+    """Control routes have no WebSockets."""
     with pytest.raises(InvalidStatus) as refused:
         opened(server, "/health")
     assert refused.value.response.status_code == 404
 
 
-def test_without_a_handshake_it_says_what_is_needed(http: httpx.Client, name: str) -> None:
-    """426 and the protocol to upgrade to."""
+def test_websocket_read_without_a_handshake_is_426(http: httpx.Client, name: str) -> None:
+    """With the protocol to upgrade to."""
     http.put(name, headers=TEXT)
     answer = http.get(name, params={"live": "websocket", "offset": "-1"})
     assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")

@@ -16,13 +16,13 @@ FOREIGN_SECRET = Secret("f" * 32, START_MS)
 OPERATOR_SECRET = Secret("p" * 32, START_MS)
 
 
-def open_gate(projects: Projects, clock: Clock) -> Authorizer:
-    """The gate of a server that is open until there is a project."""
+def open_authorizer(projects: Projects, clock: Clock) -> Authorizer:
+    """The authorizer of a server that is open until it has a project."""
     return Authorizer(ProjectCache(projects, clock, closed=False), Throttle(projects, clock), clock, no_operator, "*")
 
 
 def project(name: str = "demo", **fields: object) -> Project:
-    """A project with one secret, with some fields changed."""
+    """A project with one secret, and these fields."""
     defaults: dict[str, object] = {
         "name": ProjectName(name),
         "incarnation": 1,
@@ -33,6 +33,6 @@ def project(name: str = "demo", **fields: object) -> Project:
 
 
 def token(scope: Scope = Scope.READ, secret: Secret = SECRET, sub: str = "demo", **claims: object) -> str:
-    """A token that is good for an hour, unless its claims say something else."""
+    """A token of `demo` that expires in an hour, unless other claims are given."""
     defaults: dict[str, object] = {"sub": sub, "scope": scope, "exp": START_MS / 1_000 + 3_600}
     return mint(secret, Claims(**{**defaults, **claims}))  # type: ignore[arg-type]

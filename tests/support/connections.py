@@ -1,4 +1,4 @@
-"""API Gateway's side of WebSocket connections, and clients that come back with their last offset."""
+"""API Gateway's side of WebSocket connections, and clients that reconnect with their last offset."""
 
 import json
 import random
@@ -10,12 +10,12 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 
 class ConnectionDiedError(BaseException):
-    """The function's process has died in the midst of sending."""
+    """The function's process has died while sending."""
 
 
 @dataclass
 class Client:
-    """A reader: what it has, and the offset that it goes on from."""
+    """A reader: the data that it has received, and the offset that it goes on from."""
 
     data: bytes = b""
     offset: str = "-1"
@@ -24,7 +24,7 @@ class Client:
     _pending: bytes = b""
 
     def take(self, message: dict[str, Any]) -> None:
-        """Take in one message, as docs/websocket.md says."""
+        """Receive a message as docs/websocket.md says."""
         if message["type"] == "data":
             payload: str = message["payload"]
             self._pending += b64decode(payload) if message.get("encoding") == "base64" else payload.encode()
@@ -33,14 +33,14 @@ class Client:
         self.offset = message["streamNextOffset"]
         self.closed = message.get("streamClosed", False)
 
-    def dropped(self) -> None:
-        """The connection is gone; what came without its control message is thrown away."""
+    def drop_connection(self) -> None:
+        """Lose the connection, and the data whose control message has not come."""
         self.is_connected, self._pending = False, b""
 
 
 @dataclass
 class ConnectionApi:
-    """Posts to connections; some are slow, lost, throttled, or the last thing that the poster did."""
+    """Posts messages to connections; a post may be lost, be throttled, or kill the process that sends it."""
 
     clients: dict[str, Client] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(0))
@@ -48,18 +48,18 @@ class ConnectionApi:
     throttled: float = 0.0
     death: float = 0.0
     posts: int = 0
-    handshakes: dict[str, int] = field(default_factory=dict)  # how many posts come before they are done
+    handshakes: dict[str, int] = field(default_factory=dict)  # posts that fail before a handshake is complete
     closings_refused: int = 0
 
     def post_to_connection(self, *, ConnectionId: str, Data: bytes) -> None:  # noqa: N803  boto3's own names
-        """Send one message."""
+        """Post a message to a connection."""
         assert len(Data) <= 32_768, "larger than a frame"
         if self.handshakes.get(ConnectionId, 0) > 0:
             self.handshakes[ConnectionId] -= 1
-            raise refusal("GoneException", 410)
+            raise client_error("GoneException", 410)
         fate = self.rng.random()
         if fate < self.throttled:
-            raise refusal("LimitExceededException", 429)
+            raise client_error("LimitExceededException", 429)
         client = self._client(ConnectionId)
         self.posts += 1
         arrives = self.rng.random() < 0.5
@@ -77,20 +77,20 @@ class ConnectionApi:
         """Close a connection."""
         if self.handshakes.get(ConnectionId, 0) > 0:
             self.handshakes[ConnectionId] -= 1
-            raise refusal("GoneException", 410)
+            raise client_error("GoneException", 410)
         if self.closings_refused > 0:
             self.closings_refused -= 1
-            raise refusal("LimitExceededException", 429)
-        self._client(ConnectionId).dropped()
+            raise client_error("LimitExceededException", 429)
+        self._client(ConnectionId).drop_connection()
         del self.clients[ConnectionId]
 
     def _client(self, connection_id: str) -> Client:
         if connection_id not in self.clients:
-            raise refusal("GoneException", 410)
+            raise client_error("GoneException", 410)
         return self.clients[connection_id]
 
 
-def refusal(code: str, status: int) -> ClientError:
-    """An answer of API Gateway's."""
+def client_error(code: str, status: int) -> ClientError:
+    """An error of API Gateway."""
     error = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(error, "PostToConnection")  # type: ignore[arg-type]

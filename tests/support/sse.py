@@ -1,4 +1,4 @@
-"""Reading server-sent events from a live connection, event by event."""
+"""Reads server-sent events from a live connection, event by event."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Event:
 
 
 def events_of(response: httpx.Response) -> Iterator[Event]:
-    """The events of a response as they come, until it ends."""
+    """The events of a response as they arrive, until it ends."""
     kind, data, last_id = "", list[str](), ""
     for line in response.iter_lines():
         name, _, value = line.partition(":")

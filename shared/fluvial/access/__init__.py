@@ -1,1 +1,1 @@
-"""Access: whose stream it is, who may do what with it, and how much of it."""
+"""Access control: tokens, authorization of requests, cached projects, and the limits of projects."""

@@ -1,4 +1,12 @@
-"""What a project may take: requests a second, open live reads, and bytes a day. Past it the answer is 429."""
+"""Enforces a project's limits: requests per second, open live reads, and bytes per day. Over a limit the answer is 429.
+
+Rules:
+1. Requests and live reads are counted in each process, and bytes per day in all processes together.
+2. Anonymous clients of a project have a rate and a number of live reads of their own, so that they lock no client with
+   a token out.
+3. A write takes room in the quota while it is in progress. So concurrent writes do not pass the quota together.
+4. If the store cannot count, writes go on: a quota bounds costs, and is no reason to reject appends.
+"""
 
 import asyncio
 import contextlib
@@ -19,25 +27,25 @@ from fluvial.storage.projects import Projects
 
 log = logging.getLogger(__name__)
 
-#: Projects whose rates are remembered; one that is pushed out begins anew with all that it may have at once.
+#: Projects whose rates and bytes are remembered. One that is evicted may send a full burst again.
 PROJECTS_MAX: Final = 4_096
 
-#: How long a process counts by itself what is appended, before it adds that to what all have counted.
+#: A process adds the bytes that it has counted to the sum of all processes at most so often.
 REPORT_INTERVAL_MS: Final = 5_000
 
 _DAY_MS: Final = 86_400_000
 
-#: A live read that is refused may come back when others have ended; nobody knows when that is.
+#: The Retry-After of a rejected live read; when another one ends is not known.
 _LIVE_RETRY_S: Final = 5
 
 
-#: A project, and whether it is strangers who take: those who read what is public without a token.
-_Taker = tuple[ProjectName, bool]
+#: A project, and whether its clients are anonymous.
+_Clients = tuple[ProjectName, bool]
 
 
 @dataclass(slots=True)
 class _Bucket:
-    """Requests that may come at once, as of a moment."""
+    """A token bucket: how many requests may come at once at a time."""
 
     level: float
     at_ms: int
@@ -45,32 +53,32 @@ class _Bucket:
 
 @dataclass(slots=True)
 class _Usage:
-    """A day's bytes: as all processes had counted them, and what this one has counted since or is writing now."""
+    """A day's bytes: the sum of all processes, what this one has not added to it yet, and what it is writing."""
 
     day: int
-    asked_at_ms: int
+    reported_at_ms: int
     counted: int = 0
-    uncounted: int = 0
-    under_way: int = 0
-    is_told: asyncio.Event = field(default_factory=asyncio.Event)  # whether the others' count was asked for once
+    unreported: int = 0
+    in_progress: int = 0
+    is_loaded: asyncio.Event = field(default_factory=asyncio.Event)  # set after the first report
 
 
-def _limited(code: ErrorCode, message: str, retry_after_s: int) -> RequestError:
+def _limit_error(code: ErrorCode, message: str, retry_after_s: int) -> RequestError:
     return RequestError(code, message, 429, (("retry-after", str(max(1, retry_after_s))),))
 
 
 class Throttle:
-    """Counts what projects take that have limits; of others it knows nothing."""
+    """Counts the requests, live reads and bytes of projects that have limits."""
 
     def __init__(self, projects: Projects, clock: Clock) -> None:
-        """Nothing was taken yet."""
+        """`projects` keeps the sums of all processes."""
         self._projects, self._clock = projects, clock
-        self._buckets: LRUCache[_Taker, _Bucket] = LRUCache(PROJECTS_MAX)
+        self._buckets: LRUCache[_Clients, _Bucket] = LRUCache(PROJECTS_MAX)
         self._usage: LRUCache[ProjectName, _Usage] = LRUCache(PROJECTS_MAX)
-        self._live_reads: Counter[_Taker] = Counter()
+        self._live_reads: Counter[_Clients] = Counter()
 
     def check_rate(self, project: Project, *, is_anonymous: bool) -> None:
-        """Count a request. Raises RequestError past the rate; strangers have one of their own."""
+        """Count a request. Raises RequestError over the rate."""
         rate = project.limits.requests_per_second
         if rate is None:
             return
@@ -82,21 +90,20 @@ class Throttle:
         self._buckets[key] = bucket
         if bucket.level < 1:
             wait_s = math.ceil((1 - bucket.level) / rate)
-            raise _limited(ErrorCode.RATE_LIMITED, f"the project has {rate} requests a second", wait_s)
+            raise _limit_error(ErrorCode.RATE_LIMITED, f"the project has {rate} requests a second", wait_s)
         bucket.level -= 1
 
     async def write_within_quota(
         self, project: Project | None, byte_count: int, write: Callable[[], Awaitable[Outcome]]
     ) -> Outcome:
-        """Carry out a write, whose bytes count to the day's quota if it is applied. Raises RequestError past it.
+        """Carry out a write, and count its bytes for the day's quota. Raises RequestError over it.
 
-        What is under way takes up room, so that writes that meet do not pass the quota together. A refusal and a
-        duplicate take none; what may have landed does, for nobody counts it later.
+        A rejected write and a duplicate do not count. A write in doubt does, because nothing counts it later.
         """
         if project is None or project.limits.bytes_per_day is None or byte_count == 0:
             return await write()
         usage = await self._usage_with_room(project.name, project.limits.bytes_per_day, byte_count)
-        usage.under_way += byte_count
+        usage.in_progress += byte_count
         is_counted = True
         try:
             outcome = await write()
@@ -105,8 +112,8 @@ class Throttle:
             is_counted = False
             raise
         finally:
-            usage.under_way -= byte_count
-            usage.uncounted += byte_count if is_counted else 0
+            usage.in_progress -= byte_count
+            usage.unreported += byte_count if is_counted else 0
         return outcome
 
     async def _usage_with_room(self, name: ProjectName, quota: int, byte_count: int) -> _Usage:
@@ -115,40 +122,41 @@ class Throttle:
         usage = self._usage.get(name)
         if usage is None or usage.day != day:
             usage = self._usage[name] = _Usage(day, now_ms - REPORT_INTERVAL_MS)
-        if now_ms - usage.asked_at_ms >= REPORT_INTERVAL_MS:
-            usage.asked_at_ms = now_ms
+        if now_ms - usage.reported_at_ms >= REPORT_INTERVAL_MS:
+            usage.reported_at_ms = now_ms
             await self._report(name, usage)
-        await usage.is_told.wait()
-        if usage.counted + usage.uncounted + usage.under_way + byte_count > quota:
+        await usage.is_loaded.wait()
+        if usage.counted + usage.unreported + usage.in_progress + byte_count > quota:
             remaining_s = ((day + 1) * _DAY_MS - now_ms) // 1_000
-            raise _limited(ErrorCode.QUOTA_EXCEEDED, f"the project may append {quota} bytes a day (UTC)", remaining_s)
+            message = f"the project may append {quota} bytes a day (UTC)"
+            raise _limit_error(ErrorCode.QUOTA_EXCEEDED, message, remaining_s)
         return usage
 
     async def _report(self, name: ProjectName, usage: _Usage) -> None:
-        """Add what was counted here to the sum of all processes; meanwhile it takes up room as before."""
-        reported, usage.uncounted = usage.uncounted, 0
-        usage.under_way += reported
+        """Add the bytes that this process has counted to the sum; until it is known they count as in progress."""
+        reported, usage.unreported = usage.unreported, 0
+        usage.in_progress += reported
         is_added = False
         try:
             usage.counted = await self._projects.add_usage(name, usage.day, reported)
             is_added = True
-        except StoreError as exc:  # a quota bounds costs: it is no reason to take nothing at all
+        except StoreError as exc:
             log.warning("usage_not_counted", extra={"project": name, "reason": str(exc.__cause__ or exc)})
-        finally:  # also when whoever asked has gone meanwhile
-            usage.under_way -= reported
-            usage.uncounted += 0 if is_added else reported
-            usage.is_told.set()
+        finally:  # also when the request was cancelled that waits here: its bytes are not the only ones in the report
+            usage.in_progress -= reported
+            usage.unreported += 0 if is_added else reported
+            usage.is_loaded.set()
 
     @contextlib.contextmanager
-    def live_read(self, project: Project | None, *, is_anonymous: bool) -> Iterator[None]:
-        """Count a live read as long as it is open; strangers have a number of their own. Raises RequestError."""
+    def count_live_read(self, project: Project | None, *, is_anonymous: bool) -> Iterator[None]:
+        """Count a live read while it is open. Raises RequestError over the project's number."""
         if project is None or project.limits.live_reads is None:
             yield
             return
         key, count_max = (project.name, is_anonymous), project.limits.live_reads
         if self._live_reads[key] >= count_max:
             message = f"the project may have {count_max} live reads open"
-            raise _limited(ErrorCode.TOO_MANY_LIVE_READS, message, _LIVE_RETRY_S)
+            raise _limit_error(ErrorCode.TOO_MANY_LIVE_READS, message, _LIVE_RETRY_S)
         self._live_reads[key] += 1
         try:
             yield

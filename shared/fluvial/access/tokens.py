@@ -1,8 +1,10 @@
-"""Tokens: JSON Web Tokens that a project's secret signs (RFC 7519), and that say what their bearer may do.
+"""Tokens: JSON Web Tokens (RFC 7519) that are signed with a secret of a project.
 
-HS256 and nothing else, whatever a token says of itself; `kid` and the like are not looked at. Claims: `sub` is the
-project, `scope` is read, write or manage, `exp` must be there, `nbf` and `iat` may be; `stream` narrows the token to
-one stream or, with a slash at its end, to all below; `jti` is its own name.
+Rules:
+1. The algorithm is HS256, and the secrets are the project's, whatever the token's header says (`alg`, `kid`, …).
+2. Claims: `sub` is the project; `scope` is read, write or manage; `exp` is required, `nbf` and `iat` are optional;
+   `stream` narrows the token to one stream or, with a slash at its end, to all streams below; `jti` is ignored.
+3. An error never quotes the token.
 """
 
 import json
@@ -33,11 +35,11 @@ _Text = Annotated[str, Meta(min_length=1, max_length=STREAM_NAME_BYTES_MAX)]
 
 
 class InvalidToken(FluvialError):
-    """The token says nothing that anybody can rely on; the message says why, and never what was in it."""
+    """The token is not valid; the message gives the reason without quoting the token."""
 
 
 class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a token says. Times are seconds since 1970."""
+    """A token's claims. Times are seconds since 1970."""
 
     sub: _Text
     scope: Scope
@@ -49,27 +51,27 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def mint(secret: Secret, claims: Claims) -> str:
-    """A token with these claims."""
+    """Sign a token with these claims."""
     return jwt.encode(msgspec.to_builtins(claims), secret.value, algorithm=ALGORITHM)
 
 
 def parse_stream_claim(stream: str) -> str:
-    """The stream or, with a slash at the end, the streams that a token is for, in canonical spelling.
+    """The canonical spelling of a `stream` claim: a stream or, with a slash at the end, a prefix of streams.
 
     Raises InvalidToken.
     """
     try:
         return parse_name(stream.removesuffix("/")) + "/" * stream.endswith("/")
     except RequestError as exc:
-        raise InvalidToken("its stream claim names no stream") from exc
+        raise InvalidToken("its stream claim is not the name of a stream") from exc
 
 
 def verify(token: str, project: str, secrets: tuple[Secret, ...], now_ms: int) -> VerifiedToken:
-    """The grant of a token that is a project's, and valid now. Raises InvalidToken."""
-    claims = _claims(_signed_payload(token, secrets))
+    """Verify that a token is of a project, and valid now. Raises InvalidToken."""
+    claims = _parse_claims(_signed_payload(token, secrets))
     now_s = now_ms / 1_000
-    for name, format_rfc3339 in (("exp", claims.exp), ("nbf", claims.nbf), ("iat", claims.iat)):
-        if format_rfc3339 is not None and format_rfc3339 > now_s + TOKEN_S_AHEAD_MAX:
+    for name, time_s in (("exp", claims.exp), ("nbf", claims.nbf), ("iat", claims.iat)):
+        if time_s is not None and time_s > now_s + TOKEN_S_AHEAD_MAX:
             raise InvalidToken(f"its {name} is over a hundred years ahead: it must be in seconds, not in milliseconds")
     if claims.exp <= now_s:
         raise InvalidToken("it has expired")
@@ -88,7 +90,7 @@ def verify(token: str, project: str, secrets: tuple[Secret, ...], now_ms: int) -
 
 
 def _signed_payload(token: str, secrets: tuple[Secret, ...]) -> bytes:
-    """What one of the secrets has signed. All of them are tried, so that the time tells nobody which one it was."""
+    """The payload that one of the secrets has signed. All are tried, so that the time does not tell which it was."""
     if len(token) > TOKEN_BYTES_MAX:
         raise InvalidToken(f"it has more than {TOKEN_BYTES_MAX} bytes")
     payload: bytes | None = None
@@ -96,29 +98,29 @@ def _signed_payload(token: str, secrets: tuple[Secret, ...]) -> bytes:
         try:
             payload = _JWS.decode_complete(token, secret.value, algorithms=[ALGORITHM])["payload"]
         except (jwt.PyJWTError, ValueError, RecursionError):
-            continue  # what PyJWT says may quote the token
+            continue  # PyJWT's message may quote the token
     if payload is None:
         raise InvalidToken("no secret of the project has signed it")
     return payload
 
 
-def _claims(payload: bytes) -> Claims:
+def _parse_claims(payload: bytes) -> Claims:
     try:
-        return msgspec.convert(json.loads(payload, object_pairs_hook=_unique), Claims)
+        return msgspec.convert(json.loads(payload, object_pairs_hook=_unique_claims), Claims)
     except (ValueError, RecursionError, msgspec.ValidationError) as exc:
-        raise InvalidToken("its claims are not those of a token: sub, scope and exp must be there, each once") from exc
+        raise InvalidToken("its claims are not those of a token: it needs sub, scope and exp, each once") from exc
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are there once: of two, another reader might take the other one."""
+def _unique_claims(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The claims by name. Raises ValueError for a repeated one, because parsers differ in which one they take."""
     claims = dict(pairs)
     if len(claims) != len(pairs):
-        raise ValueError("a claim is there twice")
+        raise ValueError("a claim is repeated")
     return claims
 
 
-def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A token's header and claims as they are, for people to look at. Raises InvalidToken when it is none."""
+def decode_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A token's header and claims without verification, to be shown to a person. Raises InvalidToken for other text."""
     try:
         found = jwt.decode_complete(token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError) as exc:

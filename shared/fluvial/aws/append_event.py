@@ -22,7 +22,7 @@ from fluvial.aws.append_message import (
     encode_result,
 )
 from fluvial.clock import Clock
-from fluvial.model.append_result import Appended, Rejection, append_answer
+from fluvial.model.append_result import Appended, Rejection, append_result
 from fluvial.model.command import Append, Close
 from fluvial.model.content_type import JSON_MEDIA_TYPE
 from fluvial.model.errors import ErrorCode, FluvialError, RequestError
@@ -31,7 +31,7 @@ from fluvial.model.names import StreamName, parse_name
 from fluvial.model.offset import offset_token
 from fluvial.model.plan import plan_write
 from fluvial.storage.contract import IdempotentAppender, IdempotentOutcome
-from fluvial.wire.request import Write, producer_stamp, write_command
+from fluvial.wire.request import producer_stamp, write_command
 
 _FIELDS: Final = frozenset(AppendEvent.__struct_encode_fields__)
 
@@ -62,7 +62,7 @@ async def _append(store: IdempotentAppender, clock: Clock, project_cache: Projec
         result = IdempotentOutcome(await store.apply(command.name, commit), is_repeat=False)
     else:
         result = await store.apply_idempotently(command.name, commit, key)
-    match append_answer(command, result.outcome):
+    match append_result(command, result.outcome):
         case Appended(head, is_duplicate):
             return AppendAccepted(offset_token(head, head.tail), head.closed, is_duplicate or result.is_repeat)
         case Rejection(_, code, message, fields):
@@ -97,14 +97,12 @@ def _parse(event: object) -> tuple[Append | Close, str | None]:
     body, content_type = _decode_body(append)
     producer = append.producer
     command = write_command(
-        Write(
-            name=parse_name(append.stream),
-            body=body,
-            content_type=content_type,
-            closes=append.close,
-            stream_seq=append.stream_seq,
-            producer=None if producer is None else producer_stamp(producer.id, producer.epoch, producer.seq),
-        )
+        parse_name(append.stream),
+        body,
+        content_type=content_type,
+        closes=append.close,
+        stream_seq=append.stream_seq,
+        producer=None if producer is None else producer_stamp(producer.id, producer.epoch, producer.seq),
     )
     return command, key
 

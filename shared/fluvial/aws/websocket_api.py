@@ -1,27 +1,26 @@
-"""Sockets: what API Gateway tells of WebSocket connections. Who connects is noted; the change feed does the rest.
+"""Handles the events of API Gateway's WebSocket API: it stores connections, and the change feed sends to them.
 
-`wss://{api}/{stage}?stream={name}&offset={offset}&token={token}`: the stream's path below /v1/stream/, encoded as a
-query value. The token may come in the Authorization field, which browsers cannot send.
+A client connects to `wss://{api}/{stage}?stream={name}&offset={offset}&token={token}`. The name is the stream's path
+below /v1/stream/, encoded as a query value. The token may be in the Authorization field, which browsers cannot send.
 """
 
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from fluvial.access.authorizer import OPEN, Authorizer, Credentials, check_anonymous
+from fluvial.access.authorizer import OPEN_ACCESS, Authorizer, Credentials
 from fluvial.aws.connections import Connection, Connections
 from fluvial.clock import Clock
-from fluvial.model.commit import Unmet
 from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.names import parse_name
-from fluvial.model.permissions import Permission
-from fluvial.operations.open_read import load_head_and_renew, resolve_position
+from fluvial.operations.open_read import OpenedRead, open_read
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.wire.http_head import check_subprotocols
-from fluvial.wire.request import parse_read
-from fluvial.wire.response import Response, not_found_or_gone_response, request_error_response
+from fluvial.wire.request import ReadQuery, parse_read
+from fluvial.wire.response import Response, request_error_response
 from fluvial.wire.websocket_messages import PONG, is_ping
 
-#: API Gateway ends a connection after two hours; some more, so that nothing is forgotten that still lives.
+#: API Gateway ends a connection after two hours. A stored one is kept a little longer, so that it outlasts the client.
 #: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
 CONNECTION_S_MAX: Final = 7_200 + 900
 
@@ -33,60 +32,65 @@ _NOT_UNDERSTOOD: Final[Answer] = {"statusCode": 400, "body": '{"type":"error","m
 
 
 class WebSocketApi:
-    """Notes who reads what."""
+    """Stores which client reads which stream, and where its read begins."""
 
     def __init__(self, store: DynamoDbStore, clock: Clock, authorizer: Authorizer) -> None:
-        """Nobody is connected yet."""
+        """The connections are in the store's table."""
         self._store, self._clock, self._authorizer = store, clock, authorizer
         self._connections = Connections(store.table)
 
     async def handle(self, event: dict[str, Any]) -> Answer:
-        """The answer to an event of the API. Raises StoreUnavailable, StoreUncertain."""
+        """Answer an event of the API. Raises StoreUnavailable, StoreUncertain, so that the function fails visibly."""
         connection_id: str = event["requestContext"]["connectionId"]
         match event["requestContext"]["eventType"]:
             case "CONNECT":
                 try:
-                    refusal = await self._connected(connection_id, event)
+                    read = await self._open_read(event)
                 except RequestError as exc:
-                    refusal = request_error_response(exc)
-                if refusal is None:
-                    return _DONE
-                return {"statusCode": refusal.status, "body": refusal.body.decode()}
+                    read = request_error_response(exc)
+                if isinstance(read, Response):
+                    return {"statusCode": read.status, "body": read.body.decode()}
+                await self._add_connection(connection_id, read)
+                return _DONE
             case "DISCONNECT":
                 await self._connections.remove(connection_id)
                 return _DONE
             case _:
                 return _PONG if is_ping(event.get("body")) else _NOT_UNDERSTOOD
 
-    async def _connected(self, connection_id: str, event: dict[str, Any]) -> Response | None:
+    async def _open_read(self, event: dict[str, Any]) -> OpenedRead | Response:
         query: dict[str, list[str]] = event.get("multiValueQueryStringParameters") or {}
         if len(query.get("stream", ())) != 1:
             raise RequestError(ErrorCode.MALFORMED_QUERY, "stream must be given once")
         fields = {name.lower(): values for name, values in (event.get("multiValueHeaders") or {}).items()}
         check_subprotocols({key.encode(): values[-1].encode("latin-1", "replace") for key, values in fields.items()})
         name = parse_name(query["stream"][0])
-        tenant = await self._authorizer.tenant(name)
-        permit = self._authorizer.permit(tenant, name, Permission.READ, _credentials(fields, query))
-        known = {key: query[key] for key in ("offset",) if key in query}
-        try:
-            read = parse_read(urlencode({**known, "live": "websocket"}, doseq=True).encode())
-        except RequestError:
-            await check_anonymous(self._store, self._clock, name, permit)
-            raise
-        head = await load_head_and_renew(self._store, self._clock, name, permit.check)
-        if isinstance(head, Unmet):
-            return not_found_or_gone_response(head.head, self._clock.now_ms())
-        position = resolve_position(head, read.read_from)
+        return await open_read(
+            self._store,
+            self._clock,
+            self._authorizer,
+            tenant=await self._authorizer.find_tenant(name),
+            name=name,
+            credentials=_credentials(fields, query),
+            parse_query=partial(_parse_query, query),
+        )
+
+    async def _add_connection(self, connection_id: str, read: OpenedRead) -> None:
         now_ms = self._clock.now_ms()
-        until_s = int(now_ms / 1_000 + min(CONNECTION_S_MAX, permit.remaining_s(now_ms)))
-        connection = Connection(connection_id, head.incarnation, position, until_s, needs_open=permit is OPEN)
-        await self._connections.add(name, connection, now_ms // 1_000 + CONNECTION_S_MAX)
-        return None
+        until_s = int(now_ms / 1_000 + min(CONNECTION_S_MAX, read.authorization.remaining_s(now_ms)))
+        is_open = read.authorization is OPEN_ACCESS
+        connection = Connection(connection_id, read.head.incarnation, read.position, until_s, needs_open=is_open)
+        await self._connections.add(read.name, connection, now_ms // 1_000 + CONNECTION_S_MAX)
+
+
+def _parse_query(query: dict[str, list[str]]) -> ReadQuery:
+    offset = {"offset": query["offset"]} if "offset" in query else {}
+    return parse_read(urlencode({**offset, "live": "websocket"}, doseq=True).encode())
 
 
 def _credentials(fields: dict[str, list[str]], query: dict[str, list[str]]) -> Credentials:
-    sent, tokens = fields.get("authorization", []), query.get("token", [])
-    if len(sent) > 1 or len(tokens) > 1:
+    authorizations, tokens = fields.get("authorization", []), query.get("token", [])
+    if len(authorizations) > 1 or len(tokens) > 1:
         raise RequestError(ErrorCode.MALFORMED_QUERY, "the token was given more than once")
-    authorization = sent[0].encode("latin-1", "replace") if sent else None
-    return Credentials(authorization, tokens[0] if tokens else None, reads=True)
+    authorization = authorizations[0].encode("latin-1", "replace") if authorizations else None
+    return Credentials(authorization, tokens[0] if tokens else None, is_read=True)

@@ -6,7 +6,7 @@ from typing import Final
 import click
 import msgspec
 
-from fluvial.access.tokens import Claims, InvalidToken, mint, parse_stream_claim, unverified, verify
+from fluvial.access.tokens import Claims, InvalidToken, decode_unverified, mint, parse_stream_claim, verify
 from fluvial.cli.options import STORE_SETTINGS, CommandFailed, UsageError, WholeNumber, cli_errors, with_settings
 from fluvial.cli.projects import parse_settings, read_or_make_secret, run_with_project_admin
 from fluvial.clock import Clock
@@ -94,7 +94,7 @@ def _inspect(token: str, secret_file: str | None, **values: str) -> None:
         token = sys.stdin.read(TOKEN_BYTES_MAX + 2)
     token = token.strip()
     try:
-        header, claims = unverified(token)
+        header, claims = decode_unverified(token)
     except InvalidToken as exc:
         raise UsageError(str(exc)) from exc
     report: dict[str, object] = {"header": header, "claims": claims}

@@ -1,4 +1,4 @@
-"""Answers to appends: what an outcome means to whoever asked, by HTTP or by direct invocation."""
+"""The result of an append or a close, the same for HTTP and for direct invocation: `Appended` or `Rejection`."""
 
 from dataclasses import dataclass
 
@@ -30,9 +30,9 @@ from fluvial.model.offset import offset_token
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What was asked for is in the stream, by this request or, if it is a duplicate, by an earlier one.
+    """The stream has the append or the close. If it is a duplicate, an earlier request has made it.
 
-    `producer_seq` is the producer's last accepted one, None without a producer.
+    `producer_seq` is the last sequence number that was accepted from the producer, None without a producer.
     """
 
     head: Head
@@ -42,7 +42,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Nothing was changed, and the same request would be refused again; `fields` tell more, by header name."""
+    """Nothing was changed, and the same request would be rejected again. `fields` are header fields of the answer."""
 
     status: int
     code: ErrorCode
@@ -50,7 +50,7 @@ class Rejection:
     fields: tuple[tuple[str, str], ...] = ()
 
 
-def append_answer(command: Append | Close, outcome: Outcome) -> Appended | Rejection:
+def append_result(command: Append | Close, outcome: Outcome) -> Appended | Rejection:
     """The answer to an append or a close (spec 5.2, 5.2.1, 5.3)."""
     stamp = command.producer
     if not isinstance(outcome, Unmet):
@@ -59,10 +59,10 @@ def append_answer(command: Append | Close, outcome: Outcome) -> Appended | Rejec
     head = outcome.head
     if isinstance(outcome.requirement, Exists):
         return not_found_or_gone(head, outcome.requirement.now_ms)
-    assert head is not None, "every requirement after the first speaks of a head"
+    assert head is not None, "only Exists fails without a head"
     match outcome.requirement:
         case Open():
-            return _closed(command, head)
+            return _closed_stream_result(command, head)
         case HasMediaType():
             message = f"the stream's content type is {head.content_type}"
             return Rejection(409, ErrorCode.CONTENT_TYPE_MISMATCH, message)
@@ -74,23 +74,23 @@ def append_answer(command: Append | Close, outcome: Outcome) -> Appended | Rejec
         case RoomAtTail():
             return Rejection(413, ErrorCode.STREAM_FULL, "the stream cannot grow any further")
         case _:
-            return _producer_answer(outcome.requirement, head)
+            return _producer_result(outcome.requirement, head)
 
 
 def not_found_or_gone(head: Head | None, now_ms: int) -> Rejection:
-    """404 for what is not there, 410 for what is only kept for its forks."""
+    """404 for an absent stream, 410 for a deleted one that is kept for its forks."""
     if stream_status(head, now_ms) is StreamStatus.GONE:
         return Rejection(410, ErrorCode.GONE, "the stream was deleted")
     return Rejection(404, ErrorCode.NOT_FOUND, "there is no stream at this path")
 
 
 def precondition_failed(head: Head | None) -> Rejection:
-    """412 with the tag that the stream has, if it is there."""
+    """412, with the stream's present tag if it exists."""
     fields = () if head is None else (("etag", stream_etag(head).decode()),)
     return Rejection(412, ErrorCode.PRECONDITION_FAILED, "If-Match or If-None-Match does not let this pass", fields)
 
 
-def _closed(command: Append | Close, head: Head) -> Appended | Rejection:
+def _closed_stream_result(command: Append | Close, head: Head) -> Appended | Rejection:
     stamp = command.producer
     # "If the (producerId, epoch, seq) matches the request that closed the stream, return 204 No Content
     # (duplicate/idempotent success) with Stream-Closed: true" -- spec 5.2.1
@@ -107,7 +107,7 @@ def _closed(command: Append | Close, head: Head) -> Appended | Rejection:
     return Rejection(409, ErrorCode.STREAM_CLOSED, "the stream is closed", fields)
 
 
-def _producer_answer(requirement: Requirement, head: Head) -> Appended | Rejection:
+def _producer_result(requirement: Requirement, head: Head) -> Appended | Rejection:
     match requirement:
         case NotDuplicate(stamp):
             return Appended(head, is_duplicate=True, producer_seq=head.producers[stamp.producer_id].seq)

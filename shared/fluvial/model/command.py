@@ -1,4 +1,4 @@
-"""Commands: what a request asks for, once it is parsed."""
+"""Commands: parsed requests that change a stream."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from fluvial.model.entity_tag import UNCONDITIONAL, Preconditions
 from fluvial.model.head import ProducerStamp, ReaderKey
 from fluvial.model.lifetime import Lifetime
 from fluvial.model.names import StreamName
-from fluvial.model.offset import Place
+from fluvial.model.offset import TokenOffset
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,16 +14,16 @@ class ForkPoint:
     """Where a fork diverges: None means the source's tail; `sub_offset` is in messages or bytes (spec 4.2)."""
 
     source: StreamName
-    fork_offset: Place | None
+    fork_offset: TokenOffset | None
     sub_offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
-    """Begin a stream, or confirm one with the same configuration; with `fork`, inherit another's bytes.
+    """Create a stream, or confirm one with the same configuration; with `fork`, inherit another stream's bytes.
 
-    `content_type` is None when the request named none. `body` is the request's, not yet split into messages,
-    because a fork may inherit its content type. The reader key is of the life that it begins, if it begins one.
+    `content_type` is None when the request named none. `body` is not yet split into messages, because a fork may
+    inherit its content type. `reader_key` is for a new incarnation; an existing stream keeps its own.
     """
 
     name: StreamName
@@ -39,7 +39,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Append:
-    """Add `data` (in its stored form) at the tail; with `closes`, as the stream's last batch."""
+    """Append a batch, `data` in its stored form; with `closes` it is the stream's last one."""
 
     name: StreamName
     content_type: str
@@ -52,7 +52,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close:
-    """Close the stream and add nothing."""
+    """Close the stream without appending."""
 
     name: StreamName
     stream_seq: str | None = None
@@ -62,7 +62,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """End the stream's life, or hide it while forks need its bytes."""
+    """Delete the stream; it is kept, hidden, while forks need its bytes."""
 
     name: StreamName
     preconditions: Preconditions = UNCONDITIONAL

@@ -1,4 +1,4 @@
-"""Content types: kept as the creator wrote them, compared without case and parameters (spec 9)."""
+"""Content types: stored as the creator spelt them, compared without case and parameters (spec 9)."""
 
 import re
 from functools import lru_cache
@@ -12,7 +12,7 @@ JSON_MEDIA_TYPE: Final = "application/json"
 
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105  RFC 9110's `token`, not a secret
 _MEDIA_TYPE: Final = re.compile(rf"{_TOKEN}/{_TOKEN}")
-#: Possessive throughout: a header that nearly matches must not be tried in every other way.
+#: Possessive quantifiers throughout: a header that nearly matches must not cost a backtrack over every combination.
 _PARAMETERS: Final = re.compile(rf'(?:[ \t]*+;[ \t]*+(?:{_TOKEN}=(?:{_TOKEN}|"[^"\\\x00-\x1f\x7f]*+"))?+)*+[ \t]*+')
 
 
@@ -24,7 +24,7 @@ def media_type(content_type: str) -> str:
 
 @lru_cache(maxsize=1_024)
 def parse_content_type(value: str) -> str | None:
-    """The header's value, stripped; None when it is blank. RequestError when it is no media type."""
+    """The header's value, stripped; None when it is blank. RequestError when it is not a media type."""
     value = value.strip(" \t")
     if not value:
         return None

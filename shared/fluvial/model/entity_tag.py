@@ -1,7 +1,7 @@
-"""Entity tags: what state of a stream an answer or a request speaks of, and what a request makes of it a condition.
+"""Entity tags, and the preconditions that compare them: If-Match and If-None-Match (docs/decisions/0011).
 
-A stream's own tag is the one that HEAD tells: of all its bytes, from the first to the tail. It changes with every
-append, with the closure, and with the life. A page's tag is of the page's bytes (spec 10.1).
+A stream's own tag, which HEAD returns, is of all its bytes from the first to the tail. It changes with every append,
+with the closure, and with the incarnation. A page's tag is of the page's bytes (spec 10.1).
 """
 
 import re
@@ -13,12 +13,12 @@ from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.head import INCARNATION_BITS, Head, Incarnation
 from fluvial.model.limits import POSITION_MAX
 
-#: What the tag of an answer's compressed form ends with.
-_TAG_SUFFIX: Final = b'-gzip"'
+#: The end of the entity tag of a compressed answer.
+_CODED_SUFFIX: Final = b'-gzip"'
 
 
 def etag(head: Head, start: int, end: int) -> bytes:
-    """The entity tag of bytes [start, end) of one life; it changes when they become the final bytes (spec 10.1)."""
+    """The entity tag of bytes [start, end) of an incarnation; it changes when they become final (spec 10.1)."""
     final = b":c" if head.closed and end == head.tail else b""
     return b'"%x:%d:%d%s"' % (head.incarnation, start, end, final)
 
@@ -29,34 +29,34 @@ def stream_etag(head: Head) -> bytes:
 
 
 def coded_tag(tag: bytes) -> bytes:
-    """The entity tag of an answer's compressed form."""
-    return tag[:-1] + _TAG_SUFFIX
+    """The entity tag of the compressed form of an answer with this tag."""
+    return tag[:-1] + _CODED_SUFFIX
 
 
 def plain_tag(tag: bytes) -> bytes:
-    """The entity tag of an answer, whichever of its forms has this one."""
-    return tag.removesuffix(_TAG_SUFFIX) + b'"' if tag.endswith(_TAG_SUFFIX) else tag
+    """The entity tag of the plain form of an answer, given the tag of its plain or of its compressed form."""
+    return tag.removesuffix(_CODED_SUFFIX) + b'"' if tag.endswith(_CODED_SUFFIX) else tag
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What a stream's own tag says: which life, how many bytes, and whether there may be more."""
+    """The state that a stream's own tag stands for: incarnation, length, and whether the stream is closed."""
 
     incarnation: Incarnation
     tail: int
     closed: bool
 
 
-#: The tags that `stream_etag` spells, and no others.
+#: Matches exactly the tags that `stream_etag` returns.
 _STREAM_TAG: Final = re.compile(rb'"(0|[1-9a-f][0-9a-f]{0,15}):0:(0|[1-9][0-9]{0,15})(:c)?"')
 
 
 def states_of(tags: frozenset[bytes]) -> list[StreamState]:
-    """The states that tags are of, in order; what no stream of ours ever has is of none."""
-    return [state for state in map(_state_of, sorted(tags)) if state is not None]
+    """The states that tags stand for, in the order of the tags; tags that no stream has are left out."""
+    return [state for state in map(_parse_state, sorted(tags)) if state is not None]
 
 
-def _state_of(tag: bytes) -> StreamState | None:
+def _parse_state(tag: bytes) -> StreamState | None:
     match = _STREAM_TAG.fullmatch(tag)
     if match is None:
         return None
@@ -67,21 +67,21 @@ def _state_of(tag: bytes) -> StreamState | None:
 
 
 class AnyTag(Enum):
-    """`*`: whatever the tag is."""
+    """`*`: any tag."""
 
     ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class TagList:
-    """Tags by their quoted text: those that came as they are, and those that came as weak ones (`W/"…"`)."""
+    """Tags by their quoted text: strong ones, and weak ones (`W/"…"`)."""
 
     strong: frozenset[bytes] = frozenset()
     weak: frozenset[bytes] = frozenset()
 
     @property
     def all(self) -> frozenset[bytes]:
-        """What weak comparison looks through."""
+        """Both kinds, for weak comparison."""
         return self.strong | self.weak
 
 
@@ -90,17 +90,17 @@ EntityTags = AnyTag | TagList
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """What a request wants to be true before it is carried out (RFC 9110, 13.1); None: nothing.
+    """The conditions under which a request is carried out (RFC 9110, 13.1); None is no condition.
 
-    `If-Modified-Since` and `If-Unmodified-Since` are none of them: no answer has a date of its last change, so they
-    "MUST be ignored" (13.1.3, 13.1.4); and so is `If-Range`, for no request here has a range.
+    `If-Modified-Since` and `If-Unmodified-Since` "MUST be ignored" (13.1.3, 13.1.4), because no answer has a
+    Last-Modified date. `If-Range` is ignored, because ranges are not supported.
     """
 
     if_match: EntityTags | None = None
     if_none_match: EntityTags | None = None
 
     def matches(self, tag: bytes | None) -> bool:
-        """Whether If-Match lets the request pass; the tag is None where nothing is that has one.
+        """Whether If-Match holds; the tag is None where there is no stream.
 
         "An origin server MUST use the strong comparison function when comparing entity tags for If-Match" -- 13.1.1
         """
@@ -109,7 +109,7 @@ class Preconditions:
         return self.if_match is None or tag is not None
 
     def differs(self, tag: bytes | None) -> bool:
-        """Whether If-None-Match lets the request pass.
+        """Whether If-None-Match holds.
 
         "A recipient MUST use the weak comparison function when comparing entity tags for If-None-Match" -- 13.1.2:
         a proxy that compresses weakens the tags that it passes on.
@@ -119,7 +119,7 @@ class Preconditions:
         return self.if_none_match is None or tag is None
 
     def hold(self, tag: bytes | None) -> bool:
-        """Whether a request that changes something may be carried out."""
+        """Whether both conditions hold, as a write requires."""
         return self.matches(tag) and self.differs(tag)
 
 
@@ -131,9 +131,9 @@ _BETWEEN: Final = re.compile(rb"[ \t]*(?:,[ \t]*)+|[ \t]*\Z")
 
 
 def parse_entity_tags(name: str, value: bytes) -> EntityTags:
-    """The value of If-Match or If-None-Match, with the tags of compressed forms as those of their plain ones.
+    """Parse If-Match or If-None-Match; tags of compressed answers become those of the plain ones.
 
-    RequestError when it is neither `*` nor a list of tags.
+    RequestError when the value is neither `*` nor a list of tags.
     """
     rest = value.strip(b" \t,")
     if rest == b"*":
@@ -145,7 +145,7 @@ def parse_entity_tags(name: str, value: bytes) -> EntityTags:
         if tag is None or between is None:
             message = f'{name} must be * or entity tags in quotes, with commas between: "a", "b"'
             raise RequestError(ErrorCode.MALFORMED_HEADER, message)
-        # A client that reads compressed pages has their tag, and asks for compressed ones again: either form is meant.
+        # A client that reads compressed pages sends their tags, and means the page in either form.
         (weak if tag[1] else strong).add(plain_tag(tag[2]))
         at = between.end()
     return TagList(frozenset(strong), frozenset(weak))

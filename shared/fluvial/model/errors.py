@@ -1,4 +1,7 @@
-"""What nobody asked for, grouped by what the catcher does next; codes are only added, never renamed."""
+"""Exceptions, grouped by what the caller does next, and the codes of error answers.
+
+Clients compare codes: codes are added, and never renamed.
+"""
 
 from enum import StrEnum
 from typing import ClassVar
@@ -70,16 +73,16 @@ class ErrorCode(StrEnum):
 
 
 class FluvialError(Exception):
-    """Any error that Fluvial raises on purpose."""
+    """The base of all exceptions that Fluvial raises on purpose."""
 
 
 class RequestError(FluvialError):
-    """A request that is wrong in itself: answered with `status` and never retried as it is."""
+    """The request cannot be carried out as it is: it is answered with `status`, and not retried."""
 
     def __init__(
         self, code: ErrorCode, message: str, status: int = 400, fields: tuple[tuple[str, str], ...] = ()
     ) -> None:
-        """`message` is for the developer who sent the request; it must not quote a body or a token.
+        """`message` is for the developer of the client, and must not quote a body or a token.
 
         `fields` are header fields of the answer.
         """
@@ -91,7 +94,7 @@ class RequestError(FluvialError):
 
 
 class StoreError(FluvialError):
-    """The store could not do its part; the answer is `status_hint` and the cause is in the log."""
+    """The store failed: the answer is `status_hint`, and the cause is in the log."""
 
     code: ClassVar = ErrorCode.INTERNAL
     status_hint: ClassVar = 500
@@ -107,7 +110,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreUncertain(StoreError):
-    """The write may have landed: only an idempotent producer may send it again without looking."""
+    """The write is in doubt: only an idempotent producer may send it again without reading the stream first."""
 
     code = ErrorCode.STORE_UNCERTAIN
     status_hint = 503
@@ -115,7 +118,7 @@ class StoreUncertain(StoreError):
 
 
 class StorageDamaged(StoreError):
-    """Stored bytes cannot be read back; other streams are not affected."""
+    """Stored bytes of one stream cannot be read; other streams are not affected."""
 
     code = ErrorCode.STORAGE_DAMAGED
     status_hint = 500
@@ -123,12 +126,12 @@ class StorageDamaged(StoreError):
 
 
 class StreamVanished(FluvialError):
-    """The life of the stream that a read began with has ended meanwhile (spec 5.4)."""
+    """The incarnation that a read began with was deleted during the read (spec 5.4)."""
 
 
 class StartupError(FluvialError):
-    """What was asked for could not be done: one clear line for the operator, and exit status 1."""
+    """A command or the server could not start: one line for the operator, and exit status 1."""
 
 
 class SettingsError(StartupError):
-    """What was asked for is wrong in itself: one clear line for the operator, and exit status 2."""
+    """A setting or an option is invalid: one line for the operator, and exit status 2."""

@@ -1,4 +1,4 @@
-"""Followers: the estuaries that a stream's appends are delivered to."""
+"""Followers: the estuaries (fan-in streams) that a stream's appends are delivered to."""
 
 from dataclasses import dataclass
 from typing import NewType
@@ -6,7 +6,7 @@ from typing import NewType
 from fluvial.model.head import EstuaryMode
 from fluvial.model.names import StreamName
 
-#: Which subscription of an estuary this is: random bytes, so that who removes one cannot hit a later one.
+#: Identifies one subscription of an estuary: random bytes, so that removing it cannot remove a later subscription.
 SubscriptionId = NewType("SubscriptionId", bytes)
 
 SUBSCRIPTION_ID_BYTES = 8
@@ -14,7 +14,7 @@ SUBSCRIPTION_ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """An estuary that follows one life of a stream."""
+    """An estuary that follows one incarnation of a stream."""
 
     estuary: StreamName
     mode: EstuaryMode

@@ -1,4 +1,4 @@
-"""A stream's head: the one value on which every change to the stream is conditioned."""
+"""A stream's head: the state of a stream without its bytes, on which every change of the stream is conditioned."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,14 @@ import msgspec
 from fluvial.model.lifetime import Lifetime
 from fluvial.model.names import StreamName
 
-#: Which life of a name this is: a random 63-bit number, new for each creation.
+#: Identifies one creation of a stream at a name: a random 63-bit number. A name that is deleted and created again has
+#: another incarnation.
 Incarnation = NewType("Incarnation", int)
 
 INCARNATION_BITS: Final = 63
 
-#: What a cache may keep a life's pages under: random, and new when it is turned (docs/security.md).
+#: A part of the URLs whose answers a cache may keep: random, of one incarnation, and rotated on demand
+#: (docs/security.md).
 ReaderKey = NewType("ReaderKey", str)
 
 READER_KEY_BYTES: Final = 16
@@ -32,7 +34,7 @@ class ProducerStamp:
 
 @dataclass(frozen=True, slots=True)
 class ProducerState:
-    """The last append that was accepted from a producer."""
+    """The epoch and the sequence number of the last append that was accepted from a producer."""
 
     epoch: int
     seq: int
@@ -50,9 +52,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class ForkOrigin:
-    """Where a fork comes from: its source's life, and what was asked for (spec 4.2).
+    """The source of a fork, by its incarnation, and the offsets that the request named (spec 4.2).
 
-    `depth` counts its ancestors; `inherits_lifetime` tells that the request named no lifetime of its own.
+    `depth` counts the ancestors; `inherits_lifetime` is true when the request named no lifetime.
     """
 
     source: StreamName
@@ -64,15 +66,15 @@ class ForkOrigin:
 
 
 class EstuaryMode(StrEnum):
-    """How an estuary keeps what flows into it."""
+    """How an estuary (a fan-in stream) stores what is delivered to it."""
 
-    RAW = "raw"  # the sources' bytes, which are all of the estuary's content type
-    ENVELOPE = "envelope"  # one JSON message for each message of a source, which says where it comes from
+    RAW = "raw"  # the sources' bytes; all sources have the estuary's content type
+    ENVELOPE = "envelope"  # a JSON message for each message of a source, with the source's name and offset
 
 
 @dataclass(frozen=True, slots=True)
 class SourcePosition:
-    """How far into one life of a source an estuary has been filled; `born_us` is the first half of its token."""
+    """The position in an incarnation of a source up to which an estuary has its bytes; see Head for `born_us`."""
 
     incarnation: Incarnation
     position: int
@@ -80,25 +82,26 @@ class SourcePosition:
 
 
 class StreamStatus(Enum):
-    """What a client sees of a name."""
+    """The state of a name as clients see it."""
 
     ABSENT = auto()
     EXISTS = auto()
-    GONE = auto()  # deleted or expired, kept for its forks: 410, and the path is taken
+    GONE = auto()  # deleted or expired, but kept for its forks: 410, and the path cannot be used again
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """One life of one stream, without its bytes.
+    """One incarnation of a stream, without its bytes.
 
     A struct rather than a dataclass: every append makes one, and a struct is copied in a tenth of the time.
 
-    `born_us` is the first half of the life's offset tokens: when the life began, in microseconds since 1970, and more
-    than that of every earlier life of the name and of every ancestor; 0 for a life that began before tokens had it.
-    `tail` is the position after the last byte; what lies before `own_start` belongs to the ancestors in
-    `lineage`. `producers` holds at least the producers that the commit at hand names, `producer_count` counts all.
-    An `estuary` is a stream that others flow into, `cursors` tells how far each has come. `delivered` is None for a
-    stream that nobody follows, else the position up to which all its followers have everything. A public stream is
-    read without a token, also in a project that is not public.
+    `born_us` is the first half of the incarnation's offset tokens: the time of its creation in microseconds since
+    1970, raised above that of every earlier incarnation of the name and of every ancestor; 0 for an incarnation that
+    was created before tokens had a first half.
+    `tail` is the position after the last byte; bytes before `own_start` belong to the ancestors in `lineage`.
+    `producers` holds at least the producers that the commit at hand names; `producer_count` counts all.
+    `estuary` is None unless the stream is an estuary; `cursors` is how far each of its sources has been delivered.
+    `delivered` is None for a stream without followers, else the position up to which all followers have everything.
+    A public stream is read without a token, also in a project that is not public.
     """
 
     incarnation: Incarnation
@@ -124,12 +127,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def own_start(self) -> int:
-        """Where the bytes begin that are stored with this stream itself."""
+        """The position of the first byte that is stored with this stream itself."""
         return self.lineage[-1].end if self.lineage else 0
 
 
 def stream_status(head: Head | None, now_ms: int) -> StreamStatus:
-    """What the name is to a client at `now_ms`; an expired stream is absent, or gone while it has forks."""
+    """The state of the name at `now_ms`; an expired stream is absent, or gone while it has forks."""
     if head is None:
         return StreamStatus.ABSENT
     if head.soft_deleted:
@@ -139,8 +142,8 @@ def stream_status(head: Head | None, now_ms: int) -> StreamStatus:
     return StreamStatus.EXISTS
 
 
-def born_after(head: Head, born_us: int) -> Head:
-    """The head of a life that begins, born later than another one, whatever the clock of this process says."""
+def ensure_born_after(head: Head, born_us: int) -> Head:
+    """The head of a new incarnation, with a `born_us` above another one even if this process's clock is behind."""
     return head if head.born_us > born_us else msgspec.structs.replace(head, born_us=born_us + 1)
 
 
@@ -152,7 +155,7 @@ def spans_of(head: Head) -> tuple[Span, ...]:
 def lineage_of_fork(source: Head, position: int) -> tuple[Span, ...]:
     """The lineage of a fork that diverges from `source` at `position`.
 
-    No span is empty but perhaps the first one, to which the token of position 0 belongs.
+    Only the first span may be empty; it is kept because the token of position 0 belongs to it.
     """
     first, *others = (
         Span(span.incarnation, span.start, min(span.end, position), span.born_us) for span in spans_of(source)

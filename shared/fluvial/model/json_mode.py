@@ -1,6 +1,7 @@
-"""JSON mode: a body becomes messages, a page becomes an array, and no byte of a message is re-encoded.
+"""JSON mode: a request's body is split into messages, a page is a JSON array, and no message is re-encoded (spec 9.1).
 
-A message is stored as `message,`; so a run of messages is a byte range, and an array is `[` + range - `,` + `]`.
+A message is stored as `message,`. So consecutive messages are a byte range, and their array is `[`, the range without
+its last comma, and `]`.
 """
 
 import re
@@ -22,10 +23,10 @@ _WHITESPACE: Final = b" \t\n\r"
 
 
 class EmptyArray(Enum):
-    """What `[]` means: nothing to begin with on PUT, a mistake on POST (spec 9.1.3)."""
+    """What a body of `[]` means: an empty stream on PUT, an error on POST (spec 9.1.3)."""
 
     ALLOWED = "allowed"
-    REFUSED = "refused"
+    REJECTED = "rejected"
 
 
 def _invalid(reason: str) -> RequestError:
@@ -33,14 +34,14 @@ def _invalid(reason: str) -> RequestError:
 
 
 def stored_messages(body: bytes, empty_array: EmptyArray) -> bytes:
-    """The body's messages as they are stored: one level of array flattened, each followed by a comma.
+    """The body's messages in their stored form; one level of array is flattened (spec 9.1.2).
 
-    RequestError when the body is not one JSON value in UTF-8, nests deeper than the parser's stack, or has
+    RequestError when the body is not one JSON value in UTF-8, is nested deeper than the parser's stack, or has
     more messages than one request may have.
     """
     try:
         body.decode("utf-8")
-        messages = _messages(body, _MANY)
+        messages = _split(body, _MANY)
     except UnicodeDecodeError as exc:
         raise _invalid("it is not UTF-8") from exc
     except RecursionError as exc:
@@ -52,33 +53,33 @@ def stored_messages(body: bytes, empty_array: EmptyArray) -> bytes:
         raise _invalid(str(exc).removeprefix("JSON is malformed: ")) from exc
     if messages:
         return b",".join([*messages, b""])
-    if empty_array is EmptyArray.REFUSED:
+    if empty_array is EmptyArray.REJECTED:
         raise RequestError(ErrorCode.EMPTY_ARRAY, "an empty array appends nothing")
     return b""
 
 
-def _messages(body: bytes, many: _Decoder) -> Sequence[bytes | msgspec.Raw]:
+def _split(body: bytes, array_decoder: _Decoder) -> Sequence[bytes | msgspec.Raw]:
     try:
-        return _decoded(body, many)
+        return _decode(body, array_decoder)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # JSON's grammar allows half of a surrogate pair, and a token stream that cuts an emoji in two sends it;
-        # the parser does not, so it is shown something harmless of the same length.
+        # JSON's grammar allows an unpaired surrogate, which a token stream sends that cuts an emoji in two. The parser
+        # does not allow it. So the parser gets a body with another escape of the same length in its place.
         masked = _SURROGATE.sub(rb"\\u0000", body)
         if masked == body:
             raise
-        return _same_ranges(_decoded(masked, many), masked, body)
+        return _same_ranges(_decode(masked, array_decoder), masked, body)
 
 
-def _decoded(body: bytes, many: _Decoder) -> list[msgspec.Raw]:
+def _decode(body: bytes, array_decoder: _Decoder) -> list[msgspec.Raw]:
     if body.lstrip(_WHITESPACE).startswith(b"["):
-        return many.decode(body)
+        return array_decoder.decode(body)
     return [_ONE.decode(body)]
 
 
 def _same_ranges(messages: list[msgspec.Raw], masked: bytes, body: bytes) -> list[bytes]:
-    """The bytes of `body` where the messages are in `masked`."""
+    """The bytes of `body` at the positions of the messages in `masked`."""
     found, end = [], 0
     for message in messages:
         text = bytes(message)
@@ -89,7 +90,7 @@ def _same_ranges(messages: list[msgspec.Raw], masked: bytes, body: bytes) -> lis
 
 
 def array_parts(stored: bytes) -> tuple[bytes | memoryview, ...]:
-    """The JSON array of a stored range that begins and ends between messages, in parts that copy nothing."""
+    """The JSON array of a stored range that begins and ends between messages, in parts, without a copy."""
     return (b"[", memoryview(stored)[:-1], b"]") if stored else (b"[]",)
 
 
@@ -99,9 +100,9 @@ def as_array(stored: bytes) -> bytes:
 
 
 def message_ends(stored: bytes) -> list[int]:
-    """Where each message of a stored range ends, in bytes from the range's start."""
+    """The end of each message of a stored range, in bytes from the range's start."""
     ends, end = [], 0
-    for message in _messages(as_array(stored), _STORED):
+    for message in _split(as_array(stored), _STORED):
         end += len(bytes(message)) + 1
         ends.append(end)
     return ends

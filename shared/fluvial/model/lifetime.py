@@ -1,4 +1,4 @@
-"""How long a stream lives: for ever, a sliding window since its last use, or until a moment (spec 5.1)."""
+"""Lifetimes: a stream expires never, some seconds after its last use, or at a given time (spec 5.1)."""
 
 import re
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ _RFC3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})
 #: Where a timestamp has its seconds.
 _SECONDS: Final = slice(17, 19)
 
-#: A sliding deadline is set this much late, so that it need be moved only once in so much of the window:
-#: a stream never expires early, and at most a twentieth of its window late.
+#: A sliding deadline is stored a twentieth of its window late, so that it is moved at most once in that time. A stream
+#: never expires early, and at most a twentieth of its window late.
 _SLACK_DIVISOR: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SlidingTtl:
-    """Expires when neither read nor written for `seconds`; 0 is a stream that is gone at once."""
+    """Expires `seconds` after the last read or write; a stream with 0 seconds expires at once."""
 
     seconds: int
 
     @property
     def window_ms(self) -> int:
-        """The idle time that is promised."""
+        """The time without use after which the stream may expire."""
         return self.seconds * 1_000
 
     def deadline_ms(self, now_ms: int) -> int:
@@ -35,24 +35,24 @@ class SlidingTtl:
         return now_ms + self.window_ms + self.window_ms // _SLACK_DIVISOR
 
     def is_due(self, live_until_ms: int, now_ms: int) -> bool:
-        """Whether a use at `now_ms` must move the stored deadline to keep the promise."""
+        """Whether a use at `now_ms` must move the stored deadline, because less than the window is left of it."""
         return live_until_ms < now_ms + self.window_ms
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiresAt:
-    """Expires at a moment, whatever happens; `text` is the creator's spelling of it."""
+    """Expires at a fixed time; `text` is the creator's spelling of it."""
 
     at_ms: int
     text: str
 
 
-#: None: the stream lives until it is deleted.
+#: None: the stream exists until it is deleted.
 Lifetime = SlidingTtl | ExpiresAt | None
 
 
 def same_lifetime(one: Lifetime, other: Lifetime) -> bool:
-    """Whether two lifetimes mean the same, however their moments are spelt."""
+    """Whether two lifetimes are equal; different spellings of one time are."""
     if isinstance(one, ExpiresAt) and isinstance(other, ExpiresAt):
         return one.at_ms == other.at_ms
     return one == other
@@ -96,14 +96,11 @@ def parse_expires_at(value: str) -> ExpiresAt:
 
 
 def _is_leap_second(after_ms: int) -> bool:
-    """Whether a second that no computer's clock counts may come before a moment: a month must begin there, in UTC.
-
-    (RFC 3339, section 5.7)
-    """
+    """Whether a leap second may end at this time: a month must begin then, in UTC (RFC 3339, section 5.7)."""
     after = datetime.fromtimestamp(after_ms // 1_000, UTC)
     return (after.day, after.hour, after.minute, after.second) == (1, 0, 0, 0)
 
 
 def format_rfc3339(at_ms: int) -> str:
-    """A moment in milliseconds since 1970, as RFC 3339 spells it."""
+    """The RFC 3339 timestamp of a time in milliseconds since 1970."""
     return datetime.fromtimestamp(at_ms // 1_000, UTC).isoformat()

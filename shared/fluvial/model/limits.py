@@ -1,4 +1,4 @@
-"""Every bound of the protocol's core, with its reason; settings may lower some of them."""
+"""Limits of streams, requests and projects, each with its reason. Settings may lower some of them."""
 
 from typing import Final
 
@@ -8,16 +8,16 @@ SAFE_INTEGER_MAX: Final = 2**53 - 1
 #: Positions fill the 16 digits of an offset token; a stream may hold just under 10 PB.
 POSITION_MAX: Final = 10**16 - 1
 
-#: A name, with a prefix, is a key: DynamoDB takes 1,024 bytes of the sort key that it is in the listing's index.
+#: A name with a prefix is the sort key of the index that lists names, and DynamoDB's sort keys have up to 1,024 bytes.
 STREAM_NAME_BYTES_MAX: Final = 1_000
 
-#: Identifiers that are kept with the stream's head, so each must stay small.
+#: These are stored in the stream's head, so each must be small.
 PRODUCER_ID_BYTES_MAX: Final = 256
 STREAM_SEQ_BYTES_MAX: Final = 256
 CONTENT_TYPE_BYTES_MAX: Final = 256
 
-#: A path with each byte of its name percent-encoded, and the query a reader can need, which may carry a token: its
-#: claims are few, and the longest is a stream's name.
+#: A path may have each byte of its name percent-encoded. A reader's query may have a token, which has few claims; the
+#: longest is a stream's name.
 PATH_BYTES_MAX: Final = 3 * STREAM_NAME_BYTES_MAX + 64
 TOKEN_BYTES_MAX: Final = 4_096
 QUERY_BYTES_MAX: Final = 1_024 + TOKEN_BYTES_MAX
@@ -26,47 +26,47 @@ assert PATH_BYTES_MAX >= 3 * STREAM_NAME_BYTES_MAX, "a legal name must fit, howe
 #: API Gateway passes 10,240 bytes of headers; here proxies may add theirs.
 HEADER_BYTES_MAX: Final = 32_768
 
-#: One append. The largest body that is still sensible to keep in memory for each connection.
+#: The body of one append. A larger one should not be kept in memory for each connection.
 BODY_BYTES_MAX_DEFAULT: Final = 16 * 1_048_576
 BODY_BYTES_MAX: Final = 256 * 1_048_576
 
-#: Long-polls, SSE connections and sockets that may be open at once, unless an operator says otherwise: each holds a
-#: connection and some ten kilobytes. The most is more than one machine has ports for one address.
+#: Live reads (long-polls, SSE connections and WebSockets) that may be open at once. Each holds a connection and some
+#: ten kilobytes. The largest setting is more than one machine has ports for one address.
 LIVE_READS_MAX_DEFAULT: Final = 10_000
 LIVE_READS_MAX: Final = 1_000_000
 
-#: One append in JSON mode; splitting so many messages takes some ten milliseconds, in which nothing else runs.
+#: The messages of one append in JSON mode. Splitting a body into so many takes some ten milliseconds of the event loop.
 MESSAGES_PER_REQUEST_MAX: Final = 100_000
 
-#: What is read and thrown away of a refused body, so that the client gets to see the answer.
+#: The part of a refused body that is read and discarded, so that the client reads the answer.
 REFUSED_BODY_BYTES_MAX: Final = 128 * 1_048_576
 
-#: One answer to a read; longer only when a single batch is longer.
+#: The page of one answer to a read; longer only when a single batch is longer.
 PAGE_BYTES_MAX: Final = 1_048_576
 
-#: One SSE data event; small, so that what is under way to a slow reader stays small.
+#: The page of one SSE data event; small, so that little is buffered for a slow reader.
 EVENT_BYTES_MAX: Final = 65_536
 
-#: Producers are kept as long as the stream (spec 5.2.1, Producer State Cleanup), so they are counted.
+#: Producers are kept as long as the stream (spec 5.2.1, Producer State Cleanup), so their number is limited.
 PRODUCERS_PER_STREAM_MAX: Final = 100_000
 
-#: An estuary's cursors are kept in its head, each with the name of its source, and a head is billed whole.
+#: An estuary's cursors are stored in its head, each with the name of its source, and DynamoDB bills the whole head.
 SOURCES_PER_ESTUARY_MAX: Final = 64
 
-#: Followers that are delivered to before the publisher is answered; more than these wait in a queue.
+#: Followers that are delivered to before the publisher is answered; a stream with more of them is put into a queue.
 INLINE_SUBSCRIBERS_MAX: Final = 200
 
-#: An estuary that nobody uses lives for a day unless its creator says otherwise, and for 30 days at most.
+#: An unused estuary expires after a day unless its creator sets another time, of 30 days at most.
 ESTUARY_TTL_S_DEFAULT: Final = 86_400
 ESTUARY_TTL_S_MAX: Final = 30 * 86_400
 
-#: What a queue's sender knows a message by.
+#: The key by which the sender of an append recognizes a repeat.
 IDEMPOTENCY_KEY_LENGTH_MAX: Final = 256
 
-#: A write names the states of its stream that it is for, each of them a part of one condition in the database.
+#: The entity tags that a write may name: each state is a part of one condition in the database.
 STREAM_STATES_MAX: Final = 16
 
-#: A fork copies its source's lineage into its head, and its end may end every ancestor in the same step.
+#: A fork copies its source's lineage into its head, and deleting it may remove every ancestor in the same step.
 FORK_DEPTH_MAX: Final = 64
 
 #: One hundred years: past it a deadline in milliseconds would leave RFC 3339's four-digit years.
@@ -78,29 +78,29 @@ CURSOR_INTERVAL_MS: Final = 20_000
 CURSOR_EPOCH_MS: Final = 1_728_432_000_000
 CURSOR_JITTER_S_MAX: Final = 3_600
 
-#: A segment is written when the hot log holds this much, whichever comes first.
+#: A segment is written when the hot log has so many bytes or so many batches.
 SEGMENT_BYTES: Final = 4 * 1_048_576
 SEGMENT_BATCHES: Final = 1_000
 
-#: A key of HS256 has at least the hash's 256 bits (RFC 7518, section 3.2); here they are characters of a text.
+#: A key of HS256 has at least 256 bits (RFC 7518, section 3.2). A secret is text with one byte a character.
 SECRET_BYTES_MIN: Final = 32
 SECRET_BYTES_MAX: Final = 256
 
-#: Every secret of a project is tried on every token.
+#: Every secret of a project is tried for every token.
 SECRETS_PER_PROJECT_MAX: Final = 8
 
-#: Origins are compared with each request's, and kept with the project. A host name has up to 253 bytes.
+#: Origins are compared with that of each request, and stored in the project. A host name has up to 253 bytes.
 ORIGINS_PER_PROJECT_MAX: Final = 64
 ORIGIN_BYTES_MAX: Final = 270
 
-#: How far the clocks of who signs tokens and of who reads them may differ, for the claims that begin a token's time.
+#: How far the clocks of a token's issuer and of this server may differ, for the claims `nbf` and `iat`.
 TOKEN_LEEWAY_S: Final = 60
 
-#: How far ahead a token's times may be: a hundred years. What is further is in milliseconds, by mistake.
+#: How far ahead a token's times may be: a hundred years. A later time is in milliseconds, by mistake.
 TOKEN_S_AHEAD_MAX: Final = 3_155_760_000
 
-#: What a control route's body may hold.
+#: The body of a control route.
 CONTROL_BODY_BYTES_MAX: Final = 65_536
 
-#: How long a change of a project may take to be seen by another process.
+#: How long another process may take to see a change of a project.
 PROJECT_CACHE_S: Final = 5

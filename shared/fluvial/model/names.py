@@ -1,4 +1,4 @@
-"""Stream names: the path of a stream's URL, parsed and spelt in one canonical way."""
+"""Stream names: the path of a stream's URL in one canonical spelling."""
 
 import re
 from functools import lru_cache
@@ -11,7 +11,7 @@ from fluvial.model.limits import STREAM_NAME_BYTES_MAX
 #: The canonical percent-encoded path below the root, without a leading slash: `chat/room%201`.
 StreamName = NewType("StreamName", str)
 
-#: Comes after every character that a name may have.
+#: Sorts after every character that a name may have.
 HIGHEST: Final = "\x7f"
 
 STREAM_ROOT: Final = "/v1/stream/"
@@ -43,9 +43,9 @@ def _canonical_segment(segment: str) -> str:
 
 @lru_cache(maxsize=4_096)
 def parse_name(path: str) -> StreamName:
-    """The name that a percent-encoded path below the root spells, e.g. `a%2Fb` (one segment) or `a/b`.
+    """Parse a percent-encoded path below the root, e.g. `a%2Fb` (one segment) or `a/b`.
 
-    Two spellings of one path give one name. RequestError for an empty, dot or reserved segment, a bad
+    All spellings of a path give the same name. RequestError for an empty, dot or reserved segment, a bad
     escape, a control character, invalid UTF-8 and a name over STREAM_NAME_BYTES_MAX.
     """
     if path == "":
@@ -56,7 +56,7 @@ def parse_name(path: str) -> StreamName:
     # "Application stream paths whose first stream-root-relative segment is `__ds` are reserved for
     # Durable Streams control APIs." -- spec 6
     if segments[0] == RESERVED_SEGMENT:
-        raise RequestError(ErrorCode.RESERVED_PATH, "paths below __ds are reserved and nothing is here", 404)
+        raise RequestError(ErrorCode.RESERVED_PATH, "paths below __ds are reserved, and no stream is there", 404)
     name = "/".join(segments)
     if len(name) > STREAM_NAME_BYTES_MAX:
         raise RequestError(
@@ -68,9 +68,10 @@ def parse_name(path: str) -> StreamName:
 
 
 def parse_source_path(path: str, root_path: str = "") -> StreamName:
-    """The name in a `Stream-Forked-From` header: a URL path on this server (spec 4.2).
+    """Parse a `Stream-Forked-From` header: a URL path on this server (spec 4.2).
 
-    `root_path` is what a gateway in front has taken off the URL's path, e.g. a stage; the client may leave it out.
+    `root_path` is the part of the URL's path that a gateway in front has removed, e.g. a stage. The header may have it
+    or leave it out.
     """
     if path.startswith(root_path + STREAM_ROOT):
         path = path.removeprefix(root_path)

@@ -1,13 +1,13 @@
-"""Pages: what one read gets."""
+"""Pages: the bytes that one read returns."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The stored bytes [start, end) of a stream: whole batches, so that JSON messages are whole too.
+    """The stored bytes [start, end) of a stream: complete batches, so that JSON messages are complete, too.
 
-    `ends` are the positions at which its batches end, ascending.
+    `ends` are the positions at which the page's batches end, ascending.
     """
 
     start: int

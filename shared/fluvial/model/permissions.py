@@ -1,13 +1,14 @@
-"""Grants: what a token lets its bearer do, and what each request needs."""
+"""Permissions: what a request requires, and what a verified token allows."""
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Final
 
 from fluvial.model.names import StreamName
 
 
 class Scope(StrEnum):
-    """What a token is for; each includes the ones before it."""
+    """A token's `scope` claim; each scope includes the ones before it."""
 
     READ = "read"
     WRITE = "write"
@@ -15,28 +16,32 @@ class Scope(StrEnum):
 
 
 class Permission(IntEnum):
-    """What a request must be allowed to do; writing includes reading, and managing both."""
+    """What a request requires; writing includes reading, and managing includes both."""
 
     NOTHING = 0
     READ = 1  # see a stream
     WRITE = 2  # change a stream
     MANAGE = 3  # see and change a project
-    LIST_STREAMS = 4  # see the names of all streams: everybody on an open server, else an operator
-    ADMINISTER = 5  # make and end projects, and see them all: an operator
+    LIST_STREAMS = 4  # see the names of all streams: anybody on an open server, else an operator
+    ADMINISTER = 5  # create, list and end projects: an operator
 
 
-_ALLOWS = {Scope.READ: Permission.READ, Scope.WRITE: Permission.WRITE, Scope.MANAGE: Permission.MANAGE}
+_HIGHEST_PERMISSION: Final = {
+    Scope.READ: Permission.READ,
+    Scope.WRITE: Permission.WRITE,
+    Scope.MANAGE: Permission.MANAGE,
+}
 
-#: Whose token an operator's is: no project has this name.
-OPERATOR = "*"
+#: The `sub` claim of an operator's token. No project can have this name.
+OPERATOR: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """A token that was verified.
+    """The claims of a token whose signature and times were verified.
 
-    `stream` is the name within the project of the one stream that it is for or, when it ends with a slash, of what
-    all of them begin with; None is for the whole project.
+    `stream` narrows the token: to one stream, by its name within the project, or, when it ends with a slash, to all
+    streams whose names begin with it. None is the whole project.
     """
 
     project: str
@@ -44,9 +49,9 @@ class VerifiedToken:
     expires_at_ms: int
     stream: str | None = None
 
-    def allows(self, need: Permission) -> bool:
-        """Whether the scope is enough."""
-        return _ALLOWS[self.scope] >= need
+    def allows(self, required: Permission) -> bool:
+        """Whether the scope includes a permission."""
+        return _HIGHEST_PERMISSION[self.scope] >= required
 
     def covers(self, name: StreamName) -> bool:
         """Whether the token is for a stream of its project."""

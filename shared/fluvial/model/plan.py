@@ -61,7 +61,7 @@ from fluvial.model.json_mode import EmptyArray, message_ends, stored_messages
 from fluvial.model.lifetime import SlidingTtl, first_deadline_ms
 from fluvial.model.limits import FORK_DEPTH_MAX, POSITION_MAX
 from fluvial.model.names import StreamName
-from fluvial.model.offset import Sentinel, position_of, source_position
+from fluvial.model.offset import ReservedOffset, position_of, source_position
 
 OPEN = Open()
 
@@ -153,7 +153,7 @@ def fork_offset_position(create: Create, source: Head) -> int:
     match create.fork.fork_offset:
         case None:
             return source.tail
-        case Sentinel.BEGINNING:
+        case ReservedOffset.BEGINNING:
             return 0
         case offset:
             position = position_of(source, offset)

@@ -23,7 +23,7 @@ from fluvial.model.effect import (
     SetReaderKey,
     SetStreamSeq,
 )
-from fluvial.model.head import Head, Incarnation, ProducerStamp, ProducerState, born_after
+from fluvial.model.head import Head, Incarnation, ProducerStamp, ProducerState, ensure_born_after
 from fluvial.model.lifetime import SlidingTtl
 from fluvial.model.names import StreamName
 
@@ -101,7 +101,7 @@ def _create(
         change.heads[commit.source.name] = replace(source, references=source.references + 1)
     if existing is not None:  # expired, and not removed yet
         _end_incarnation(name, existing, head_of, change)
-    head = born_after(commit.first_head, newest_born_us)
+    head = ensure_born_after(commit.first_head, newest_born_us)
     if commit.data is not None:
         change.batch = Batch(head.incarnation, commit.head.tail, head.tail, commit.data)
     change.heads[name] = head

@@ -1,4 +1,4 @@
-"""Creating streams; a fork first looks at what it inherits."""
+"""Creates streams. A fork's source is loaded first, because the fork inherits from it."""
 
 from dataclasses import replace
 
@@ -12,42 +12,42 @@ from fluvial.model.plan import ForkPosition, fork_offset_position, plan_create, 
 from fluvial.storage.contract import Store
 
 
-async def create(store: Store, clock: Clock, command: Create) -> Outcome:
-    """Begin the stream, or tell what is in its place. Raises RequestError for a fork that cannot be."""
+async def create_stream(store: Store, clock: Clock, command: Create) -> Outcome:
+    """Create the stream; Unmet with the existing one if there is one. Raises RequestError for an impossible fork."""
     now_ms = clock.now_ms()
     if command.preconditions.if_match is not None:
-        return await _confirm(store, command, Absent(now_ms))
+        return await _reject_or_confirm(store, command, Absent(now_ms))
     command = replace(command, reader_key=clock.new_reader_key())
     if command.fork is None:
         return await store.apply(command.name, plan_create(command, clock.new_incarnation(), now_ms))
     absent, existing = Absent(now_ms), await store.head(command.name)
     if not absent.holds(existing):
         return Unmet(absent, existing)
-    live, source = Exists(now_ms), await store.head(command.fork.source)
-    if source is None or not live.holds(source):
-        return Unmet(live, source)
+    exists, source = Exists(now_ms), await store.head(command.fork.source)
+    if source is None or not exists.holds(source):
+        return Unmet(exists, source)
     if command.content_type is not None:
         same_type = HasMediaType(media_type(command.content_type))
         if not same_type.holds(source):
             return Unmet(same_type, source)
     fork_offset = fork_offset_position(command, source)
     try:
-        position = await _position(store, source, fork_offset, command.fork)
+        position = await _fork_position(store, source, fork_offset, command.fork)
     except StreamVanished:
-        return Unmet(live, None)
+        return Unmet(exists, None)
     return await store.apply(
         command.name, plan_fork(command, ForkPosition(source, fork_offset, position), clock.new_incarnation(), now_ms)
     )
 
 
-async def _confirm(store: Store, command: Create, absent: Absent) -> Unmet:
-    """The answer to a PUT with If-Match, which begins nothing: where a stream may begin, nothing has a tag to match."""
+async def _reject_or_confirm(store: Store, command: Create, absent: Absent) -> Unmet:
+    """The outcome of a PUT with If-Match. It creates nothing, because an absent stream has no tag that could match."""
     head = await store.head(command.name)
     return Unmet(PreconditionsHold(command.preconditions), None) if absent.holds(head) else Unmet(absent, head)
 
 
-async def _position(store: Store, source: Head, fork_offset: int, fork: ForkPoint) -> int:
-    """Where the fork diverges, within the batch that begins at the fork_offset."""
+async def _fork_position(store: Store, source: Head, fork_offset: int, fork: ForkPoint) -> int:
+    """The position where the fork diverges, in the batch that begins at the fork offset."""
     if fork_offset == source.tail:
         return sub_offset_position(fork_offset, fork.sub_offset, source.content_type, b"")
     batch = await store.read(fork.source, source, fork_offset, 1)

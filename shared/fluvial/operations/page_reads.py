@@ -1,50 +1,75 @@
-"""Paging: the pages that reads get. Reads of the same page that are under way at the same time are one."""
+"""Reads pages from the store. Concurrent reads of the same page share one read of the store.
+
+Rules:
+1. Only concurrent reads share: a page is not cached here.
+2. The first reader reads in its own task, without a task for the store, because most reads are not shared.
+3. So the first reader may be cancelled before the store has answered. Then one of the readers that wait for it reads in
+   its place.
+"""
 
 import asyncio
+from dataclasses import dataclass
+from typing import Final
 
 from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.storage.contract import Store
 
-#: A page is the same as long as the life, its beginning, its longest length and the tail that it ends at are.
+#: A page is determined by the incarnation, its start, its maximal length, and the tail that it ends at or before.
 _PageKey = tuple[Incarnation, int, int, int]
 
-#: What a read came to: its page, its error, or neither, when whoever asked the store has gone before it answered.
-_Answer = Page | Exception | None
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """The store has raised an error."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancelled:
+    """The reader was cancelled before the store had answered."""
+
+
+_Result = Page | _Failed | _Cancelled
+
+_CANCELLED: Final = _Cancelled()
 
 
 class PageReads:
-    """The pages of one store. There are no more reads under way than requests."""
+    """The reads of one store that are in progress; at most one for each request."""
 
     def __init__(self, store: Store) -> None:
-        """Nothing is being read yet."""
+        """`store` is read by the tasks that call `at`."""
         self._store = store
-        self._asked: dict[_PageKey, asyncio.Future[_Answer]] = {}
+        self._in_progress: dict[_PageKey, asyncio.Future[_Result]] = {}
 
     async def at(self, name: StreamName, head: Head, position: int, byte_count_max: int) -> Page:
-        """The page from the batch that has `position` on, empty at the tail. Raises StreamVanished, StoreError."""
+        """The page from the batch that contains `position`; empty at the tail. Raises StreamVanished, StoreError."""
         if position == head.tail:
             return Page(position, position, b"")
         key = (head.incarnation, position, byte_count_max, head.tail)
-        while (asked := self._asked.get(key)) is not None:
-            answer = await asyncio.shield(asked)
-            if isinstance(answer, Exception):
-                raise answer
-            if answer is not None:
-                return answer
+        while (first_read := self._in_progress.get(key)) is not None:
+            match await asyncio.shield(first_read):
+                case Page() as page:
+                    return page
+                case _Failed(error):
+                    raise error
+                case _Cancelled():
+                    pass  # the first of the readers that wait, which continues first, becomes the next first reader
         return await self._read(key, name, head)
 
     async def _read(self, key: _PageKey, name: StreamName, head: Head) -> Page:
         _, position, byte_count_max, _ = key
-        asked = self._asked[key] = asyncio.get_running_loop().create_future()
-        answer: _Answer = None
+        reading = self._in_progress[key] = asyncio.get_running_loop().create_future()
+        result: _Result = _CANCELLED
         try:
-            answer = page = await self._store.read(name, head, position, byte_count_max)
+            result = page = await self._store.read(name, head, position, byte_count_max)
         except Exception as exc:
-            answer = exc
+            result = _Failed(exc)
             raise
         finally:
-            del self._asked[key]
-            asked.set_result(answer)
+            del self._in_progress[key]
+            reading.set_result(result)
         return page

@@ -9,10 +9,10 @@ Rules:
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from cachetools import LRUCache
+from msgspec.structs import replace
 from starlette.types import Message
 
 from fluvial.model.entity_tag import coded_tag
@@ -81,10 +81,10 @@ class Compression:
         is_of_page = response.status in {_OK, _NOT_MODIFIED}
         if head.estuary is not None or not is_of_page or not is_worth_coding(head.content_type, page.end - page.start):
             return response
-        response.headers.append(VARY)
+        response = replace(response, headers=(*response.headers, VARY))
         if not accepts_gzip(headers.get(b"accept-encoding")):
             return response
-        fields = [(name, coded_tag(value) if name == b"etag" else value) for name, value in response.headers]
+        fields = tuple((name, coded_tag(value) if name == b"etag" else value) for name, value in response.headers)
         if response.status != _OK:
             return replace(response, headers=fields)
         data = await self._deflate((head.incarnation, page.start, page.end), response.parts)
@@ -129,11 +129,11 @@ async def compress_answer(start: Message, body: Message, headers: Headers) -> tu
     return {**start, "headers": _coded_fields(fields, parts)}, {**body, "body": b"".join(parts)}
 
 
-def _coded_fields(fields: Sequence[Header], parts: Sequence[bytes]) -> list[Header]:
+def _coded_fields(fields: Sequence[Header], parts: Sequence[bytes]) -> tuple[Header, ...]:
     """An answer's fields with its coding, and the length of its coded parts."""
     length = b"%d" % sum(map(len, parts))
-    return [
+    return (
         *(field for field in fields if field[0] != b"content-length"),
         _CONTENT_ENCODING,
         (b"content-length", length),
-    ]
+    )

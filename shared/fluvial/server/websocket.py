@@ -1,41 +1,38 @@
-"""Live reads over a WebSocket: `GET /v1/stream/…?live=websocket&offset=…`, upgraded (docs/websocket.md)."""
+"""Live reads over a WebSocket: `GET /v1/stream/…?live=websocket&offset=…`, upgraded (docs/websocket.md).
+
+Errors before the connection is accepted are answered over HTTP, as those of a GET are. After that the close code tells
+why the connection ends.
+"""
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from cachetools import LRUCache
 from starlette.types import Receive, Scope, Send
 
-from fluvial.access.authorizer import Authorizer, Credentials, Tenant, check_anonymous
-from fluvial.model.commit import Unmet
-from fluvial.model.errors import ErrorCode, FluvialError, RequestError, StoreError, StoreUnavailable, StreamVanished
+from fluvial.access.authorizer import Authorizer, Credentials, Tenant
+from fluvial.model.errors import ErrorCode, StoreUnavailable
 from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
-from fluvial.model.permissions import Permission
-from fluvial.operations.open_read import load_head_and_renew, resolve_position
-from fluvial.server.live_reads import KEPT_EVENT_BYTES_MAX, LiveReadRequest, LiveReads, OpenRead
-from fluvial.server.streams import name_and_headers, send_response
+from fluvial.operations.open_read import OpenedRead, open_read
+from fluvial.server.live_reads import LiveRead, LiveReads
+from fluvial.server.streams import parse_name_and_headers, send_response
 from fluvial.wire.cors import error_cors_headers
 from fluvial.wire.http_head import check_subprotocols
-from fluvial.wire.request import Headers, parse_socket_read, split_token
-from fluvial.wire.response import (
-    Header,
-    Response,
-    error_response,
-    not_found_or_gone_response,
-    request_error_response,
-    store_error_response,
-)
+from fluvial.wire.request import Headers, parse_websocket_read, split_token
+from fluvial.wire.response import Header, Response, error_response, internal_error_response, response_of
 from fluvial.wire.websocket_messages import PONG, is_ping, page_messages
 
 log = logging.getLogger(__name__)
 
-#: Encoded pages that readers may be about to share.
-FRAME_CACHE_BYTES: Final = 16 * 1_048_576
+#: Encoded pages that readers of one stream share. The messages of a larger page would evict many others.
+MESSAGE_CACHE_BYTES: Final = 16 * 1_048_576
+CACHED_PAGE_BYTES_MAX: Final = 1_048_576
 
-#: A connection ends after two hours, as on API Gateway; its client comes back with its last offset.
+#: A connection ends after two hours, as on API Gateway; its client reconnects with its last offset.
 SOCKET_AGE_S_MAX: Final = 7_200.0
 
 #: Close codes (RFC 6455, section 7.4.1, and IANA's registry).
@@ -46,15 +43,30 @@ ABNORMAL: Final = 1006
 POLICY_VIOLATION: Final = 1008
 INTERNAL: Final = 1011
 
-_FrameKey = tuple[Incarnation, int, int, bool, bool]
+_MessagesKey = tuple[Incarnation, int, int, bool, bool]
 
 
-class _NotBegun(FluvialError):
-    """The handshake ends in an answer by HTTP."""
+@dataclass(slots=True)
+class _Connection:
+    """A client's connection: whether the handshake was accepted, and the code to close it with."""
 
-    def __init__(self, response: Response) -> None:
-        super().__init__(str(response.status))
-        self.response = response
+    receive: Receive
+    send: Send
+    is_accepted: bool = False
+    close_code: int = NORMAL
+
+    async def listen(self, live_read: LiveRead) -> None:
+        """Answer the client's pings. Interrupt the read when the client disconnects or sends anything else."""
+        while (message := await self.receive())["type"] != "websocket.disconnect":
+            if message["type"] != "websocket.receive":
+                continue  # the handshake
+            if not is_ping(message.get("text")):
+                self.close_code = UNSUPPORTED
+                break
+            await self.send({"type": "websocket.send", "text": PONG})
+        else:
+            self.close_code = ABNORMAL
+        live_read.interrupt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,138 +75,108 @@ class WebSocketApp:
 
     live: LiveReads
     authorizer: Authorizer
-    _frames: LRUCache[_FrameKey, tuple[str, ...]] = field(
-        default_factory=lambda: LRUCache(FRAME_CACHE_BYTES, getsizeof=lambda frames: sum(map(len, frames)))
+    _messages: LRUCache[_MessagesKey, tuple[str, ...]] = field(
+        default_factory=lambda: LRUCache(MESSAGE_CACHE_BYTES, getsizeof=lambda messages: sum(map(len, messages)))
     )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one handshake, and send what comes until the stream or the connection ends."""
-        fields: tuple[Header, ...] = ()
+        """Answer one handshake, and send the stream's pages until the stream, the read or the connection ends."""
+        cors, connection = tuple[Header, ...](), _Connection(receive, send)
+        name: StreamName | None = None
         try:
-            name, headers = name_and_headers(scope)
-            tenant = await self.authorizer.tenant(name)
-            fields = error_cors_headers(tenant.origins, headers.get(b"origin"))
-            subscription = await self._subscription(scope, tenant, name, headers)
-        except RequestError as exc:
-            subscription = request_error_response(exc)
-        except StoreError as exc:
-            subscription = store_error_response(exc)
-        if isinstance(subscription, Response):
-            await _refuse(send, subscription, fields)
-            return
-        code = INTERNAL
-        try:
-            code = await self._served(subscription, receive, send)
-        except _NotBegun as exc:
-            await _refuse(send, exc.response, fields)
-            return
-        except Exception:
-            log.exception("socket_failed", extra={"stream": subscription.name})
-        if code != ABNORMAL:
-            await send({"type": "websocket.close", "code": code})
+            name, headers = parse_name_and_headers(scope)
+            tenant = await self.authorizer.find_tenant(name)
+            cors = error_cors_headers(tenant.origins, headers.get(b"origin"))
+            read = await self._open_read(scope, tenant, name, headers)
+            if isinstance(read, Response):
+                return await _refuse_handshake(send, read, cors)
+            await self._serve(read, connection)
+        except Exception as exc:
+            response = response_of(exc)
+            if connection.is_accepted or response is None:
+                log.exception("socket_failed", extra={"stream": name})
+            if not connection.is_accepted:
+                return await _refuse_handshake(send, response or internal_error_response(), cors)
+            connection.close_code = INTERNAL
+        if connection.close_code != ABNORMAL:
+            await send({"type": "websocket.close", "code": connection.close_code})
+        return None
 
-    async def _subscription(
+    async def _open_read(
         self, scope: Scope, tenant: Tenant, name: StreamName, headers: Headers
-    ) -> LiveReadRequest | Response:
+    ) -> OpenedRead | Response:
         query, token = split_token(scope["query_string"])
         self.authorizer.check_origin(tenant, headers)
         check_subprotocols(headers)
-        credentials = Credentials(headers.get(b"authorization"), token, reads=True)
-        permit = self.authorizer.permit(tenant, name, Permission.READ, credentials)
-        try:
-            read = parse_socket_read(query)
-        except RequestError:
-            await check_anonymous(self.live.store, self.live.clock, name, permit)
-            raise
-        head = await load_head_and_renew(self.live.store, self.live.clock, name, permit.check)
-        if isinstance(head, Unmet):
-            return not_found_or_gone_response(head.head, self.live.clock.now_ms())
-        return LiveReadRequest(name, head, resolve_position(head, read.read_from), None, permit)
+        return await open_read(
+            self.live.store,
+            self.live.clock,
+            self.authorizer,
+            tenant=tenant,
+            name=name,
+            credentials=Credentials(headers.get(b"authorization"), token, is_read=True),
+            parse_query=partial(parse_websocket_read, query),
+        )
 
-    async def _served(self, subscription: LiveReadRequest, receive: Receive, send: Send) -> int:
-        """Send a stream's pages; the code to close with."""
-        code = NORMAL
+    async def _serve(self, read: OpenedRead, connection: _Connection) -> None:
+        """Accept the connection, send the stream's pages, and set the close code.
 
-        async def listen(read: OpenRead) -> None:
-            """Answer the client's pings, until it goes or says something else."""
-            nonlocal code
-            while (message := await receive())["type"] != "websocket.disconnect":
-                if message["type"] != "websocket.receive":
-                    continue  # the handshake
-                if not is_ping(message.get("text")):
-                    code = UNSUPPORTED
-                    break
-                await send({"type": "websocket.send", "text": PONG})
-            else:
-                code = ABNORMAL
-            read.interrupt()
+        Before the connection is accepted this raises RequestError over a limit, StreamVanished or a StoreError:
+        StoreUnavailable also when the server stops.
+        """
+        async with self.live.register(read.authorization, connection.listen):
+            page = await self.live.load_first_page(read)
+            connection.is_accepted = True
+            await connection.send({"type": "websocket.accept"})
+            await self._send_pages(read, page, connection.send)
+        if connection.close_code != NORMAL:
+            return
+        if not connection.is_accepted:
+            raise StoreUnavailable
+        if read.authorization.remaining_s(self.live.clock.now_ms()) == 0:
+            connection.close_code = POLICY_VIOLATION  # the token has expired
+        elif self.live.has_lost_access(read.authorization):
+            connection.close_code = POLICY_VIOLATION  # the server is not open any more
+        elif self.live.is_stopping:
+            connection.close_code = SERVICE_RESTART
 
-        has_begun = False
-        try:
-            async with self.live.opened(listen, subscription.permit):
-                page = await self.live.first_page(subscription)
-                has_begun = True
-                await send({"type": "websocket.accept"})
-                await self._send_pages(subscription, page, send)
-        except (RequestError, StoreError, StreamVanished) as exc:
-            if has_begun:
-                raise
-            raise _NotBegun(_answer_to(exc, self.live.clock.now_ms())) from exc
-        if code != NORMAL:
-            return code
-        if not has_begun:
-            raise _NotBegun(store_error_response(StoreUnavailable()))  # the server stops
-        if subscription.permit.remaining_s(self.live.clock.now_ms()) == 0 or self.live.has_lost(subscription.permit):
-            return POLICY_VIOLATION  # the token has expired, or one is needed now
-        return SERVICE_RESTART if self.live.is_stopping else NORMAL
-
-    async def _send_pages(self, subscription: LiveReadRequest, page: Page, send: Send) -> None:
+    async def _send_pages(self, read: OpenedRead, page: Page, send: Send) -> None:
         is_first = True
-        async for head, found, _ in self.live.following(subscription, page, SOCKET_AGE_S_MAX):
-            if not (is_first or found.data or head.closed):
-                continue
+        async for head, next_page, _ in self.live.follow(read, page, SOCKET_AGE_S_MAX):
+            # The empty pages that keep an event stream alive are not sent: a client of a WebSocket sends pings.
+            if is_first or next_page.data or head.closed:
+                for message in self._page_messages(head, next_page):
+                    await send({"type": "websocket.send", "text": message})
             is_first = False
-            for frame in self._encoded(head, found):
-                await send({"type": "websocket.send", "text": frame})
 
-    def _encoded(self, head: Head, page: Page) -> tuple[str, ...]:
-        """The messages of a page, shared by all who read it now."""
+    def _page_messages(self, head: Head, page: Page) -> tuple[str, ...]:
+        """A page's messages, encoded once for all readers."""
         is_at_tail = page.end == head.tail
         key = (head.incarnation, page.start, page.end, is_at_tail, is_at_tail and head.closed)
-        frames = self._frames.get(key)
-        if frames is None:
-            frames = page_messages(head, page)
-            if len(page.data) <= KEPT_EVENT_BYTES_MAX:
-                self._frames[key] = frames
-        return frames
+        messages = self._messages.get(key)
+        if messages is None:
+            messages = page_messages(head, page)
+            if len(page.data) <= CACHED_PAGE_BYTES_MAX:
+                self._messages[key] = messages
+        return messages
 
 
-def _answer_to(error: RequestError | StoreError | StreamVanished, now_ms: int) -> Response:
-    match error:
-        case RequestError():
-            return request_error_response(error)
-        case StoreError():
-            return store_error_response(error)
-        case StreamVanished():
-            return not_found_or_gone_response(None, now_ms)
-
-
-async def _refuse(send: Send, response: Response, fields: tuple[Header, ...]) -> None:
-    """Answer a handshake with plain HTTP."""
-    headers = [*response.headers, *fields]
+async def _refuse_handshake(send: Send, response: Response, cors: tuple[Header, ...]) -> None:
+    """Answer a handshake over HTTP."""
+    headers = (*response.headers, *cors)
     await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": response.body})
 
 
 async def reject_cdn_bypass(scope: Scope, send: Send) -> None:
-    """Answer what did not come through the CDN."""
+    """Answer a request that did not come through the CDN."""
     response = error_response(403, ErrorCode.NOT_THROUGH_THE_CDN, "this server is reached through its CDN alone")
     if scope["type"] == "websocket":
-        await _refuse(send, response, ())
+        await _refuse_handshake(send, response, ())
     else:
         await send_response(send, response)
 
 
 async def reject_websocket_path(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """A handshake on a path that is no stream's."""
-    await _refuse(send, error_response(404, ErrorCode.NOT_FOUND, "WebSockets are below /v1/stream/"), ())
+    """Answer a handshake on a path other than a stream's."""
+    await _refuse_handshake(send, error_response(404, ErrorCode.NOT_FOUND, "WebSockets are below /v1/stream/"), ())

@@ -1,4 +1,7 @@
-"""Requests: header fields, query and body become a command or a read, or are refused. Any transport calls this."""
+"""Parses requests: header fields, query and body become a command or a read query. Every transport uses this module.
+
+A malformed request raises RequestError, whose message does not quote a body or a token.
+"""
 
 import re
 from collections.abc import Mapping
@@ -23,16 +26,16 @@ from fluvial.model.limits import (
     STREAM_STATES_MAX,
 )
 from fluvial.model.names import StreamName, parse_source_path
-from fluvial.model.offset import Place, ReadFrom, Sentinel, parse_offset, parse_read_from
+from fluvial.model.offset import ReadFrom, ReservedOffset, TokenOffset, parse_offset, parse_read_from
 from fluvial.wire.cursor import parse_cursor
 from fluvial.wire.sse import END_SUFFIX
 
-#: Header fields by lower-case name, as they came.
+#: Header fields by their names in lower case.
 Headers = Mapping[bytes, bytes]
 
 _INTEGER: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 
-#: Fields that change what a request means; sent twice, nobody can tell which one was meant.
+#: Fields that change the meaning of a request. One that is sent twice makes the request ambiguous.
 SINGULAR_FIELDS: Final = frozenset(
     {
         b"authorization",
@@ -53,11 +56,11 @@ SINGULAR_FIELDS: Final = frozenset(
 
 
 def singular_headers(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The fields by name, lists as one. RequestError when a field that must be unique is not."""
+    """The fields by name; several lines of a list are joined. RequestError for a repeated field of SINGULAR_FIELDS."""
     headers = dict(fields)
     if len(headers) == len(fields):
         return headers
-    values = dict[bytes, list[bytes]]()  # in one pass: there may be ten thousand fields of a few bytes
+    values = dict[bytes, list[bytes]]()  # in one pass, because there may be ten thousand fields of a few bytes
     for name, value in fields:
         values.setdefault(name, []).append(value)
     for name, lines in values.items():
@@ -65,17 +68,17 @@ def singular_headers(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
             continue
         if name in SINGULAR_FIELDS:
             raise RequestError(ErrorCode.MALFORMED_HEADER, f"{name.decode()} was sent more than once")
-        # A list may come in several lines, which are one value in their order (RFC 9110, section 5.3).
+        # Several lines of a list are one value, in their order (RFC 9110, section 5.3).
         headers[name] = b", ".join(lines)
     return headers
 
 
-def _text(headers: Headers, name: bytes) -> str | None:
+def _text_field(headers: Headers, name: bytes) -> str | None:
     value = headers.get(name)
     return None if value is None else value.decode("latin-1")
 
 
-def _integer(headers: Headers, name: bytes) -> int:
+def _integer_field(headers: Headers, name: bytes) -> int:
     value = headers[name]
     if _INTEGER.fullmatch(value) is None or int(value) > SAFE_INTEGER_MAX:
         raise RequestError(
@@ -85,13 +88,13 @@ def _integer(headers: Headers, name: bytes) -> int:
     return int(value)
 
 
-def _closes(headers: Headers) -> bool:
+def _is_closing(headers: Headers) -> bool:
     # "Servers MUST treat the header as present only when its value is exactly `true` (case-insensitive
     # comparison)." -- spec 4.1. So a stray "1" is neither a close nor an error.
     return headers.get(b"stream-closed", b"").lower() == b"true"
 
 
-def _producer(headers: Headers) -> ProducerStamp | None:
+def _parse_producer(headers: Headers) -> ProducerStamp | None:
     # "All three producer headers MUST be provided together or none at all." -- spec 5.2.1
     present = [name for name in (b"producer-id", b"producer-epoch", b"producer-seq") if name in headers]
     if not present:
@@ -102,11 +105,12 @@ def _producer(headers: Headers) -> ProducerStamp | None:
             "Producer-Id, Producer-Epoch and Producer-Seq must be sent together",
         )
     producer_id = headers[b"producer-id"].decode("latin-1")
-    return producer_stamp(producer_id, _integer(headers, b"producer-epoch"), _integer(headers, b"producer-seq"))
+    epoch, seq = _integer_field(headers, b"producer-epoch"), _integer_field(headers, b"producer-seq")
+    return producer_stamp(producer_id, epoch, seq)
 
 
 def producer_stamp(producer_id: str, epoch: int, seq: int) -> ProducerStamp:
-    """One batch of a producer. RequestError for an id that is empty or too long, and for numbers out of range."""
+    """A valid producer stamp. RequestError for an id that is empty or too long, and for numbers out of range."""
     if not producer_id or len(producer_id) > PRODUCER_ID_BYTES_MAX:
         raise RequestError(
             ErrorCode.MALFORMED_HEADER,
@@ -119,64 +123,60 @@ def producer_stamp(producer_id: str, epoch: int, seq: int) -> ProducerStamp:
     return ProducerStamp(producer_id, epoch, seq)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
-    """What a POST asks for, whichever way it came: bytes with their content type, a close, or both."""
+def write_command(  # noqa: PLR0913  an append has so many parts, and each is passed by its name
+    name: StreamName,
+    body: bytes,
+    *,
+    content_type: str | None,
+    closes: bool,
+    stream_seq: str | None,
+    producer: ProducerStamp | None,
+    preconditions: Preconditions = UNCONDITIONAL,
+) -> Append | Close:
+    """An append, an append that closes, or a close, for HTTP and for direct invocation (spec 5.2, 5.3).
 
-    name: StreamName
-    body: bytes
-    content_type: str | None
-    closes: bool
-    stream_seq: str | None
-    producer: ProducerStamp | None
-    preconditions: Preconditions = UNCONDITIONAL
-
-
-def write_command(write: Write) -> Append | Close:
-    """Data, data and a close, or a close alone (spec 5.2, 5.3). RequestError for what is none of them."""
-    stream_seq = write.stream_seq
+    RequestError for a request that is none of them.
+    """
     if stream_seq is not None and not 0 < len(stream_seq) <= STREAM_SEQ_BYTES_MAX:
         raise RequestError(ErrorCode.MALFORMED_HEADER, f"Stream-Seq must be 1 to {STREAM_SEQ_BYTES_MAX} bytes long")
-    if not write.body:
-        if not write.closes:
+    if not body:
+        if not closes:
             raise RequestError(ErrorCode.EMPTY_BODY, "an append needs a body, or Stream-Closed: true")
-        return Close(name=write.name, stream_seq=stream_seq, producer=write.producer, preconditions=write.preconditions)
-    content_type = parse_content_type(write.content_type or "")
+        return Close(name=name, stream_seq=stream_seq, producer=producer, preconditions=preconditions)
+    content_type = parse_content_type(content_type or "")
     if content_type is None:
         raise RequestError(ErrorCode.MISSING_CONTENT_TYPE, "an append with a body needs a Content-Type")
     return Append(
-        name=write.name,
+        name=name,
         content_type=content_type,
-        data=stored_messages(write.body, EmptyArray.REFUSED) if is_json(content_type) else write.body,
-        closes=write.closes,
+        data=stored_messages(body, EmptyArray.REJECTED) if is_json(content_type) else body,
+        closes=closes,
         stream_seq=stream_seq,
-        producer=write.producer,
-        preconditions=write.preconditions,
+        producer=producer,
+        preconditions=preconditions,
     )
 
 
 def parse_append(name: StreamName, headers: Headers, body: bytes) -> Append | Close:
-    """A POST: its headers and body."""
+    """Parse a POST."""
     return write_command(
-        Write(
-            name=name,
-            body=body,
-            content_type=_text(headers, b"content-type"),
-            closes=_closes(headers),
-            stream_seq=_text(headers, b"stream-seq"),
-            producer=_producer(headers),
-            preconditions=_write_preconditions(headers),
-        )
+        name,
+        body,
+        content_type=_text_field(headers, b"content-type"),
+        closes=_is_closing(headers),
+        stream_seq=_text_field(headers, b"stream-seq"),
+        producer=_parse_producer(headers),
+        preconditions=_parse_write_preconditions(headers),
     )
 
 
 def parse_delete(name: StreamName, headers: Headers) -> Delete:
-    """A DELETE."""
-    return Delete(name, _write_preconditions(headers))
+    """Parse a DELETE."""
+    return Delete(name, _parse_write_preconditions(headers))
 
 
 def parse_preconditions(headers: Headers) -> Preconditions:
-    """If-Match and If-None-Match of any request. RequestError when they are malformed."""
+    """Parse If-Match and If-None-Match of any request. RequestError when they are malformed."""
     if_match, if_none_match = headers.get(b"if-match"), headers.get(b"if-none-match")
     if if_match is None and if_none_match is None:
         return UNCONDITIONAL
@@ -186,8 +186,8 @@ def parse_preconditions(headers: Headers) -> Preconditions:
     )
 
 
-def _write_preconditions(headers: Headers) -> Preconditions:
-    """Those of a request that changes something. RequestError also when they name too many states."""
+def _parse_write_preconditions(headers: Headers) -> Preconditions:
+    """Parse those of a write. RequestError also when they name too many states of the stream."""
     preconditions = parse_preconditions(headers)
     for tags in (preconditions.if_match, preconditions.if_none_match):
         if isinstance(tags, TagList) and len(states_of(tags.all)) > STREAM_STATES_MAX:
@@ -198,21 +198,21 @@ def _write_preconditions(headers: Headers) -> Preconditions:
 
 
 def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: bool, root_path: str = "") -> Create:
-    """A PUT: a new stream, or a fork of another (spec 4.2, 5.1), whose path may begin with `root_path`."""
+    """Parse a PUT: a new stream, or a fork of another one, whose path may begin with `root_path` (spec 4.2, 5.1)."""
     return Create(
         name=name,
-        content_type=parse_content_type(_text(headers, b"content-type") or ""),
+        content_type=parse_content_type(_text_field(headers, b"content-type") or ""),
         body=body,
-        lifetime=_lifetime(headers),
-        closed=_closes(headers),
-        fork=_fork(headers, root_path),
+        lifetime=_parse_lifetime(headers),
+        closed=_is_closing(headers),
+        fork=_parse_fork(headers, root_path),
         is_public=is_public,
-        preconditions=_write_preconditions(headers),
+        preconditions=_parse_write_preconditions(headers),
     )
 
 
-def _lifetime(headers: Headers) -> Lifetime:
-    ttl, expires_at = _text(headers, b"stream-ttl"), _text(headers, b"stream-expires-at")
+def _parse_lifetime(headers: Headers) -> Lifetime:
+    ttl, expires_at = _text_field(headers, b"stream-ttl"), _text_field(headers, b"stream-expires-at")
     if ttl is not None and expires_at is not None:
         raise RequestError(ErrorCode.MALFORMED_HEADER, "Stream-TTL and Stream-Expires-At exclude each other")
     if ttl is not None:
@@ -220,9 +220,9 @@ def _lifetime(headers: Headers) -> Lifetime:
     return None if expires_at is None else parse_expires_at(expires_at)
 
 
-def _fork(headers: Headers, root_path: str) -> ForkPoint | None:
-    source = _text(headers, b"stream-forked-from")
-    fork_offset = _text(headers, b"stream-fork-offset")
+def _parse_fork(headers: Headers, root_path: str) -> ForkPoint | None:
+    source = _text_field(headers, b"stream-forked-from")
+    fork_offset = _text_field(headers, b"stream-fork-offset")
     has_sub_offset = b"stream-fork-sub-offset" in headers
     if source is None:
         if fork_offset is not None or has_sub_offset:
@@ -230,17 +230,17 @@ def _fork(headers: Headers, root_path: str) -> ForkPoint | None:
         return None
     return ForkPoint(
         source=parse_source_path(source, root_path),
-        fork_offset=None if fork_offset is None else _fork_offset(fork_offset),
-        sub_offset=_integer(headers, b"stream-fork-sub-offset") if has_sub_offset else 0,
+        fork_offset=None if fork_offset is None else _parse_fork_offset(fork_offset),
+        sub_offset=_integer_field(headers, b"stream-fork-sub-offset") if has_sub_offset else 0,
     )
 
 
-def _fork_offset(token: str) -> Place:
-    return Sentinel.BEGINNING if token == Sentinel.BEGINNING.value else parse_offset(token)
+def _parse_fork_offset(token: str) -> TokenOffset:
+    return ReservedOffset.BEGINNING if token == ReservedOffset.BEGINNING.value else parse_offset(token)
 
 
 class LiveMode(Enum):
-    """How a read goes on at the tail."""
+    """How a read continues at the tail."""
 
     NONE = "catch-up"
     LONG_POLL = "long-poll"
@@ -249,11 +249,11 @@ class LiveMode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A GET's query: where to begin, whether to wait, and the cursor that the client echoes.
+class ReadQuery:
+    """A parsed GET: the offset to read from, the live mode, and the cursor that the client echoes.
 
-    `reader_key` is what the URL has of one; `is_plain` tells that a cache finds every parameter as it is found here;
-    `has_seen_end` that a browser has come back that has had the last event of a closed stream.
+    `reader_key` is the one in the URL. `is_cache_safe` is true when a cache cannot read the query in another way.
+    `has_seen_end` is true when a browser reconnects after the last event of a closed stream.
     """
 
     read_from: ReadFrom
@@ -265,19 +265,19 @@ class Read:
     preconditions: Preconditions = UNCONDITIONAL
 
     @property
-    def of_stream(self) -> Preconditions:
-        """What must be true of the stream when the read begins, where the answer is no page that is known then."""
-        has_page = self.live is LiveMode.NONE and self.read_from is not Sentinel.TAIL
+    def stream_preconditions(self) -> Preconditions:
+        """Conditions on the stream's tag at the beginning of a live read, or of a read from the tail."""
+        has_page = self.live is LiveMode.NONE and self.read_from is not ReservedOffset.TAIL
         return UNCONDITIONAL if has_page else self.preconditions
 
     @property
-    def of_page(self) -> Preconditions:
-        """What must be true of the page that is answered."""
+    def page_preconditions(self) -> Preconditions:
+        """Conditions on the tag of the page in the answer."""
         is_live = self.live is not LiveMode.NONE
         return replace(self.preconditions, if_match=None) if is_live else self.preconditions
 
 
-#: The parameters that make a read's answer what it is: a cache's key has these, and the path.
+#: The parameters on which a read's answer depends. A cache's key consists of these and the path.
 CACHE_KEY: Final = ("offset", "live", "cursor", "rk")
 _UPGRADE: Final = (("upgrade", "websocket"), ("connection", "Upgrade"))
 _TOKEN: Final = "token"  # noqa: S105  a parameter's name
@@ -286,9 +286,9 @@ _LIVE: Final = {live.value: live for live in LiveMode if live is not LiveMode.NO
 
 
 @lru_cache(maxsize=4_096)
-def parse_read(query: bytes) -> Read:
-    """A GET's query string (spec 5.6 to 5.8); parameters that the protocol does not know are ignored."""
-    values = _values(query)
+def parse_read(query: bytes) -> ReadQuery:
+    """Parse a GET's query string (spec 5.6 to 5.8); parameters that the protocol does not know are ignored."""
+    values = _parse_query(query)
     for known in CACHE_KEY:
         if len(values.get(known, ())) > 1:
             raise RequestError(ErrorCode.MALFORMED_QUERY, f"{known} was given more than once")
@@ -301,50 +301,50 @@ def parse_read(query: bytes) -> Read:
     if "offset" in values:
         read_from = parse_read_from(values["offset"][0])
     elif live is LiveMode.NONE:
-        read_from = Sentinel.BEGINNING
+        read_from = ReservedOffset.BEGINNING
     else:
         raise RequestError(ErrorCode.MISSING_OFFSET, "a live read needs an offset")
     cursor = parse_cursor(values.get("cursor", [""])[0])
-    return Read(read_from, live, cursor, values["rk"][0] if "rk" in values else None, _is_plain(query))
+    return ReadQuery(read_from, live, cursor, values["rk"][0] if "rk" in values else None, _is_cache_safe(query))
 
 
-def parse_response_read(query: bytes, headers: Headers) -> Read:
-    """The query of a read that is answered by HTTP.
+def parse_http_read(query: bytes, headers: Headers) -> ReadQuery:
+    """Parse a GET that is answered by HTTP.
 
-    A browser's EventSource comes back with the URL that it began with, and with the last event's id: an offset, from
-    which it goes on (HTML, 9.2.4).
+    A browser's EventSource reconnects with its first URL and the last event's id: the offset to go on from (HTML,
+    9.2.4).
     """
     read, preconditions = parse_read(query), parse_preconditions(headers)
     if preconditions != UNCONDITIONAL:
         read = replace(read, preconditions=preconditions)
-    last_event_id = _text(headers, b"last-event-id")
+    last_event_id = _text_field(headers, b"last-event-id")
     if last_event_id and read.live is LiveMode.SSE:
         offset = parse_offset(last_event_id.removesuffix(END_SUFFIX))
         return replace(read, read_from=offset, has_seen_end=last_event_id.endswith(END_SUFFIX))
     if read.live is LiveMode.WEBSOCKET:
-        message = "live=websocket needs a WebSocket handshake; long-poll and sse do without"
+        message = "live=websocket needs a WebSocket handshake; long-poll and sse do not"
         raise RequestError(ErrorCode.UPGRADE_REQUIRED, message, 426, _UPGRADE)
     return read
 
 
-def parse_socket_read(query: bytes) -> Read:
-    """The query of a handshake."""
+def parse_websocket_read(query: bytes) -> ReadQuery:
+    """Parse the query of a handshake."""
     read = parse_read(query)
     if read.live is not LiveMode.WEBSOCKET:
         raise RequestError(ErrorCode.MALFORMED_QUERY, "a WebSocket reads with live=websocket")
     return read
 
 
-def _values(query: bytes) -> dict[str, list[str]]:
+def _parse_query(query: bytes) -> dict[str, list[str]]:
     if len(query) > QUERY_BYTES_MAX:
         raise RequestError(ErrorCode.PATH_TOO_LONG, f"the query is over {QUERY_BYTES_MAX} bytes long", 414)
     return parse_qs(query.decode("latin-1"), keep_blank_values=True)
 
 
-def _is_plain(query: bytes) -> bool:
-    """Whether no parameter is spelt such that a cache might take it for another one, or for one that is not there.
+def _is_cache_safe(query: bytes) -> bool:
+    """Whether caches and this server find the same parameters in a query.
 
-    Some caches find `OFFSET` where `offset` is asked for, and none decodes `%6fffset`.
+    Some caches take `OFFSET` for `offset`, and none decodes `%6fffset`.
     """
     for part in query.split(b"&"):
         name = part.partition(b"=")[0].decode("latin-1")
@@ -354,7 +354,7 @@ def _is_plain(query: bytes) -> bool:
 
 
 def split_token(query: bytes) -> tuple[bytes, str | None]:
-    """A query without its token, and the token. RequestError when there are two."""
+    """Take the token out of a query: the rest, and the token. RequestError when there are two."""
     if b"token" not in query and b"%" not in query:
         return query, None
     parts = query.split(b"&")
@@ -367,8 +367,8 @@ def split_token(query: bytes) -> tuple[bytes, str | None]:
 
 
 def parse_is_public(query: bytes) -> bool:
-    """Whether a PUT's query makes the stream public. RequestError for anything but `public=true` and `=false`."""
-    values = _values(query).get("public", ["false"])
+    """Whether a PUT's query makes the stream public. RequestError for values other than `true` and `false`."""
+    values = _parse_query(query).get("public", ["false"])
     if values not in (["true"], ["false"]):
         raise RequestError(ErrorCode.MALFORMED_QUERY, "public must be true or false, once")
     return values == ["true"]

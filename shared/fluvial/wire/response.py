@@ -1,12 +1,16 @@
-"""Responses: outcomes and pages as status, headers and body, for any transport."""
+"""Responses: outcomes, pages and errors as status, header fields and body, for every transport.
 
-from dataclasses import dataclass
+Rules:
+1. Every answer has SECURITY_HEADERS and a Cache-Control. CORS fields are added where the answer is sent.
+2. The message of an error never quotes a body or a token.
+"""
+
 from email.utils import formatdate
 from typing import Final
 
 import msgspec
 
-from fluvial.model.append_result import Rejection, append_answer, not_found_or_gone, precondition_failed
+from fluvial.model.append_result import Rejection, append_result, not_found_or_gone, precondition_failed
 from fluvial.model.command import Append, Close, Create, Delete
 from fluvial.model.commit import (
     Absent,
@@ -21,25 +25,25 @@ from fluvial.model.commit import (
 )
 from fluvial.model.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
 from fluvial.model.entity_tag import Preconditions, etag, stream_etag
-from fluvial.model.errors import ErrorCode, RequestError, StoreError
+from fluvial.model.errors import ErrorCode, RequestError, StoreError, StreamVanished
 from fluvial.model.head import Head, ProducerStamp, StreamStatus, stream_status
 from fluvial.model.json_mode import array_parts
 from fluvial.model.lifetime import ExpiresAt, SlidingTtl, same_lifetime
 from fluvial.model.limits import CURSOR_INTERVAL_MS
-from fluvial.model.offset import Offset, Sentinel, born_at, offset_token
+from fluvial.model.offset import Offset, ReservedOffset, birth_us_at, offset_token
 from fluvial.model.page import Page
 
 Header = tuple[bytes, bytes]
 
-#: On every response (spec 12.7). What pages of other origins may do is told where a request's project is known.
+#: On every response (spec 12.7).
 SECURITY_HEADERS: Final[tuple[Header, ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"cross-origin"),
 )
 
-#: What was appended may be a page. It gets no origin, so that its scripts reach nothing that the reader may read, and
-#: it tells nobody its URL, which may have a token in it.
-_AS_DATA: Final[tuple[Header, ...]] = (
+#: A stream may hold HTML. `sandbox` gives the page no origin, so that its scripts cannot read what the reader may read;
+#: `no-referrer` keeps its URL, which may have a token, from other servers.
+_SANDBOX: Final[tuple[Header, ...]] = (
     (b"content-security-policy", b"sandbox"),
     (b"referrer-policy", b"no-referrer"),
 )
@@ -49,32 +53,30 @@ UP_TO_DATE: Final[Header] = (b"stream-up-to-date", b"true")
 #: "Cache-Control: public, max-age=60, stale-while-revalidate=300" -- spec 10.1
 CACHE_S_MAX: Final = 60
 STALE_S_MAX: Final = 300
-#: A long-poll's answer is kept as long as its cursor is the present one.
+#: A long-poll's answer is cached as long as its cursor is the present one.
 LONG_POLL_CACHE_S_MAX: Final = CURSOR_INTERVAL_MS // 1_000
 _EMPTY: Final[Header] = (b"content-length", b"0")
 _RETRY_AFTER: Final[Header] = (b"retry-after", b"1")
 _JSON: Final[Header] = (b"content-type", b"application/json")
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One answer; header names are lower case."""
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """One answer; header names are lower case. A struct, because it is made in a tenth of a dataclass's time."""
 
     status: int
-    headers: list[Header]
+    headers: tuple[Header, ...]
     parts: tuple[bytes | memoryview, ...] = ()
 
     @property
     def body(self) -> bytes:
-        """The parts of the body as one."""
+        """The parts of the body, joined."""
         return b"".join(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class PageRead:
-    """What a read found: a page of a stream; a cursor if the read is live, and what the client knows of the page.
+class PageRead(msgspec.Struct, frozen=True, gc=False):
+    """A read that found a page: the page, the cursor if the read is live, and the request's preconditions.
 
-    `is_shared` when everybody may read the stream, `is_keyed` when the URL has the stream's reader key.
+    `is_shared`: everybody may read the stream. `is_keyed`: the URL has the stream's reader key.
     """
 
     head: Head
@@ -94,22 +96,38 @@ def error_response(status: int, code: ErrorCode, message: str, *headers: Header)
     """An error body, `{"error": {"code", "message"}}`; never cached."""
     body = msgspec.json.encode({"error": {"code": code.value, "message": message}})
     length = (b"content-length", b"%d" % len(body))
-    return Response(status, [*SECURITY_HEADERS, *headers, _JSON, length, NO_STORE], (body,))
+    return Response(status, (*SECURITY_HEADERS, *headers, _JSON, length, NO_STORE), (body,))
 
 
-def request_error_response(refused: RequestError) -> Response:
-    """The answer to a request that is wrong in itself."""
-    fields = ((name.encode(), value.encode()) for name, value in refused.fields)
-    return error_response(refused.status, refused.code, refused.message, *_retry_fields(refused.status), *fields)
+def response_of(error: Exception) -> Response | None:
+    """The answer to an exception that Fluvial raises on purpose.
+
+    None for any other one: it is a bug, which the caller logs and answers with `internal_error_response`.
+    """
+    match error:
+        case RequestError():
+            return request_error_response(error)
+        case StoreError():
+            return store_error_response(error)
+        case StreamVanished():
+            return rejection_response(not_found_or_gone(None, now_ms=0))  # without a head, at any time
+        case _:
+            return None
+
+
+def request_error_response(error: RequestError) -> Response:
+    """The answer to a request that cannot be carried out as it is."""
+    fields = ((name.encode(), value.encode()) for name, value in error.fields)
+    return error_response(error.status, error.code, error.message, *_retry_fields(error.status), *fields)
 
 
 def store_error_response(error: StoreError) -> Response:
-    """The answer when the store could not do its part; its cause stays in the log."""
+    """The answer when the store has failed; the log has the cause."""
     return error_response(error.status_hint, error.code, error.public_message, *_retry_fields(error.status_hint))
 
 
 def internal_error_response() -> Response:
-    """The answer when something is wrong with the server itself; what it is stays in the log."""
+    """The answer when the server has a bug; the log has the exception."""
     return error_response(500, ErrorCode.INTERNAL, "the server failed to answer this request")
 
 
@@ -118,20 +136,20 @@ def _retry_fields(status: int) -> tuple[Header, ...]:
 
 
 def not_found_or_gone_response(head: Head | None, now_ms: int) -> Response:
-    """404 for what is not there, 410 for what is only kept for its forks."""
+    """404 for an absent stream, 410 for a deleted one that is kept for its forks."""
     return rejection_response(not_found_or_gone(head, now_ms))
 
 
-def rejection_response(refusal: Rejection) -> Response:
-    """The answer to what would be refused again."""
-    fields = ((name.encode(), value.encode()) for name, value in refusal.fields)
-    return error_response(refusal.status, refusal.code, refusal.message, *fields)
+def rejection_response(rejection: Rejection) -> Response:
+    """The answer to a request whose requirements are unmet."""
+    fields = ((name.encode(), value.encode()) for name, value in rejection.fields)
+    return error_response(rejection.status, rejection.code, rejection.message, *fields)
 
 
 def _empty_response(status: int, *headers: Header) -> Response:
     # "A server MUST NOT send a Content-Length header field in any response with a status code of [...] 204" -- RFC 9110
     length = () if status == 204 else (_EMPTY,)  # noqa: PLR2004  an HTTP status
-    return Response(status, [*SECURITY_HEADERS, *headers, NO_STORE, *length])
+    return Response(status, (*SECURITY_HEADERS, *headers, NO_STORE, *length))
 
 
 def _closed_headers(head: Head) -> tuple[Header, ...]:
@@ -144,10 +162,11 @@ def _producer_headers(stamp: ProducerStamp, seq: int) -> tuple[Header, ...]:
 
 def append_response(command: Append | Close, outcome: Outcome) -> Response:
     """The answer to a POST (spec 5.2, 5.2.1, 5.3)."""
-    answer = append_answer(command, outcome)
+    answer = append_result(command, outcome)
     if isinstance(answer, Rejection):
         return rejection_response(answer)
-    # Not with a duplicate: others may have written since, and a writer that goes on from there would not notice.
+    # A duplicate's answer has no tag. Other writers may have appended since, and the producer would take the present
+    # tag for that of its own batch: its next conditional write would pass, and it would not notice their batches.
     tag = () if answer.is_duplicate else (_stream_tag(answer.head),)
     fields = (next_offset_header(answer.head, answer.head.tail), *tag, *_closed_headers(answer.head))
     if command.producer is None or answer.producer_seq is None:
@@ -157,7 +176,7 @@ def append_response(command: Append | Close, outcome: Outcome) -> Response:
 
 
 def _stream_tag(head: Head) -> Header:
-    """What HEAD would tell, for a writer that makes its next write conditional."""
+    """The tag that HEAD returns, for a writer that makes its next write conditional."""
     return (b"etag", stream_etag(head))
 
 
@@ -173,7 +192,7 @@ def create_response(command: Create, outcome: Outcome, location: bytes) -> Respo
                 headers.append(_stream_tag(head))
             return _empty_response(201, *headers)
         case Unmet(Absent(now_ms), head):
-            assert head is not None, "what is not absent has a head"
+            assert head is not None, "a stream that is not absent has a head"
             return _exists_response(command, head, now_ms)
         case Unmet(PreconditionsHold(), head):
             return rejection_response(precondition_failed(head))
@@ -193,7 +212,7 @@ def create_response(command: Create, outcome: Outcome, location: bytes) -> Respo
 
 
 def reader_key_headers(head: Head) -> tuple[Header, ...]:
-    """What makes a URL of the stream one whose answers a cache may keep; a stream of before may have none."""
+    """`Stream-Reader-Key`; a stream that was created before reader keys has none."""
     return () if head.reader_key is None else ((b"stream-reader-key", head.reader_key.encode()),)
 
 
@@ -206,7 +225,8 @@ def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
     if stream_status(head, now_ms) is StreamStatus.GONE:
         message = "a deleted stream still has forks, so its path cannot be used again yet"
         return error_response(409, ErrorCode.STREAM_EXISTS, message)
-    # Whether it is as it is asked for is what a PUT does with a stream that is there: the condition comes before.
+    # Preconditions are evaluated before the request is carried out, and comparing the configuration is what a PUT does
+    # to an existing stream.
     if not command.preconditions.hold(stream_etag(head)):
         return rejection_response(precondition_failed(head))
     difference = _difference(command, head)
@@ -221,9 +241,9 @@ def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
 
 
 def _difference(command: Create, head: Head) -> str | None:
-    """The first part of the configuration in which an existing stream differs from what is asked for."""
-    wanted_type = command.content_type or (head.content_type if command.fork else DEFAULT_CONTENT_TYPE)
-    if media_type(wanted_type) != media_type(head.content_type):
+    """The first part of the configuration in which an existing stream differs from the command."""
+    content_type = command.content_type or (head.content_type if command.fork else DEFAULT_CONTENT_TYPE)
+    if media_type(content_type) != media_type(head.content_type):
         return "content type"
     inherits = head.forked_from is not None and head.forked_from.inherits_lifetime
     if not same_lifetime(command.lifetime, None if inherits else head.lifetime):
@@ -242,22 +262,22 @@ def _fork_difference(command: Create, head: Head) -> str | None:
         return None
     if command.fork.source != head.forked_from.source:
         return "source"
-    anchor = head.forked_from.fork_offset
+    position = head.forked_from.fork_offset
     match command.fork.fork_offset:
-        case None:  # whatever the tail was when the fork was made
-            same_anchor = True
-        case Sentinel.BEGINNING:
-            same_anchor = anchor == 0
+        case None:  # the source's tail when the fork was created, which may have been any position
+            is_same = True
+        case ReservedOffset.BEGINNING:
+            is_same = position == 0
         case offset:
-            same_anchor = offset == Offset(born_at(head, anchor), anchor)
-    return None if same_anchor and command.fork.sub_offset == head.forked_from.sub_offset else "fork offset"
+            is_same = offset == Offset(birth_us_at(head, position), position)
+    return None if is_same and command.fork.sub_offset == head.forked_from.sub_offset else "fork offset"
 
 
 def delete_response(_command: Delete, outcome: Outcome) -> Response:
     """The answer to a DELETE (spec 5.4)."""
     match outcome:
         case Applied():
-            return Response(204, [*SECURITY_HEADERS, NO_STORE])
+            return Response(204, (*SECURITY_HEADERS, NO_STORE))
         case Unmet(Exists(now_ms) | Expired(now_ms), head):
             return not_found_or_gone_response(head, now_ms)
         case Unmet(PreconditionsHold(), head):
@@ -267,7 +287,7 @@ def delete_response(_command: Delete, outcome: Outcome) -> Response:
 
 
 def head_response(head: Head, preconditions: Preconditions) -> Response:
-    """The answer to a HEAD: what there is to know of a stream without reading it (spec 5.5)."""
+    """The answer to a HEAD: a stream's metadata (spec 5.5)."""
     if not preconditions.matches(stream_etag(head)):
         return rejection_response(precondition_failed(head))
     headers = [
@@ -284,35 +304,26 @@ def head_response(head: Head, preconditions: Preconditions) -> Response:
             headers.append((b"stream-expires-at", text.encode()))
         case None:
             pass
-    return Response(200 if preconditions.differs(stream_etag(head)) else 304, headers)
+    return Response(200 if preconditions.differs(stream_etag(head)) else 304, tuple(headers))
 
 
 def tail_response(head: Head) -> Response:
-    """The answer to a catch-up read from `now`: nothing yet, and where it will come (spec 8)."""
+    """The answer to a catch-up read from `now`: an empty page, and the offset of the tail (spec 8)."""
     body = b"[]" if is_json(head.content_type) else b""
     length = (b"content-length", b"%d" % len(body))
-    return Response(200, [*SECURITY_HEADERS, *_description(head), UP_TO_DATE, NO_STORE, length], (body,))
+    return Response(200, (*SECURITY_HEADERS, *_description(head), UP_TO_DATE, NO_STORE, length), (body,))
 
 
 def long_poll_timeout_response(head: Head, cursor: int) -> Response:
     """The answer to a long-poll that ends at the tail (spec 5.7)."""
     offset = next_offset_header(head, head.tail)
-    return Response(
-        204,
-        [
-            *SECURITY_HEADERS,
-            offset,
-            UP_TO_DATE,
-            _cursor_header(cursor),
-            *_closed_headers(head),
-            NO_STORE,
-        ],
-    )
+    fields = (offset, UP_TO_DATE, _cursor_header(cursor), *_closed_headers(head))
+    return Response(204, (*SECURITY_HEADERS, *fields, NO_STORE))
 
 
 def sse_end_response(head: Head) -> Response:
-    """The answer to an EventSource that has everything of a closed stream: only a 204 keeps it from coming again."""
-    return Response(204, [*SECURITY_HEADERS, next_offset_header(head, head.tail), UP_TO_DATE, CLOSED, NO_STORE])
+    """The answer to an EventSource that has read all of a closed stream: only a 204 keeps it from reconnecting."""
+    return Response(204, (*SECURITY_HEADERS, next_offset_header(head, head.tail), UP_TO_DATE, CLOSED, NO_STORE))
 
 
 def page_response(read: PageRead, now_ms: int) -> Response:
@@ -329,19 +340,20 @@ def page_response(read: PageRead, now_ms: int) -> Response:
     if read.cursor is not None:
         headers.append(_cursor_header(read.cursor))
     if not read.preconditions.differs(tag):
-        return Response(304, headers)
+        return Response(304, tuple(headers))
     parts = array_parts(page.data) if is_json(head.content_type) else (page.data,)
     length = b"%d" % sum(map(len, parts))
-    headers += ((b"content-type", head.content_type.encode("latin-1")), (b"content-length", length), *_AS_DATA)
-    return Response(200, headers, parts)
+    headers += ((b"content-type", head.content_type.encode("latin-1")), (b"content-length", length), *_SANDBOX)
+    return Response(200, tuple(headers), parts)
 
 
 def _cache_fields(read: PageRead, now_ms: int) -> tuple[Header, ...]:
-    """How long a cache may answer with a page, and whom.
+    """How long a cache may answer with a page, and for which clients.
 
-    Only a URL with the reader key is kept without asking: nobody can guess it, and it is of this life alone, so that
-    neither a stranger nor a reader of the stream's next life is answered from there. At an open stream's tail a page
-    can still grow; a long-poll's is kept all the same, for the cursor that its reader sends next makes another URL.
+    A cache may answer without asking the server only for a URL with the reader key. The key cannot be guessed and is
+    of this incarnation alone, so neither anonymous clients nor readers of the next incarnation have such a URL. The
+    page at an open stream's tail can grow, so it is not cached. That of a long-poll is cached all the same, because
+    its reader's next URL has another cursor.
     """
     head, is_long_poll = read.head, read.cursor is not None
     can_grow = read.page.end == head.tail and not head.closed
@@ -351,11 +363,11 @@ def _cache_fields(read: PageRead, now_ms: int) -> tuple[Header, ...]:
         return ((b"cache-control", b"private, no-store"), (b"vary", b"Authorization"))
     age_s = LONG_POLL_CACHE_S_MAX if is_long_poll else CACHE_S_MAX
     if head.live_until_ms is None:
-        # What a private stream's former key is worth ends soon after the key is turned.
+        # A private stream's pages have no stale-while-revalidate, so that a rotated key is of no use after a minute.
         stale = b", stale-while-revalidate=%d" % STALE_S_MAX if read.is_shared and not is_long_poll else b""
         return ((b"cache-control", b"public, max-age=%d%s" % (age_s, stale)),)
-    # A moment rather than an age, which a cache that does not tell its answers' age would let begin anew.
-    # A second less, for the answer's Date may be of the second before.
+    # Expires rather than max-age: a cache behind one that sends no Age would count max-age from the beginning again.
+    # A second less, because the answer's Date may be of the second before.
     until_s = min(now_ms // 1_000 + age_s, head.live_until_ms // 1_000) - 1
     return ((b"cache-control", b"public"), (b"expires", formatdate(until_s, usegmt=True).encode()))
 

@@ -1,4 +1,4 @@
-"""The directory: what a process knows of projects, and for how long."""
+"""The project cache: how long a project is cached, and which lookups are not."""
 
 import asyncio
 
@@ -14,14 +14,14 @@ from tests.support.clocks import FixedClock
 
 
 class WatchedProjects(MemoryProjects):
-    """Counts how often it is asked, and fails when it is told to."""
+    """Counts lookups, and fails them while `fails` is set."""
 
-    asked = 0
+    lookup_count = 0
     fails = False
 
     async def get(self, name: ProjectName) -> Project | None:
         """See Projects.get."""
-        self.asked += 1
+        self.lookup_count += 1
         await asyncio.sleep(0)
         if self.fails:
             raise StoreUnavailable
@@ -29,19 +29,19 @@ class WatchedProjects(MemoryProjects):
 
     async def has_had_any(self) -> bool:
         """See Projects.has_had_any."""
-        self.asked += 1
+        self.lookup_count += 1
         return await super().has_had_any()
 
 
-async def test_a_project_is_asked_for_once_in_a_while_and_a_change_is_seen_in_time() -> None:
-    """However many ask at the same time; so is one that is not there."""
+async def test_project_is_cached_for_its_time_and_then_looked_up_again() -> None:
+    """Concurrent lookups share one; an absent project is cached, too."""
     still, projects = FixedClock(), WatchedProjects()
     project_cache = ProjectCache(projects, still.clock(), closed=True)
     await projects.put(project())
     found = await asyncio.gather(*(project_cache.find("demo") for _ in range(50)))
-    assert (found, projects.asked) == ([project()] * 50, 1)
+    assert (found, projects.lookup_count) == ([project()] * 50, 1)
     await asyncio.gather(*(project_cache.find("none") for _ in range(50)))
-    assert projects.asked == 2
+    assert projects.lookup_count == 2
     await projects.put(next_version(project(), is_public=True))
     await projects.put(project("none"))
     still.time.advance(PROJECT_CACHE_S * 1_000)
@@ -49,41 +49,41 @@ async def test_a_project_is_asked_for_once_in_a_while_and_a_change_is_seen_in_ti
     assert await project_cache.find("none") == project("none")
 
 
-async def test_what_this_process_changes_it_sees_at_once() -> None:
-    """Also that there is a project at all."""
+async def test_invalidated_project_is_looked_up_again() -> None:
+    """Also whether there is a project at all."""
     still, projects = FixedClock(), WatchedProjects()
     project_cache = ProjectCache(projects, still.clock(), closed=False)
     assert await project_cache.is_open()
     assert await project_cache.find("demo") is None
     await projects.put(project())
     assert await project_cache.is_open()
-    project_cache.forget("demo")
+    project_cache.invalidate("demo")
     assert not await project_cache.is_open()
     assert await project_cache.find("demo") == project()
 
 
-async def test_a_server_closes_within_a_second_and_for_ever() -> None:
-    """It asks no more often than that, and not at all once it is closed."""
+async def test_open_server_closes_within_a_second_and_stays_closed() -> None:
+    """The store is asked at most once a second, and not at all after the server has closed."""
     still, projects = FixedClock(), WatchedProjects()
     project_cache = ProjectCache(projects, still.clock(), closed=False)
     for _ in range(100):
         assert await project_cache.is_open()
-    assert projects.asked == 1
+    assert projects.lookup_count == 1
     await projects.put(project())
     still.time.advance(1_000)
     assert not await project_cache.is_open()
     await projects.remove(project())
     still.time.advance(1_000_000)
     assert not await project_cache.is_open()
-    assert projects.asked == 2
+    assert projects.lookup_count == 2
     assert not await ProjectCache(MemoryProjects(), still.clock(), closed=True).is_open()
 
 
 class SlowProjects(MemoryProjects):
-    """Each look at whether there is a project is answered when the test says so, with what was true at its start."""
+    """Answers whether there is a project when the test sets an event, as it was when the store was asked."""
 
     def __init__(self) -> None:
-        """Nobody has asked yet."""
+        """`answers` has an event for each lookup."""
         super().__init__()
         self.answers: list[asyncio.Event] = []
 
@@ -95,8 +95,8 @@ class SlowProjects(MemoryProjects):
         return found
 
 
-async def test_an_answer_that_comes_late_opens_no_closed_server() -> None:
-    """It was asked for before the first project, and has been overtaken."""
+async def test_late_answer_does_not_open_a_closed_server() -> None:
+    """The lookup began before the first project was created, and its answer comes after that of a later one."""
     projects = SlowProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=False)
     early = asyncio.ensure_future(project_cache.is_open())
@@ -112,21 +112,21 @@ async def test_an_answer_that_comes_late_opens_no_closed_server() -> None:
     assert not project_cache.is_known_to_be_open()
 
 
-async def test_an_answer_from_before_a_change_keeps_no_server_open() -> None:
-    """This process has made the first project while it was being asked whether there is one."""
+async def test_answer_from_before_an_invalidation_is_not_cached_as_open() -> None:
+    """This process has created the first project while the lookup was in progress."""
     projects = SlowProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=False)
     early = asyncio.ensure_future(project_cache.is_open())
     await asyncio.sleep(0)
     await projects.put(project())
-    project_cache.forget("demo")
+    project_cache.invalidate("demo")
     projects.answers[0].set()
     await early
     assert not project_cache.is_known_to_be_open()
 
 
-async def test_names_that_are_made_up_push_out_no_project_and_those_that_cannot_be_ask_nobody() -> None:
-    """What is remembered is bounded either way."""
+async def test_absent_and_impossible_names_evict_no_project() -> None:
+    """They have a cache of their own, or are not looked up at all."""
     projects = WatchedProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=True)
     await projects.put(project())
@@ -134,15 +134,15 @@ async def test_names_that_are_made_up_push_out_no_project_and_those_that_cannot_
     for number in range(ABSENT_MAX + 100):
         await project_cache.find(f"made-up-{number}")
     assert len(project_cache._absent) == ABSENT_MAX
-    asked = projects.asked
+    lookup_count = projects.lookup_count
     for name in ("", "Demo", "a" * 65, "démo", "%64emo", "a b", "-a", "demo\n", "*"):
         assert await project_cache.find(name) is None
     await project_cache.find("demo")
-    assert projects.asked == asked
+    assert projects.lookup_count == lookup_count
 
 
-async def test_nobody_is_let_in_on_a_guess() -> None:
-    """A store that cannot answer is an error for all who asked, and is asked again by the next."""
+async def test_project_lookup_fails_when_the_store_is_unavailable() -> None:
+    """The error is raised for all concurrent lookups, and the next one asks again."""
     projects = WatchedProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=True)
     await projects.put(project())
@@ -153,8 +153,8 @@ async def test_nobody_is_let_in_on_a_guess() -> None:
     assert await project_cache.find("demo") == project()
 
 
-async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
-    """One of two who wait is cancelled."""
+async def test_cancelled_lookup_still_answers_other_requests() -> None:
+    """One of two requests that wait for it is cancelled."""
     projects = WatchedProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=True)
     await projects.put(project())
@@ -166,22 +166,22 @@ async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
         await first
 
 
-async def test_what_was_asked_before_a_change_is_not_kept_after_it() -> None:
-    """A read that is under way when the project is changed here tells the past."""
+async def test_lookup_from_before_an_invalidation_is_not_cached() -> None:
+    """It was in progress when this process changed the project."""
     projects = WatchedProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=True)
     await projects.put(project())
     early = asyncio.ensure_future(project_cache.find("demo"))
     await asyncio.sleep(0)
     await projects.put(next_version(project(), is_public=True))
-    project_cache.forget("demo")
+    project_cache.invalidate("demo")
     late = asyncio.ensure_future(project_cache.find("demo"))
     await asyncio.gather(early, late)
     assert await project_cache.find("demo") == next_version(project(), is_public=True)
 
 
-async def test_a_clock_that_is_set_back_keeps_nothing_alive() -> None:
-    """Neither a project as it was, nor that a server is open."""
+async def test_cache_is_stale_after_the_clock_is_set_back() -> None:
+    """Neither a project nor the openness of the server is used from the cache."""
     still, projects = FixedClock(), WatchedProjects()
     project_cache = ProjectCache(projects, still.clock(), closed=False)
     assert await project_cache.is_open()
@@ -192,12 +192,12 @@ async def test_a_clock_that_is_set_back_keeps_nothing_alive() -> None:
     await project_cache.find("demo")
     await projects.put(next_version(project(), is_public=True))
     still.time.advance(-3_600_000)
-    assert project_cache.known("demo") is None
+    assert project_cache.cached("demo") is None
     assert await project_cache.find("demo") == next_version(project(), is_public=True)
 
 
-async def test_a_project_that_is_ending_is_there_no_more() -> None:
-    """Nobody is let in while it is seen to that it is empty."""
+async def test_project_that_is_ending_is_not_found() -> None:
+    """No request is authorized while a project is checked for streams before it is deleted."""
     projects = WatchedProjects()
     project_cache = ProjectCache(projects, FixedClock().clock(), closed=True)
     await projects.put(project())

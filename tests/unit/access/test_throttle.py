@@ -1,4 +1,4 @@
-"""What a project may take: rates, days and live reads, by a clock that stands still."""
+"""Projects' limits: requests per second, bytes per day and live reads, with a fixed clock."""
 
 import asyncio
 from contextlib import ExitStack, suppress
@@ -25,18 +25,18 @@ def limited(**limits: int) -> Project:
     return project(limits=ProjectLimits(**limits))
 
 
-def taken(throttle: Throttle, one: Project, count: int) -> int:
-    """How many of so many requests are let through."""
-    through = 0
+def count_allowed(throttle: Throttle, one: Project, count: int) -> int:
+    """Send so many requests; the number that the rate allows."""
+    allowed = 0
     for _ in range(count):
         with suppress(RequestError):
             throttle.check_rate(one, is_anonymous=False)
-            through += 1
-    return through
+            allowed += 1
+    return allowed
 
 
 async def append(throttle: Throttle, one: Project, byte_count: int, outcome: Outcome = APPLIED) -> Outcome:
-    """A write of so many bytes, which ends so."""
+    """Write so many bytes with this outcome."""
 
     async def write() -> Outcome:
         return outcome
@@ -44,61 +44,61 @@ async def append(throttle: Throttle, one: Project, byte_count: int, outcome: Out
     return await throttle.write_within_quota(one, byte_count, write)
 
 
-def test_a_rate_is_a_burst_and_then_so_many_a_second() -> None:
-    """For each project by itself, and nobody else's."""
+def test_rate_allows_a_burst_and_then_the_rate() -> None:
+    """Each project has its own rate; without a limit there is none."""
     still = FixedClock()
     throttle, one = Throttle(MemoryProjects(), still.clock()), limited(requests_per_second=10)
-    assert taken(throttle, one, 50) == 10
-    with pytest.raises(RequestError) as refused:
+    assert count_allowed(throttle, one, 50) == 10
+    with pytest.raises(RequestError) as rejected:
         throttle.check_rate(one, is_anonymous=False)
-    assert (refused.value.code, refused.value.status) == (ErrorCode.RATE_LIMITED, 429)
-    assert dict(refused.value.fields)["retry-after"] == "1"
+    assert (rejected.value.code, rejected.value.status) == (ErrorCode.RATE_LIMITED, 429)
+    assert dict(rejected.value.fields)["retry-after"] == "1"
     still.time.advance(500)
-    assert taken(throttle, one, 50) == 5
+    assert count_allowed(throttle, one, 50) == 5
     still.time.advance(3_600_000)
-    assert taken(throttle, one, 50) == 10
-    assert taken(throttle, project("other", limits=one.limits), 50) == 10
-    assert taken(throttle, project("unlimited"), 50) == 50
+    assert count_allowed(throttle, one, 50) == 10
+    assert count_allowed(throttle, project("other", limits=one.limits), 50) == 10
+    assert count_allowed(throttle, project("unlimited"), 50) == 50
 
 
 @given(st.integers(1, 50), st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 30)), max_size=20))
-def test_no_rhythm_gets_more_than_the_burst_and_the_rate(rate: int, steps: list[tuple[int, int]]) -> None:
-    """However requests and pauses alternate; a clock that is set back gives nothing."""
+def test_no_sequence_of_requests_exceeds_the_burst_and_the_rate(rate: int, steps: list[tuple[int, int]]) -> None:
+    """Whatever the pauses between requests are, and also when the clock is set back."""
     still = FixedClock()
     throttle, one = Throttle(MemoryProjects(), still.clock()), limited(requests_per_second=rate)
     through = 0
     for pause, count in steps:
         still.time.advance(pause)
-        through += taken(throttle, one, count)
+        through += count_allowed(throttle, one, count)
     assert through <= rate + rate * sum(pause for pause, _ in steps) / 1_000
     still.time.advance(-10_000)
-    assert taken(throttle, one, 1_000) <= rate
+    assert count_allowed(throttle, one, 1_000) <= rate
 
 
-async def test_a_days_bytes_are_one_sum_for_all_processes_within_what_each_counts_alone() -> None:
-    """And begin anew at midnight, which Retry-After tells."""
+async def test_bytes_per_day_are_summed_over_processes() -> None:
+    """The sum is reset at midnight UTC, and Retry-After is the time until then."""
     still, projects = FixedClock(), MemoryProjects()
     clock, one = still.clock(), limited(bytes_per_day=100)
     first, second = Throttle(projects, clock), Throttle(projects, clock)
     await append(first, one, 60)
     await append(first, one, 40)
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as rejected:
         await append(first, one, 1)
-    assert (refused.value.code, refused.value.status) == (ErrorCode.QUOTA_EXCEEDED, 429)
+    assert (rejected.value.code, rejected.value.status) == (ErrorCode.QUOTA_EXCEEDED, 429)
     midnight_s = (still.time.now_ms // DAY_MS + 1) * DAY_MS // 1_000 - still.time.now_ms // 1_000
-    assert dict(refused.value.fields)["retry-after"] == str(midnight_s)
+    assert dict(rejected.value.fields)["retry-after"] == str(midnight_s)
     still.time.advance(REPORT_INTERVAL_MS)
     with pytest.raises(RequestError):
-        await append(first, one, 1)  # and tells the others what it has counted
+        await append(first, one, 1)  # and reports its count to the other process
     with pytest.raises(RequestError):
         await append(second, one, 1)
-    await append(second, one, 0)  # a close takes nothing
+    await append(second, one, 0)  # a close has no bytes
     still.time.advance(DAY_MS)
     await append(second, one, 100)
 
 
-async def test_only_what_was_applied_uses_up_a_days_bytes() -> None:
-    """Refusals, duplicates and a store that is busy take nothing; what may have landed does."""
+async def test_only_applied_and_in_doubt_writes_count_for_the_quota() -> None:
+    """Rejections, duplicates and a busy store do not count; a write in doubt does."""
     throttle, one = Throttle(MemoryProjects(), FixedClock().clock()), limited(bytes_per_day=100)
     for _ in range(20):
         await append(throttle, one, 60, Unmet(Exists(0), None))
@@ -114,8 +114,8 @@ async def test_only_what_was_applied_uses_up_a_days_bytes() -> None:
     await append(throttle, one, 40)
 
 
-async def test_appends_that_meet_do_not_pass_a_days_quota_together() -> None:
-    """What is under way takes up room until it is known what became of it."""
+async def test_concurrent_appends_do_not_exceed_the_quota() -> None:
+    """A write that is in progress counts until its outcome is known."""
     throttle, one = Throttle(MemoryProjects(), FixedClock().clock()), limited(bytes_per_day=100)
     landing = asyncio.Event()
 
@@ -133,10 +133,10 @@ async def test_appends_that_meet_do_not_pass_a_days_quota_together() -> None:
 
 
 class SlowProjects(MemoryProjects):
-    """Adds to its sums when it is let."""
+    """Answers while an event is set."""
 
     def __init__(self) -> None:
-        """At once, until `may_answer` is cleared."""
+        """`may_answer` is set at first."""
         super().__init__()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -147,8 +147,8 @@ class SlowProjects(MemoryProjects):
         return await super().add_usage(name, day, byte_count)
 
 
-async def test_what_is_being_reported_takes_up_room_in_a_days_quota() -> None:
-    """Appends that come while the sums are added to find no more room than before."""
+async def test_bytes_that_are_being_reported_count_for_the_quota() -> None:
+    """An append during a report has no more room than before."""
     still, projects = FixedClock(), SlowProjects()
     throttle, one = Throttle(projects, still.clock()), limited(bytes_per_day=100)
     await append(throttle, one, 90)
@@ -165,8 +165,8 @@ async def test_what_is_being_reported_takes_up_room_in_a_days_quota() -> None:
         await append(throttle, one, 1)
 
 
-async def test_a_process_that_starts_lets_nothing_pass_before_it_knows_what_the_others_took() -> None:
-    """Appends that come together wait for the one answer; one that fails holds up nobody for long."""
+async def test_new_process_loads_the_sum_before_its_first_append() -> None:
+    """Concurrent appends of a new process wait for the same report."""
     still, projects = FixedClock(), SlowProjects()
     one = limited(bytes_per_day=100)
     await projects.add_usage(one.name, still.time.now_ms // DAY_MS, 90)
@@ -180,8 +180,8 @@ async def test_a_process_that_starts_lets_nothing_pass_before_it_knows_what_the_
     assert [isinstance(outcome, RequestError) for outcome in outcomes] == [False, True, False]
 
 
-async def test_a_client_that_goes_while_its_project_is_looked_up_takes_no_count_with_it() -> None:
-    """What was to be reported is reported by the next one."""
+async def test_cancelled_report_loses_no_bytes() -> None:
+    """The next report has them."""
     still, projects = FixedClock(), SlowProjects()
     throttle, one = Throttle(projects, still.clock()), limited(bytes_per_day=100)
     await append(throttle, one, 90)
@@ -196,35 +196,35 @@ async def test_a_client_that_goes_while_its_project_is_looked_up_takes_no_count_
         await append(throttle, one, 11)
 
 
-async def test_live_reads_are_counted_while_they_are_open() -> None:
-    """For each project by itself."""
+async def test_open_live_reads_are_counted_per_project() -> None:
+    """Each project has its own number; without a limit there is none."""
     throttle, one = Throttle(MemoryProjects(), FixedClock().clock()), limited(live_reads=2)
     with ExitStack() as open_reads:
         for _ in range(2):
-            open_reads.enter_context(throttle.live_read(one, is_anonymous=False))
-        with pytest.raises(RequestError) as refused, throttle.live_read(one, is_anonymous=False):
+            open_reads.enter_context(throttle.count_live_read(one, is_anonymous=False))
+        with pytest.raises(RequestError) as rejected, throttle.count_live_read(one, is_anonymous=False):
             pass
-        assert refused.value.status == 429
-        open_reads.enter_context(throttle.live_read(project("other", limits=one.limits), is_anonymous=False))
-        open_reads.enter_context(throttle.live_read(None, is_anonymous=True))
-    with throttle.live_read(one, is_anonymous=False):
+        assert rejected.value.status == 429
+        open_reads.enter_context(throttle.count_live_read(project("other", limits=one.limits), is_anonymous=False))
+        open_reads.enter_context(throttle.count_live_read(None, is_anonymous=True))
+    with throttle.count_live_read(one, is_anonymous=False):
         pass
     assert not throttle._live_reads
 
 
-def test_strangers_use_up_nothing_of_those_who_have_tokens() -> None:
-    """They have a rate and a number of live reads of their own."""
+def test_anonymous_clients_have_a_rate_and_live_reads_of_their_own() -> None:
+    """So they do not use up those of clients with tokens."""
     throttle, one = Throttle(MemoryProjects(), FixedClock().clock()), limited(requests_per_second=1, live_reads=1)
     throttle.check_rate(one, is_anonymous=True)
     with pytest.raises(RequestError):
         throttle.check_rate(one, is_anonymous=True)
     throttle.check_rate(one, is_anonymous=False)
-    with throttle.live_read(one, is_anonymous=True), throttle.live_read(one, is_anonymous=False):
+    with throttle.count_live_read(one, is_anonymous=True), throttle.count_live_read(one, is_anonymous=False):
         pass
 
 
 class FailingProjects(MemoryProjects):
-    """Keeps no sums for a while."""
+    """Fails to add to a sum while `fails` is set."""
 
     fails = True
 
@@ -235,8 +235,8 @@ class FailingProjects(MemoryProjects):
         return await super().add_usage(name, day, byte_count)
 
 
-async def test_a_store_that_cannot_count_stops_nobody_and_loses_nothing() -> None:
-    """What was appended meanwhile is counted once it can again, and in this process all the time."""
+async def test_store_that_cannot_count_rejects_no_append_and_loses_no_bytes() -> None:
+    """The bytes count in this process at once, and are reported when the store can count again."""
     still, projects = FixedClock(), FailingProjects()
     throttle, one = Throttle(projects, still.clock()), limited(bytes_per_day=100)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Tokens: what is taken, what is refused, and that nothing of a token's own choosing decides."""
+"""Tokens: which are valid, and that a token's own header does not decide how it is verified."""
 
 import base64
 import contextlib
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluvial.access.tokens import InvalidToken, unverified, verify
+from fluvial.access.tokens import InvalidToken, decode_unverified, verify
 from fluvial.model.limits import TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
 from fluvial.model.names import StreamName
 from fluvial.model.permissions import OPERATOR, Permission, Scope, VerifiedToken
@@ -31,36 +31,36 @@ def encoded(part: bytes) -> str:
 
 
 def signed(header: bytes, payload: bytes, secret: Secret = SECRET) -> str:
-    """A token with these very bytes in it, signed by HS256 whatever they say."""
+    """A token with exactly these bytes, signed with HS256."""
     body = f"{encoded(header)}.{encoded(payload)}"
     return f"{body}.{encoded(hmac.digest(secret.value.encode(), body.encode(), hashlib.sha256))}"
 
 
 def with_header(**fields: Any) -> str:  # noqa: ANN401  whatever an attacker likes
-    """A good token, but for its header."""
+    """A valid token with another header."""
     return signed(json.dumps({"alg": "HS256", "typ": "JWT", **fields}).encode(), json.dumps(GOOD).encode())
 
 
 def with_claims(**claims: Any) -> str:  # noqa: ANN401  likewise
-    """A well-signed token with other claims; None leaves one out."""
-    left = {name: value for name, value in {**GOOD, **claims}.items() if value is not None}
-    return signed(b'{"alg":"HS256"}', json.dumps(left).encode())
+    """A signed token with other claims; None leaves one out."""
+    merged = {name: value for name, value in {**GOOD, **claims}.items() if value is not None}
+    return signed(b'{"alg":"HS256"}', json.dumps(merged).encode())
 
 
-def granted(text: str, project: str = "demo") -> VerifiedToken:
-    """What the token is good for now."""
+def verified(text: str, project: str = "demo") -> VerifiedToken:
+    """The token verified with the project's secrets."""
     return verify(text, project, SECRETS, START_MS)
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=["newest", "old"])
 @pytest.mark.parametrize("scope", Scope)
-def test_what_any_of_the_projects_secrets_has_signed_is_good(secret: Secret, scope: Scope) -> None:
-    """With each scope, and all that it says is in the grant."""
+def test_token_signed_with_any_secret_of_the_project_is_valid(secret: Secret, scope: Scope) -> None:
+    """With each scope, and all its claims are in the verified token."""
     text = token(scope, secret, stream="a/", jti="t1", iat=NOW_S, nbf=NOW_S)
-    assert granted(text) == VerifiedToken("demo", scope, (NOW_S + 3_600) * 1_000, "a/")
+    assert verified(text) == VerifiedToken("demo", scope, (NOW_S + 3_600) * 1_000, "a/")
 
 
-REFUSED: dict[str, Callable[[], str]] = {
+INVALID: dict[str, Callable[[], str]] = {
     "alg none, unsigned": lambda: encoded(b'{"alg":"none"}') + "." + encoded(json.dumps(GOOD).encode()) + ".",
     "alg none, signed": lambda: with_header(alg="none"),
     "alg None": lambda: with_header(alg="None"),
@@ -121,21 +121,21 @@ REFUSED: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_good_token_is_refused(name: str) -> None:
-    """And the message never quotes it."""
-    text = REFUSED[name]()
-    with pytest.raises(InvalidToken) as refused:
-        granted(text)
-    assert all(part not in str(refused.value) for part in text.split(".") if len(part) > 8)
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_token_is_rejected_without_quoting_it(name: str) -> None:
+    """Forged, expired, for another project, or malformed."""
+    text = INVALID[name]()
+    with pytest.raises(InvalidToken) as rejected:
+        verified(text)
+    assert all(part not in str(rejected.value) for part in text.split(".") if len(part) > 8)
 
 
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
-def test_a_time_in_milliseconds_is_told_as_one(claim: str) -> None:
-    """Such an end would be 57,000 years away, and whoever has made the token would never hear of it."""
+def test_token_time_in_milliseconds_is_rejected_with_that_reason(claim: str) -> None:
+    """Such a token would expire in 57,000 years, and its issuer would not notice."""
     with pytest.raises(InvalidToken, match=f"{claim} .* in seconds, not in milliseconds"):
-        granted(with_claims(**{claim: (NOW_S + 60) * 1_000}))
-    assert granted(with_claims(exp=NOW_S + 99 * 365 * 86_400)).scope is Scope.READ
+        verified(with_claims(**{claim: (NOW_S + 60) * 1_000}))
+    assert verified(with_claims(exp=NOW_S + 99 * 365 * 86_400)).scope is Scope.READ
 
 
 @pytest.mark.parametrize(
@@ -143,26 +143,26 @@ def test_a_time_in_milliseconds_is_told_as_one(claim: str) -> None:
     [{"kid": "../../etc/passwd"}, {"kid": "1' OR '1'='1"}, {"jku": "https://evil.example"}, {"jwk": {"k": "x"}}],
     ids=lambda fields: next(iter(fields)),
 )
-def test_a_tokens_hints_at_its_key_are_not_looked_at(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project's secrets decide, whatever the header points to; nothing is fetched or opened."""
+def test_key_hints_in_a_token_header_are_ignored(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project's secrets decide; nothing is fetched or opened."""
     monkeypatch.setattr("socket.socket", None)
     monkeypatch.setattr("builtins.open", None)
-    assert granted(with_header(**fields)).scope is Scope.READ
+    assert verified(with_header(**fields)).scope is Scope.READ
     forged = signed(json.dumps({"alg": "HS256", **fields}).encode(), json.dumps(GOOD).encode(), FOREIGN_SECRET)
     with pytest.raises(InvalidToken):
-        granted(forged)
+        verified(forged)
 
 
-def test_clocks_may_differ_by_the_leeway_but_not_at_the_end() -> None:
-    """What begins may begin a little early; what ends, ends."""
-    granted(with_claims(nbf=NOW_S + TOKEN_LEEWAY_S, iat=NOW_S + TOKEN_LEEWAY_S))
-    granted(with_claims(exp=NOW_S + 0.001))
+def test_clock_leeway_applies_to_nbf_and_iat_but_not_to_exp() -> None:
+    """A token may begin a little early, but it does not end late."""
+    verified(with_claims(nbf=NOW_S + TOKEN_LEEWAY_S, iat=NOW_S + TOKEN_LEEWAY_S))
+    verified(with_claims(exp=NOW_S + 0.001))
     with pytest.raises(InvalidToken, match="expired"):
-        granted(with_claims(exp=NOW_S - 0.001))
+        verified(with_claims(exp=NOW_S - 0.001))
 
 
-def test_every_secret_is_tried_whichever_has_signed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And compared by what takes the same time for every difference: the time tells nothing of the secrets."""
+def test_every_secret_is_compared_whichever_has_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In constant time, so that the time reveals nothing about the secrets."""
     compared = list[int]()
     digests = hmac.compare_digest
 
@@ -181,20 +181,20 @@ def test_every_secret_is_tried_whichever_has_signed(monkeypatch: pytest.MonkeyPa
     assert counts == {len(secrets)}
 
 
-def test_an_operators_token_manages_and_does_nothing_else() -> None:
-    """It is for no stream."""
-    assert granted(with_claims(sub=OPERATOR, scope="manage"), OPERATOR).allows(Permission.MANAGE)
+def test_operator_token_has_scope_manage_and_no_stream() -> None:
+    """A token of an operator with other claims is invalid."""
+    assert verified(with_claims(sub=OPERATOR, scope="manage"), OPERATOR).allows(Permission.MANAGE)
     for claims in ({"scope": "read"}, {"scope": "write"}, {"scope": "manage", "stream": "a"}):
         with pytest.raises(InvalidToken):
-            granted(with_claims(sub=OPERATOR, **claims), OPERATOR)
+            verified(with_claims(sub=OPERATOR, **claims), OPERATOR)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_no_bytes_make_it_fail_in_any_other_way(noise: bytes) -> None:
-    """As a whole token, as its header, and as its claims."""
+def test_arbitrary_bytes_are_an_invalid_token(noise: bytes) -> None:
+    """As the whole token, as its header, or as its claims."""
     for text in (noise.decode("latin-1"), signed(noise, json.dumps(GOOD).encode()), signed(b'{"alg":"HS256"}', noise)):
         with pytest.raises(InvalidToken):
-            granted(text)
+            verified(text)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +217,14 @@ def test_no_bytes_make_it_fail_in_any_other_way(noise: bytes) -> None:
         ("*", "demo/*", True),
     ],
 )
-def test_a_stream_claim_is_one_stream_or_all_below_a_slash(claim: str | None, name: str, *, covers: bool) -> None:
-    """In any spelling of the path; half a segment is not the segment."""
-    assert granted(token(stream=claim)).covers(StreamName(name)) is covers
+def test_stream_claim_covers_one_stream_or_a_prefix(claim: str | None, name: str, *, covers: bool) -> None:
+    """In any spelling of the path; a part of a segment does not match."""
+    assert verified(token(stream=claim)).covers(StreamName(name)) is covers
 
 
-def test_a_token_can_be_looked_at_without_its_secret() -> None:
-    """And what is none is told."""
-    header, claims = unverified(token(secret=FOREIGN_SECRET, exp=1))
+def test_token_is_decoded_without_its_secret() -> None:
+    """Text that is not a token is an error."""
+    header, claims = decode_unverified(token(secret=FOREIGN_SECRET, exp=1))
     assert (header["alg"], claims["exp"]) == ("HS256", 1)
     with pytest.raises(InvalidToken):
-        unverified("x.y.z")
+        decode_unverified("x.y.z")

@@ -1,4 +1,4 @@
-"""Entity tags as requests name them, and what they say of a stream (RFC 9110, 8.8.3 and 13.1)."""
+"""Entity tags in requests, and the states of streams that they stand for (RFC 9110, 8.8.3 and 13.1)."""
 
 import pytest
 from hypothesis import given
@@ -40,8 +40,8 @@ def tags(*strong: bytes, weak: tuple[bytes, ...] = ()) -> TagList:
         (b" , ", tags()),
     ],
 )
-def test_a_list_of_entity_tags_is_read(value: bytes, parsed: EntityTags) -> None:
-    """Whatever stands between the quotes, with empty elements left out."""
+def test_entity_tag_lists_are_parsed(value: bytes, parsed: EntityTags) -> None:
+    """With any characters between the quotes; empty elements are left out."""
     assert parse_entity_tags("If-Match", value) == parsed
 
 
@@ -63,17 +63,17 @@ def test_a_list_of_entity_tags_is_read(value: bytes, parsed: EntityTags) -> None
         b"W/*",
     ],
 )
-def test_what_is_no_list_of_entity_tags_is_refused(value: bytes) -> None:
-    """Nobody can tell which state was meant."""
-    with pytest.raises(RequestError) as refused:
+def test_malformed_entity_tag_list_is_rejected(value: bytes) -> None:
+    """With 400, because it is ambiguous."""
+    with pytest.raises(RequestError) as rejected:
         parse_entity_tags("If-Match", value)
-    assert (refused.value.code, refused.value.status) == (ErrorCode.MALFORMED_HEADER, 400)
-    assert "If-Match" in refused.value.message
+    assert (rejected.value.code, rejected.value.status) == (ErrorCode.MALFORMED_HEADER, 400)
+    assert "If-Match" in rejected.value.message
 
 
 @given(head=heads())
-def test_a_streams_tag_tells_its_state(head: Head) -> None:
-    """All of it, and of no other stream."""
+def test_stream_tag_stands_for_the_streams_state(head: Head) -> None:
+    """The incarnation, the length and the closure."""
     assert states_of(frozenset([stream_etag(head)])) == [StreamState(head.incarnation, head.tail, head.closed)]
 
 
@@ -81,8 +81,8 @@ def test_a_streams_tag_tells_its_state(head: Head) -> None:
     "tag",
     [b'"a"', b'"1:7:7"', b'"01:0:7"', b'"1:0:07"', b'"1:0:7:d"', b'"A:0:7"', b'"8000000000000000:0:7"', b"1:0:7"],
 )
-def test_a_tag_of_no_stream_is_of_no_state(tag: bytes) -> None:
-    """A page's tag, or another spelling, equals no stream's byte by byte."""
+def test_other_tags_stand_for_no_state(tag: bytes) -> None:
+    """The tag of a page, or another spelling of a stream's tag."""
     assert states_of(frozenset([tag])) == []
 
 

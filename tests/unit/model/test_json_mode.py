@@ -1,3 +1,5 @@
+"""JSON mode: how a body is split into stored messages, and how a page becomes an array."""
+
 import json
 
 import pytest
@@ -27,9 +29,9 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
         (b"[123456789012345678901234567890]", b"123456789012345678901234567890,"),
     ],
 )
-def test_one_level_of_array_is_flattened_and_no_byte_is_re_encoded(body: bytes, stored: bytes) -> None:
-    """Spec 9.1.2; numbers and escapes stay as they were written."""
-    assert stored_messages(body, EmptyArray.REFUSED) == stored
+def test_one_array_level_is_flattened_without_re_encoding(body: bytes, stored: bytes) -> None:
+    """Numbers and escapes stay as they were sent (spec 9.1.2)."""
+    assert stored_messages(body, EmptyArray.REJECTED) == stored
 
 
 @pytest.mark.parametrize(
@@ -59,33 +61,33 @@ def test_one_level_of_array_is_flattened_and_no_byte_is_re_encoded(body: bytes, 
         b'{"a":1,}',
     ],
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
-    """Malformed, cut off, not UTF-8 or nested without end."""
-    with pytest.raises(RequestError) as refused:
-        stored_messages(body, EmptyArray.REFUSED)
-    assert refused.value.status == 400
+def test_invalid_json_is_rejected(body: bytes) -> None:
+    """Malformed, cut off, not UTF-8, or nested too deeply."""
+    with pytest.raises(RequestError) as rejected:
+        stored_messages(body, EmptyArray.REJECTED)
+    assert rejected.value.status == 400
 
 
-def test_an_empty_array_begins_a_stream_but_appends_nothing() -> None:
+def test_empty_array_is_allowed_on_put_and_rejected_on_post() -> None:
     """Spec 9.1.3."""
     assert stored_messages(b" [ ] ", EmptyArray.ALLOWED) == b""
     with pytest.raises(RequestError):
-        stored_messages(b"[]", EmptyArray.REFUSED)
+        stored_messages(b"[]", EmptyArray.REJECTED)
 
 
 @given(st.lists(values, min_size=1), st.sampled_from([None, 1]))
 @example([[]], None)
-def test_what_goes_in_comes_out(messages: list[object], indent: int | None) -> None:
-    """A page is the array of the messages, equal to the standard library's reading of the body."""
+def test_stored_messages_equal_the_body(messages: list[object], indent: int | None) -> None:
+    """The array of a page equals the body, both parsed by the standard library."""
     body = json.dumps(messages, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
-    stored = stored_messages(body, EmptyArray.REFUSED)
+    stored = stored_messages(body, EmptyArray.REJECTED)
     assert json.loads(as_array(stored)) == json.loads(body)
 
 
 @given(st.lists(values, min_size=1, max_size=5))
 def test_message_ends_are_where_messages_end(messages: list[object]) -> None:
-    """A range that is cut at any of them is an array again."""
-    stored = stored_messages(json.dumps(messages).encode(), EmptyArray.REFUSED)
+    """A range that is cut at any of them is a valid array."""
+    stored = stored_messages(json.dumps(messages).encode(), EmptyArray.REJECTED)
     ends = message_ends(stored)
     assert len(ends) == len(messages)
     assert ends[-1] == len(stored)
@@ -94,8 +96,8 @@ def test_message_ends_are_where_messages_end(messages: list[object]) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
-    """Nothing else happens."""
+def test_arbitrary_bytes_are_stored_or_rejected(body: bytes) -> None:
+    """No other exception is raised."""
     try:
         stored = stored_messages(body, EmptyArray.ALLOWED)
     except RequestError:
@@ -103,20 +105,20 @@ def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
     json.loads(as_array(stored))
 
 
-def test_nothing_stored_is_an_empty_array() -> None:
+def test_empty_range_is_an_empty_array() -> None:
     """Spec 9.1.5."""
     assert as_array(b"") == b"[]"
 
 
-def test_what_is_stored_may_have_more_messages_than_a_request() -> None:
-    """An estuary's batch is made of many."""
+def test_stored_range_may_have_more_messages_than_a_request() -> None:
+    """An estuary's batch is made of several batches."""
     assert len(message_ends(b"1," * (MESSAGES_PER_REQUEST_MAX + 1))) == MESSAGES_PER_REQUEST_MAX + 1
 
 
-def test_a_request_has_a_bounded_number_of_messages() -> None:
-    """Splitting millions of them would hold up everybody else."""
+def test_number_of_messages_in_a_request_is_limited() -> None:
+    """Splitting millions of them would block the event loop."""
     body = b"[" + b"0," * MESSAGES_PER_REQUEST_MAX
-    assert len(message_ends(stored_messages(body[:-1] + b"]", EmptyArray.REFUSED))) == MESSAGES_PER_REQUEST_MAX
-    with pytest.raises(RequestError) as refused:
-        stored_messages(body + b"0]", EmptyArray.REFUSED)
-    assert refused.value.status == 413
+    assert len(message_ends(stored_messages(body[:-1] + b"]", EmptyArray.REJECTED))) == MESSAGES_PER_REQUEST_MAX
+    with pytest.raises(RequestError) as rejected:
+        stored_messages(body + b"0]", EmptyArray.REJECTED)
+    assert rejected.value.status == 413

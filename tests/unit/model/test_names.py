@@ -1,3 +1,5 @@
+"""Stream names: canonical spellings, and the paths that are no names."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +24,8 @@ from fluvial.model.names import parse_name, parse_source_path
         ("...", "..."),
     ],
 )
-def test_a_name_has_one_spelling(path: str, name: str) -> None:
-    """Percent-escapes are spelt in one way, and only where they are needed."""
+def test_name_has_one_canonical_spelling(path: str, name: str) -> None:
+    """Percent-escapes are in capitals, and only where they are needed."""
     assert parse_name(path) == name
     assert parse_name(name) == name
 
@@ -32,39 +34,39 @@ def test_a_name_has_one_spelling(path: str, name: str) -> None:
     "path",
     ["a//b", "/a", "a/", "..", "a/../b", "%2e%2E", "a%2F..%2Fb", "a%5C..", "a%00b", "%ff", "%", "%zz", "a%1", "a%0Ab"],
 )
-def test_a_path_that_is_no_name_is_refused(path: str) -> None:
+def test_invalid_path_is_rejected(path: str) -> None:
     """Empty and dot segments, control characters, bad escapes and bad UTF-8, plain or encoded."""
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as rejected:
         parse_name(path)
-    assert (refused.value.status, refused.value.code) == (400, ErrorCode.MALFORMED_NAME)
+    assert (rejected.value.status, rejected.value.code) == (400, ErrorCode.MALFORMED_NAME)
 
 
 @pytest.mark.parametrize("path", ["__ds", "__ds/subscriptions/1", "%5F%5Fds/x", "__d%73"])
-def test_the_reserved_prefix_is_no_stream(path: str) -> None:
-    """Spec 6: control paths are never application streams, however they are spelt."""
-    with pytest.raises(RequestError) as refused:
+def test_reserved_prefix_is_not_found(path: str) -> None:
+    """Control paths are not application streams, however they are spelt (spec 6)."""
+    with pytest.raises(RequestError) as rejected:
         parse_name(path)
-    assert (refused.value.status, refused.value.code) == (404, ErrorCode.RESERVED_PATH)
+    assert (rejected.value.status, rejected.value.code) == (404, ErrorCode.RESERVED_PATH)
 
 
-def test_a_long_name_is_refused_by_its_canonical_length() -> None:
-    """The bound is on what is stored."""
+def test_name_length_is_limited_in_canonical_spelling() -> None:
+    """Because that is stored."""
     assert len(parse_name("x" * STREAM_NAME_BYTES_MAX)) == STREAM_NAME_BYTES_MAX
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as rejected:
         parse_name("x" * (STREAM_NAME_BYTES_MAX + 1))
-    assert refused.value.status == 414
+    assert rejected.value.status == 414
 
 
-def test_no_name_at_all_is_not_found() -> None:
-    """The root itself is no stream."""
-    with pytest.raises(RequestError) as refused:
+def test_empty_path_is_not_found() -> None:
+    """The root itself is not a stream."""
+    with pytest.raises(RequestError) as rejected:
         parse_name("")
-    assert refused.value.status == 404
+    assert rejected.value.status == 404
 
 
 @given(st.text(max_size=60))
-def test_a_name_never_escapes_its_root(path: str) -> None:
-    """Whatever is accepted has no dot segment and is its own canonical spelling."""
+def test_parsed_name_is_canonical_and_has_no_dot_segments(path: str) -> None:
+    """For every path that is accepted."""
     try:
         name = parse_name(path)
     except RequestError:
@@ -73,7 +75,7 @@ def test_a_name_never_escapes_its_root(path: str) -> None:
     assert not {"", ".", ".."} & set(name.split("/"))
 
 
-def test_a_source_is_a_path_on_this_server() -> None:
+def test_fork_source_must_be_a_path_on_this_server() -> None:
     """Cross-service forks are not supported (spec 4.2)."""
     assert parse_source_path("/v1/stream/a/b") == "a/b"
     for path in ("a/b", "http://elsewhere/v1/stream/a", "/v2/stream/a"):

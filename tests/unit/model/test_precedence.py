@@ -1,4 +1,4 @@
-"""Which refusal is told when several apply (spec 5.2, Error Precedence; 5.2.1)."""
+"""Which error is reported when several requirements are unmet (spec 5.2, Error Precedence; 5.2.1)."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from fluvial.wire.response import append_response
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, TEXT, head, stamp
 
-#: What can be wrong, in the order in which it must be told: how to spoil a head, and the code that tells it.
+#: The errors in the order in which they must be reported: the code, the head that causes it, and the status.
 SPOILERS: list[tuple[str, dict[str, object], int]] = [
     ("gone", {"soft_deleted": True}, 410),
     (ErrorCode.STREAM_CLOSED, {"closed": True}, 409),
@@ -25,16 +25,16 @@ SPOILERS: list[tuple[str, dict[str, object], int]] = [
 ]
 
 
-def refusal(commit: UpdateCommit, judged: Head | None) -> Unmet:
-    """The refusal of a commit on a head."""
+def unmet(commit: UpdateCommit, judged: Head | None) -> Unmet:
+    """The outcome of a commit that is rejected because of a head."""
     requirement = first_unmet(commit.requires, judged)
     assert requirement is not None
     return Unmet(requirement, judged)
 
 
 @pytest.mark.parametrize("first", range(len(SPOILERS)))
-def test_the_first_of_several_refusals_is_told(first: int) -> None:
-    """With everything from `first` on wrong at once, it is `first` that the client hears of."""
+def test_first_of_several_unmet_requirements_is_reported(first: int) -> None:
+    """All errors from `first` on are caused at once, and `first` is reported."""
     spoilt: dict[str, object] = {}
     for _, fields, _ in SPOILERS[first:]:
         spoilt |= fields
@@ -47,7 +47,7 @@ def test_the_first_of_several_refusals_is_told(first: int) -> None:
         preconditions=Preconditions(if_match=TagList(frozenset([stream_etag(head())]))),
     )
     assert first_unmet(plan_append(command, START_MS).requires, head()) is None
-    response = append_response(command, refusal(plan_append(command, START_MS), head(**spoilt)))
+    response = append_response(command, unmet(plan_append(command, START_MS), head(**spoilt)))
     assert response.status == SPOILERS[first][2]
     assert SPOILERS[first][0].encode() in response.body
 
@@ -67,33 +67,33 @@ def test_the_first_of_several_refusals_is_told(first: int) -> None:
         (ProducerState(1, 4), 1, 6, 409),
     ],
 )
-def test_a_producer_is_judged_as_the_protocol_says(
+def test_producer_is_validated_as_the_protocol_says(
     known: ProducerState | None, epoch: int, seq: int, status: int | None
 ) -> None:
-    """The validation logic of spec 5.2.1, line by line."""
+    """Each line of the validation logic in spec 5.2.1."""
     command = Append(name=NAME, content_type=TEXT, data=b"x", producer=stamp(epoch, seq))
     judged = head(producers={"p": known} if known else {}, producer_count=1)
     commit = plan_append(command, START_MS)
     if status is None:
         assert first_unmet(commit.requires, judged) is None
     else:
-        assert append_response(command, refusal(commit, judged)).status == status
+        assert append_response(command, unmet(commit, judged)).status == status
 
 
-def test_a_duplicate_is_told_even_with_a_stale_stream_seq() -> None:
-    """A retry carries both; it must come out as the success that it was."""
+def test_duplicate_with_a_stale_stream_seq_succeeds() -> None:
+    """A retry has both, and must be answered as a success."""
     command = Append(name=NAME, content_type=TEXT, data=b"x", stream_seq="a", producer=stamp(0, 3))
     judged = head(producers={"p": ProducerState(0, 7)}, stream_seq="b", producer_count=1)
-    response = append_response(command, refusal(plan_append(command, START_MS), judged))
+    response = append_response(command, unmet(plan_append(command, START_MS), judged))
     assert (response.status, dict(response.headers)[b"producer-seq"]) == (204, b"7")
 
 
-def test_a_stream_takes_no_more_producers_than_it_can_keep() -> None:
-    """One that it knows may go on."""
+def test_append_of_one_producer_too_many_is_rejected() -> None:
+    """A known producer may go on."""
     command = Append(name=NAME, content_type=TEXT, data=b"x", producer=stamp())
     commit = plan_append(command, START_MS)
     full = head(producer_count=PRODUCERS_PER_STREAM_MAX)
-    response = append_response(command, refusal(commit, full))
+    response = append_response(command, unmet(commit, full))
     assert (response.status, b"too_many_producers" in response.body) == (409, True)
     known = head(producer_count=PRODUCERS_PER_STREAM_MAX, producers={"p": ProducerState(0, 0)})
     next_one = Append(name=NAME, content_type=TEXT, data=b"x", producer=stamp(seq=1))

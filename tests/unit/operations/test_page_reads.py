@@ -1,4 +1,4 @@
-"""Pages: reads of the same bytes at the same time are one."""
+"""Page reads: concurrent reads of one page share one read of the store."""
 
 import asyncio
 from typing import cast
@@ -17,10 +17,10 @@ HEAD = head(tail=10)
 
 
 class SlowStore:
-    """Answers a read when it is told to."""
+    """Answers reads when an event is set."""
 
     def __init__(self) -> None:
-        """Nothing was asked."""
+        """`reads` lists the reads of the store."""
         self.reads = list[tuple[Incarnation, int, int]]()
         self.answers = asyncio.Event()
         self.error: Exception | None = None
@@ -35,12 +35,12 @@ class SlowStore:
 
 
 def pages_of(store: SlowStore) -> PageReads:
-    """The store's pages."""
+    """The page reads of a store."""
     return PageReads(cast("Store", store))
 
 
-async def test_a_hundred_readers_of_one_page_are_one_read() -> None:
-    """And those who come after it was read are another one."""
+async def test_concurrent_reads_of_one_page_share_one_read_of_the_store() -> None:
+    """A later read of the same page reads the store again."""
     store = SlowStore()
     pages = pages_of(store)
     readers = [asyncio.ensure_future(pages.at(NAME, HEAD, 0, 100)) for _ in range(100)]
@@ -50,29 +50,31 @@ async def test_a_hundred_readers_of_one_page_are_one_read() -> None:
     assert len(store.reads) == 1
     await pages.at(NAME, HEAD, 0, 100)
     assert len(store.reads) == 2
-    assert not pages._asked
+    assert not pages._in_progress
 
 
-async def test_what_may_differ_is_read_by_itself() -> None:
-    """Another offset, another tail, another life, another longest page; the tail is not read at all."""
+async def test_reads_of_different_pages_are_not_shared() -> None:
+    """Another offset, tail, incarnation or maximal length; a read at the tail does not read the store."""
     store = SlowStore()
     pages = pages_of(store)
-    wanted = [(HEAD, 0, 100), (HEAD, 5, 100), (HEAD, 0, 50), (head(tail=11), 0, 100)]
-    wanted.append((head(incarnation=Incarnation(2), tail=10), 0, 100))
-    readers = [asyncio.ensure_future(pages.at(NAME, *one)) for one in wanted]
+    different = [(HEAD, 0, 100), (HEAD, 5, 100), (HEAD, 0, 50), (head(tail=11), 0, 100)]
+    different.append((head(incarnation=Incarnation(2), tail=10), 0, 100))
+    readers = [asyncio.ensure_future(pages.at(NAME, *one)) for one in different]
     assert (await pages.at(NAME, HEAD, 10, 100)).data == b""
     store.answers.set()
     await asyncio.gather(*readers)
-    assert len(store.reads) == len(wanted)
+    assert len(store.reads) == len(different)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "raised"),
     [(StreamVanished(), StreamVanished), (StoreUnavailable(), StoreUnavailable)],
     ids=["vanished", "unavailable"],
 )
-async def test_all_are_told_what_went_wrong(error: Exception, told: type[Exception]) -> None:
-    """And the next one asks again."""
+async def test_shared_read_that_fails_raises_the_error_for_all_readers(
+    error: Exception, raised: type[Exception]
+) -> None:
+    """The next read asks the store again."""
     store = SlowStore()
     store.error = error
     pages = pages_of(store)
@@ -80,19 +82,19 @@ async def test_all_are_told_what_went_wrong(error: Exception, told: type[Excepti
     await asyncio.sleep(0)
     store.answers.set()
     answers = await asyncio.gather(*readers, return_exceptions=True)
-    assert all(isinstance(answer, told) for answer in answers)
+    assert all(isinstance(answer, raised) for answer in answers)
     store.error = None
     assert (await pages.at(NAME, HEAD, 0, 100)).end == 10
 
 
-async def test_when_the_one_who_asked_gives_up_another_asks() -> None:
-    """Nobody who still waits goes without."""
+async def test_cancelled_first_reader_is_replaced_by_a_waiting_one() -> None:
+    """Every reader that was not cancelled gets the page."""
     store = SlowStore()
     pages = pages_of(store)
     readers = [asyncio.ensure_future(pages.at(NAME, HEAD, 0, 100)) for _ in range(5)]
     await asyncio.sleep(0)
-    for gone in readers[:2]:
-        gone.cancel()
+    for cancelled in readers[:2]:
+        cancelled.cancel()
         await asyncio.sleep(0)
     store.answers.set()
     answers = await asyncio.gather(*readers, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What each answer to a read lets caches do, as a table (spec 10.1; docs/security.md)."""
+"""The Cache-Control of each answer to a read, as a table (spec 10.1; docs/security.md)."""
 
 from email.utils import parsedate_to_datetime
 
@@ -21,7 +21,7 @@ WHOLE, BEFORE_THE_TAIL = Page(0, 10, b"x" * 10), Page(0, 5, b"x" * 5)
 
 
 def fields(of: Head, page: Page, *, cursor: int | None = None, shared: bool, keyed: bool) -> dict[str, str]:
-    """What the answer says to caches."""
+    """The fields of the answer that caches obey."""
     response = page_response(PageRead(of, page, cursor, UNCONDITIONAL, shared, keyed), START_MS)
     named = {name.decode(): value.decode() for name, value in response.headers}
     return {name: named[name] for name in ("cache-control", "expires", "vary") if name in named}
@@ -33,11 +33,11 @@ def fields(of: Head, page: Page, *, cursor: int | None = None, shared: bool, key
     [(FINAL, WHOLE, None), (GROWING, BEFORE_THE_TAIL, None), (GROWING, WHOLE, None), (GROWING, WHOLE, 7)],
     ids=["closed", "middle", "tail", "long-poll"],
 )
-def test_without_the_key_nothing_is_kept_unasked(of: Head, page: Page, cursor: int | None, *, shared: bool) -> None:
-    """What everybody may read may be kept and asked about; what not, not even that."""
-    told = fields(of, page, cursor=cursor, shared=shared, keyed=False)
+def test_page_without_the_reader_key_is_not_cached(of: Head, page: Page, cursor: int | None, *, shared: bool) -> None:
+    """A cache must ask again for a shared stream's page, and may not store a private one's."""
+    found = fields(of, page, cursor=cursor, shared=shared, keyed=False)
     private = {"cache-control": "private, no-store", "vary": "Authorization"}
-    assert told == ({"cache-control": "no-cache"} if shared else private)
+    assert found == ({"cache-control": "no-cache"} if shared else private)
 
 
 @pytest.mark.parametrize(
@@ -52,21 +52,21 @@ def test_without_the_key_nothing_is_kept_unasked(of: Head, page: Page, cursor: i
     ],
     ids=["closed", "middle", "tail", "long-poll", "long-poll in the middle", "long-poll closed"],
 )
-def test_with_the_key_all_but_the_tail_is_kept(
+def test_page_with_the_reader_key_is_cached_except_at_the_tail(
     of: Head, page: Page, cursor: int | None, shared: str, private: str
 ) -> None:
-    """A private stream's without a stale copy: its key may be turned."""
+    """A private stream's without stale-while-revalidate, because its key may be rotated."""
     assert fields(of, page, cursor=cursor, shared=True, keyed=True)["cache-control"] == shared
     assert fields(of, page, cursor=cursor, shared=False, keyed=True)["cache-control"] == private
 
 
 @given(st.integers(1, 200_000), st.none() | st.just(7), st.booleans())
-def test_nothing_is_kept_past_the_streams_end(rest_ms: int, cursor: int | None, shared: bool) -> None:  # noqa: FBT001
-    """By a moment, which no cache lets begin anew, and by none that needs an age."""
+def test_cached_page_expires_before_its_stream(rest_ms: int, cursor: int | None, shared: bool) -> None:  # noqa: FBT001
+    """With Expires, and without max-age, which a cache may count from the beginning again."""
     ending = head(tail=10, closed=True, lifetime=ExpiresAt(START_MS + rest_ms, ""), live_until_ms=START_MS + rest_ms)
-    told = fields(ending, WHOLE, cursor=cursor, shared=shared, keyed=True)
-    assert told["cache-control"] == "public"
-    expires_ms = parsedate_to_datetime(told["expires"]).timestamp() * 1_000
+    found = fields(ending, WHOLE, cursor=cursor, shared=shared, keyed=True)
+    assert found["cache-control"] == "public"
+    expires_ms = parsedate_to_datetime(found["expires"]).timestamp() * 1_000
     assert expires_ms <= min(START_MS + rest_ms, START_MS + (60_000 if cursor is None else 20_000))
 
 
@@ -75,14 +75,14 @@ ODD = [b"OFFSET=1", b"Offset=1&offset=-1", b"%6fffset=-1", b"%4Fffset=x", b"off%
 
 
 @pytest.mark.parametrize("query", [*PLAIN, *ODD])
-def test_a_query_is_plain_when_no_cache_can_read_it_otherwise(query: bytes) -> None:
-    """Names in other letters, or encoded, some caches take for others or for none."""
+def test_query_is_cache_safe_if_caches_read_the_same_parameters(query: bytes) -> None:
+    """Some caches read parameters in capitals or percent-encoded ones in another way."""
     assert parse_read(query).is_cache_safe is (query in PLAIN or query == b"+rk=x")
 
 
 @given(st.lists(st.sampled_from([*CACHE_KEY, "x"]), max_size=5))
-def test_no_parameter_of_the_caches_key_comes_twice(names: list[str]) -> None:
-    """A cache would take the first, or the last."""
+def test_repeated_parameter_of_the_cache_key_is_rejected(names: list[str]) -> None:
+    """Caches differ in which of them they take."""
     query = "&".join(f"{name}={'-1' if name == 'offset' else 'sse' if name == 'live' else '1'}" for name in names)
     is_twice = any(names.count(name) > 1 for name in CACHE_KEY)
     needs_offset = "live" in names and "offset" not in names
@@ -107,6 +107,6 @@ def test_no_parameter_of_the_caches_key_comes_twice(names: list[str]) -> None:
         (b"TOKEN=a", b"TOKEN=a", None),
     ],
 )
-def test_a_token_is_taken_out_of_a_query(query: bytes, rest: bytes, token: str | None) -> None:
-    """What is left is what the read is asked with, and what is remembered."""
+def test_token_is_taken_out_of_a_query(query: bytes, rest: bytes, token: str | None) -> None:
+    """The rest is parsed and cached."""
     assert split_token(query) == (rest, token)

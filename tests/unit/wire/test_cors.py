@@ -1,7 +1,9 @@
+"""CORS: which pages are local or own, what a preflight allows, and the client's URL behind proxies."""
+
 import pytest
 
 from fluvial.model.limits import HEADER_BYTES_MAX
-from fluvial.wire.cors import ASKED_FIELDS_MAX, is_allowed, is_own_page, preflight_response
+from fluvial.wire.cors import REQUESTED_FIELDS_MAX, is_allowed, is_own_page, preflight_response
 from fluvial.wire.forwarded import client_host, client_scheme
 
 
@@ -38,8 +40,8 @@ def test_pages_of_this_machine_are_local(origin: bytes) -> None:
         b"",
     ],
 )
-def test_look_alikes_of_this_machine_are_not_local(origin: bytes) -> None:
-    """Nor are applications' own schemes, which are to be named."""
+def test_origins_that_resemble_local_ones_are_not_local(origin: bytes) -> None:
+    """Nor are the schemes of packaged applications, which must be named."""
     assert not is_allowed(("localhost",), origin)
 
 
@@ -58,8 +60,8 @@ def test_look_alikes_of_this_machine_are_not_local(origin: bytes) -> None:
         {b"host": b"upstream", b"origin": b"https://a.example:8443", b"forwarded": b'for=1;host="a.example:8443"'},
     ],
 )
-def test_own_pages_are_known_however_the_host_is_spelt(headers: dict[bytes, bytes]) -> None:
-    """With default ports and capitals, and behind proxies."""
+def test_own_page_is_recognized_however_its_host_is_spelt(headers: dict[bytes, bytes]) -> None:
+    """With default ports, in capitals, and behind proxies."""
     assert is_own_page(headers)
 
 
@@ -76,37 +78,37 @@ def test_own_pages_are_known_however_the_host_is_spelt(headers: dict[bytes, byte
         {b"origin": b"http://evil.example"},
     ],
 )
-def test_other_pages_are_not_own(headers: dict[bytes, bytes]) -> None:
-    """Another host, another port, or none."""
+def test_page_of_another_host_is_not_own(headers: dict[bytes, bytes]) -> None:
+    """Another host, another port, or no host."""
     assert not is_own_page(headers)
 
 
-def allowed_fields(asked: bytes) -> set[bytes]:
-    """What a preflight that asks for these is allowed."""
-    answer = preflight_response("GET", {b"access-control-request-headers": asked})
+def allowed_fields(requested: bytes) -> set[bytes]:
+    """The fields that a preflight allows when these are requested."""
+    answer = preflight_response("GET", {b"access-control-request-headers": requested})
     return set(dict(answer.headers)[b"access-control-allow-headers"].lower().split(b", "))
 
 
-def test_preflight_allows_what_is_asked_for() -> None:
-    """Fields of tracing and polyfills among them; the protocol's own are allowed in any case."""
-    asked = {b"traceparent", b"baggage", b"sentry-trace", b"last-event-id", b"x-requested-with"}
-    assert asked | {b"stream-seq", b"if-match"} <= allowed_fields(
-        b"Traceparent, baggage,sentry-trace," + b",".join(asked)
+def test_preflight_allows_the_requested_fields() -> None:
+    """Such as those of tracing; the protocol's own fields are always allowed."""
+    requested = {b"traceparent", b"baggage", b"sentry-trace", b"last-event-id", b"x-requested-with"}
+    assert requested | {b"stream-seq", b"if-match"} <= allowed_fields(
+        b"Traceparent, baggage,sentry-trace," + b",".join(requested)
     )
 
 
-def test_preflight_allows_nothing_that_is_no_field() -> None:
-    """Neither what would split the answer, nor more than there is room for."""
+def test_preflight_allows_no_invalid_field_names() -> None:
+    """Neither names that would add a header field, nor more names than the limit."""
     base = allowed_fields(b"")
     assert allowed_fields(b"a b, x:y, \xff, " + b"z" * 65 + b", ,") == base
     many = b",".join(b"x-%d" % number for number in range(1_000))
-    assert len(allowed_fields(many)) == len(base) + ASKED_FIELDS_MAX
+    assert len(allowed_fields(many)) == len(base) + REQUESTED_FIELDS_MAX
 
 
-def test_preflight_from_a_public_page_to_this_machine_is_answered() -> None:
-    """When the browser asks for it; its origin must be allowed as well."""
-    asked = {b"access-control-request-private-network": b"true"}
-    assert (b"access-control-allow-private-network", b"true") in preflight_response("GET", asked).headers
+def test_preflight_allows_private_network_access_when_requested() -> None:
+    """A page from the internet asks for it before it sends a request to this machine."""
+    requested = {b"access-control-request-private-network": b"true"}
+    assert (b"access-control-allow-private-network", b"true") in preflight_response("GET", requested).headers
     assert b"access-control-allow-private-network" not in dict(preflight_response("GET", {}).headers)
 
 
@@ -130,14 +132,14 @@ def test_preflight_from_a_public_page_to_this_machine_is_answered() -> None:
         ),
     ],
 )
-def test_first_proxy_tells_the_clients_url(headers: dict[bytes, bytes], scheme: bytes, host: bytes) -> None:
-    """Those behind it add theirs to the end of the lists."""
+def test_client_url_is_that_of_the_first_proxy(headers: dict[bytes, bytes], scheme: bytes, host: bytes) -> None:
+    """Further proxies add their values to the end of the lists."""
     assert client_scheme(headers, b"http") == scheme
     assert client_host(headers) == host
 
 
 @pytest.mark.parametrize("piece", [b"a", b" ", b";", b"a=", b'a="', b"a=b ", b"a=b; ", b'a="\\'])
-def test_odd_forwarded_field_takes_no_time(piece: bytes) -> None:
-    """It is read once from the left: what took the square of its length would hang at sixty times the longest head."""
+def test_malformed_forwarded_field_is_parsed_in_linear_time(piece: bytes) -> None:
+    """Quadratic time would hang the test at sixty times the length of the longest head."""
     headers = {b"host": b"h", b"forwarded": piece * (60 * HEADER_BYTES_MAX // len(piece))}
     assert client_host(headers) == b"h"

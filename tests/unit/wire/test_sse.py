@@ -1,3 +1,5 @@
+"""The format of server-sent events, read by the rules of the HTML standard."""
+
 import json
 from base64 import b64decode
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fluvial.model.page import Page
-from fluvial.wire.sse import LINE_BYTES_MAX, control_event, data_events, retry_field, with_whole_characters
+from fluvial.wire.sse import LINE_BYTES_MAX, control_event, data_events, retry_field, trim_to_whole_characters
 from tests.support.commands import head
 
 TOKEN = "0000000000000005_0000000000000007"
@@ -17,7 +19,7 @@ LONG = LINE_BYTES_MAX * 2 + 10
 
 @dataclass(frozen=True)
 class Event:
-    """One event, and what a browser would send back as `Last-Event-ID` after it."""
+    """An event, and the id that a browser would send as `Last-Event-ID` after it."""
 
     kind: str
     data: bytes
@@ -44,7 +46,7 @@ def parsed(stream: bytes) -> list[Event]:
 
 
 def payload_of(stream: bytes) -> bytes:
-    """What the data events of a page hold, put together; a browser goes on behind it when it has the last one."""
+    """The joined payloads of a page's data events, the last of which has the page's offset as its id."""
     events = parsed(stream)
     assert {event.kind for event in events} <= {"data"}
     assert [event.last_id for event in events] == [b""] * (len(events) - 1) + [TOKEN.encode()]
@@ -55,39 +57,39 @@ def payload_of(stream: bytes) -> bytes:
 @example(b"line1\r\n\r\nevent: control\rdata: {}\n\n")
 @example(b" leading\n  two\n\n")
 @example(b"\nid: 1\n\n")
-def test_text_comes_through_with_plain_line_breaks(payload: bytes) -> None:
-    """Every payload is one data event, whatever it looks like; SSE knows one kind of line break."""
+def test_text_is_sent_in_data_events_with_newlines(payload: bytes) -> None:
+    """Every payload is one data event, even if it looks like events; its line breaks become newlines."""
     plain = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     events = parsed(data_events("text/plain", payload, TOKEN))
     assert events == [Event("data", plain, TOKEN.encode())]
 
 
 @given(st.binary(min_size=1))
-def test_other_bytes_come_through_in_base64(payload: bytes) -> None:
+def test_binary_data_is_sent_in_base64(payload: bytes) -> None:
     """Spec 5.8."""
     [event] = parsed(data_events("application/octet-stream", payload, TOKEN))
     assert (event.kind, b64decode(event.data, validate=True)) == ("data", payload)
 
 
-def test_json_comes_through_as_one_array() -> None:
-    """Messages that span lines, too."""
+def test_json_is_sent_as_one_array() -> None:
+    """Also messages that span several lines."""
     assert json.loads(payload_of(data_events("application/json", b'{"a":\n  1},2,', TOKEN))) == [{"a": 1}, 2]
 
 
 @pytest.mark.parametrize("text", ["x" * LONG, "\u20ac" * LONG, "a\n" + "\U0001f600" * LONG, " " * LONG, "\n" * LONG])
-def test_long_lines_of_text_go_on_in_another_event(text: str) -> None:
-    """Readers put the data events up to the next control event together; no character is cut."""
+def test_long_lines_of_text_continue_in_another_event(text: str) -> None:
+    """Readers join the data events before a control event; no character is cut."""
     events = parsed(data_events("text/plain", text.encode(), TOKEN))
     assert "".join(event.data.decode() for event in events) == text
 
 
-def test_long_text_that_is_no_utf_8_comes_through() -> None:
-    """As it is: there are no characters that could be cut."""
+def test_long_text_that_is_not_utf_8_is_sent_unchanged() -> None:
+    """It has no characters that could be cut."""
     assert payload_of(data_events("text/plain", b"\x80" * LONG, TOKEN)) == b"\x80" * LONG
 
 
 def test_long_base64_is_broken_into_lines() -> None:
-    """Which clients take out again (spec 5.8)."""
+    """Clients remove the line breaks (spec 5.8)."""
     payload = bytes(range(256)) * 1_000
     [event] = parsed(data_events("application/octet-stream", payload, TOKEN))
     assert all(len(line) % 4 == 0 for line in event.data.split(b"\n"))
@@ -104,8 +106,8 @@ def test_long_base64_is_broken_into_lines() -> None:
     ],
     ids=["many messages", "one long message", "long strings", "a string longer than a line"],
 )
-def test_long_json_is_broken_where_white_space_may_be(messages: list[object]) -> None:
-    """It stays one array; only a string that is longer than a line makes a longer line."""
+def test_long_json_is_broken_into_lines_after_commas(messages: list[object]) -> None:
+    """It stays one array; only a string that is longer than a line is in a longer line."""
     stored = b"".join(json.dumps(message).encode() + b"," for message in messages)
     [event] = parsed(data_events("application/json", stored, TOKEN))
     assert json.loads(event.data) == messages
@@ -113,14 +115,14 @@ def test_long_json_is_broken_where_white_space_may_be(messages: list[object]) ->
 
 
 def test_json_of_millions_of_commas_is_broken_into_lines() -> None:
-    """One append may be as long as that."""
+    """An append may be so long."""
     stored = b"[" + b"1," * 4_000_000 + b"1],"
     [event] = parsed(data_events("application/json", stored, TOKEN))
     assert event.data.count(b"\n") > 100
 
 
-def test_a_control_event_says_where_the_reader_is() -> None:
-    """Field names are the protocol's; what does not apply is left out."""
+def test_control_event_has_the_offset_and_the_flags_that_apply() -> None:
+    """Fields that do not apply are left out."""
     [event] = parsed(control_event(TOKEN, 12, up_to_date=True, closed=False))
     assert (event.kind, event.last_id) == ("control", TOKEN.encode())
     assert json.loads(event.data) == {"streamNextOffset": TOKEN, "streamCursor": "12", "upToDate": True}
@@ -129,8 +131,8 @@ def test_a_control_event_says_where_the_reader_is() -> None:
     assert json.loads(event.data) == {"streamNextOffset": TOKEN, "upToDate": True, "streamClosed": True}
 
 
-def test_how_soon_to_come_back_is_no_event() -> None:
-    """It is a field by itself."""
+def test_retry_field_is_not_an_event() -> None:
+    """It sets the reconnection time, and dispatches no event."""
     assert parsed(retry_field(1_000)) == []
 
 
@@ -160,23 +162,23 @@ def page_of(*batches: bytes) -> Page:
         ([b"a", "caf\xe9".encode("latin-1"), b"\xe9"], 2),
     ],
 )
-def test_an_unfinished_character_waits_for_the_append_that_ends_it(batches: list[bytes], shown: int) -> None:
-    """What is no beginning of a character waits for nothing."""
+def test_page_is_trimmed_before_an_incomplete_character(batches: list[bytes], shown: int) -> None:
+    """Bytes that do not begin a character are sent at once."""
     page = page_of(*batches)
     text = head(tail=page.end)
     expected = b"".join(batches[:shown])
-    found = with_whole_characters(text, page)
+    found = trim_to_whole_characters(text, page)
     assert (found.end, found.data) == (len(expected), expected)
     closed = replace(text, closed=True)
-    assert with_whole_characters(closed, page) == page, "nothing comes to end it"
-    assert with_whole_characters(replace(closed, tail=page.end + 1), page) == found, "there is more to come"
+    assert trim_to_whole_characters(closed, page) == page, "nothing will complete it"
+    assert trim_to_whole_characters(replace(closed, tail=page.end + 1), page) == found, "another page follows"
     for content_type in ("application/octet-stream", "application/json"):
-        assert with_whole_characters(replace(text, content_type=content_type), page) == page
+        assert trim_to_whole_characters(replace(text, content_type=content_type), page) == page
 
 
 @given(st.text(max_size=20), st.data())
-def test_text_cut_anywhere_is_shown_in_whole_characters(text: str, data: st.DataObject) -> None:
-    """And all of it in the end."""
+def test_text_cut_anywhere_is_trimmed_to_whole_characters(text: str, data: st.DataObject) -> None:
+    """After the last append the whole text is sent."""
     stored, batches, at = text.encode(), list[bytes](), 0
     while at < len(stored):
         end = data.draw(st.integers(at + 1, len(stored)))
@@ -186,5 +188,5 @@ def test_text_cut_anywhere_is_shown_in_whole_characters(text: str, data: st.Data
         return
     for count in range(1, len(batches) + 1):
         page = page_of(*batches[:count])
-        with_whole_characters(head(tail=page.end), page).data.decode()
-    assert with_whole_characters(head(tail=len(stored)), page_of(*batches)).data == stored
+        trim_to_whole_characters(head(tail=page.end), page).data.decode()
+    assert trim_to_whole_characters(head(tail=len(stored)), page_of(*batches)).data == stored

@@ -14,13 +14,13 @@ from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from fluvial.access.authorizer import Authorizer, Credentials, Tenant
-from fluvial.model.errors import ErrorCode, RequestError, StoreError
+from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import CONTROL_BODY_BYTES_MAX
 from fluvial.model.names import StreamName, parse_name
 from fluvial.model.permissions import Permission
 from fluvial.server.content_coding import compress_answer, decode_body
 from fluvial.server.control.fastapi_errors import RoutePermissions
-from fluvial.server.streams import ClientDisconnected, check_path, send_response, whole_body
+from fluvial.server.streams import ClientDisconnected, check_path, read_body, send_response
 from fluvial.wire.cors import cors_headers, error_cors_headers, preflight_response
 from fluvial.wire.request import Headers, singular_headers, split_token
 from fluvial.wire.response import (
@@ -29,8 +29,7 @@ from fluvial.wire.response import (
     Header,
     error_response,
     internal_error_response,
-    request_error_response,
-    store_error_response,
+    response_of,
 )
 
 log = logging.getLogger(__name__)
@@ -65,9 +64,9 @@ class ControlApp:
                 scope = {**scope, "method": "GET"}
             route, scope, methods = self._match_route(scope)
             name = _stream_name(route, scope)
-            body = await whole_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
+            body = await read_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
             body = await decode_body(body, headers, CONTROL_BODY_BYTES_MAX)
-            tenant = await self.authorizer.tenant(_tenant_name(name, scope))
+            tenant = await self.authorizer.find_tenant(_tenant_name(name, scope))
             self.authorizer.log_rejected_origin(tenant, headers)
             fields = error_cors_headers(tenant.origins, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
@@ -80,19 +79,16 @@ class ControlApp:
                 cors = cors_headers(tenant.origins, headers.get(b"origin"))
                 answer_sender = _AnswerSender(send, cors, headers if scope["method"] == "GET" else {}, is_head=is_head)
                 return await self.app(authorized, partial(_replay_body, [body], receive), answer_sender)
-        except RequestError as exc:
-            response = request_error_response(exc)
-        except StoreError as exc:
-            response = store_error_response(exc)
         except ClientDisconnected:
             return None
         except Exception as exc:  # noqa: BLE001  not logged with its text or cause, which may contain a secret
-            _log_failure(scope, exc)
+            known = response_of(exc)
+            if known is None:
+                _log_failure(scope, exc)
             if answer_sender is not None and answer_sender.has_begun:
                 return None
-            response = internal_error_response()
-        response.headers.extend(fields)
-        return await send_response(send, response)
+            response = known or internal_error_response()
+        return await send_response(send, response, fields)
 
     async def _authorize(
         self, route: _RouteWithPath, tenant: Tenant, name: StreamName | None, scope: Scope, headers: Headers
@@ -106,9 +102,9 @@ class ControlApp:
         if required in {Permission.READ, Permission.WRITE}:
             assert name is not None, "routes of streams and estuaries have a name"
             # Only the project's own tokens give access to an estuary, even if its streams are public.
-            authorization = self.authorizer.permit(tenant, name, required, credentials, shows_public=False)
+            authorization = self.authorizer.authorize(tenant, name, required, credentials, shows_public=False)
         else:
-            authorization = await self.authorizer.control(tenant, required, credentials, name)
+            authorization = await self.authorizer.authorize_control(tenant, required, credentials, name)
         return {**scope, "query_string": query, "fluvial.name": name, "fluvial.authorization": authorization}
 
     def _match_route(self, scope: Scope) -> tuple[_RouteWithPath | None, Scope, str]:

@@ -13,7 +13,7 @@ from fluvial.model.head import EstuaryMode, Head
 from fluvial.model.lifetime import format_rfc3339
 from fluvial.model.limits import CONTENT_TYPE_BYTES_MAX, ESTUARY_TTL_S_MAX, STREAM_NAME_BYTES_MAX
 from fluvial.model.names import STREAM_ROOT, StreamName, parse_name
-from fluvial.model.offset import offset_token, spell_offset
+from fluvial.model.offset import encode_offset, offset_token
 from fluvial.model.permissions import Permission
 from fluvial.server.control.fastapi_errors import (
     BEARER_TOKEN,
@@ -87,12 +87,12 @@ def _add_subscriptions(routes: APIRouter, estuaries: Estuaries) -> None:
     async def subscribe(request: Request, body: SubscribeBody) -> Response:
         """Subscribe an estuary to a stream, from its tail on."""
         source, estuary = name_of(request), _estuary_name(name_of(request), body.estuary_id)
-        authorization_of(request).also(estuary)
+        authorization_of(request).require_stream(estuary)
         wanted = WantedEstuary(estuary, body.mode, None, body.ttl_seconds)
         followed = await estuaries.follow(source, wanted)
         if isinstance(followed, Rejection):
             return _as_rejection(followed)
-        offset = spell_offset(followed.cursor.born_us, followed.cursor.position)
+        offset = encode_offset(followed.cursor.born_us, followed.cursor.position)
         content = {**_describe_estuary(wanted.name, followed.estuary), "stream": source, "offset": offset}
         return json_response(content, 201 if followed.is_new else 200)
 
@@ -107,7 +107,7 @@ def _add_subscriptions(routes: APIRouter, estuaries: Estuaries) -> None:
         if wanted_id is None:
             raise RequestError(ErrorCode.MALFORMED_QUERY, "estuaryId is missing")
         estuary = _estuary_name(source, wanted_id)
-        authorization_of(request).also(estuary)
+        authorization_of(request).require_stream(estuary)
         return _no_content_or_rejection(await estuaries.unfollow(source, estuary))
 
 
@@ -160,7 +160,7 @@ def _describe_estuary(name: StreamName, head: Head) -> dict[str, object]:
         "tailOffset": offset_token(head, head.tail),
         "expiresAt": None if until_ms is None else format_rfc3339(until_ms),
         "subscriptions": [
-            {"stream": source, "offset": spell_offset(cursor.born_us, cursor.position)}
+            {"stream": source, "offset": encode_offset(cursor.born_us, cursor.position)}
             for source, cursor in head.cursors.items()
         ],
     }

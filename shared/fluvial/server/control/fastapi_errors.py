@@ -80,19 +80,11 @@ def install_error_handlers(app: FastAPI) -> None:
     """Make an application answer errors in the shape that stream paths use."""
 
     @app.exception_handler(StoreError)
-    async def answer_store_error(_request: Request, exc: StoreError) -> Response:
-        """Answer an error of the store."""
-        return as_response(wire.store_error_response(exc))
-
-    @app.exception_handler(Exception)
-    async def answer_unexpected_error(_request: Request, _exc: Exception) -> Response:
-        """Answer a bug, which ControlApp logs."""
-        return as_response(wire.internal_error_response())
-
     @app.exception_handler(RequestError)
-    async def answer_request_error(_request: Request, exc: RequestError) -> Response:
-        """Answer an error of the request."""
-        return as_response(wire.request_error_response(exc))
+    @app.exception_handler(Exception)
+    async def answer_exception(_request: Request, exc: Exception) -> Response:
+        """Answer an error, or a bug, which ControlApp logs."""
+        return as_response(wire.response_of(exc) or wire.internal_error_response())
 
     @app.exception_handler(RequestValidationError)
     async def answer_validation_error(_request: Request, exc: RequestValidationError) -> Response:

@@ -121,7 +121,7 @@ _Limited = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 def project_routes(store: Store, clock: Clock, authorizer: Authorizer) -> APIRouter:
     """The routes below /v1/projects, and the one that rotates reader keys."""
     routes = APIRouter(tags=["projects"], dependencies=[BEARER_TOKEN])
-    admin = ProjectAdmin(store.projects, clock, authorizer.project_cache.forget)
+    admin = ProjectAdmin(store.projects, clock, authorizer.project_cache.invalidate)
     _add_projects(routes, admin, store, clock, authorizer.project_cache)
     _add_rules(routes, admin, clock)
     _add_streams(routes, store, clock)

@@ -24,7 +24,7 @@ from fluvial.model.commit import (
     first_unmet,
 )
 from fluvial.model.errors import StoreError, StoreUnavailable, StoreUncertain
-from fluvial.model.head import ForkOrigin, Head, Incarnation, born_after
+from fluvial.model.head import ForkOrigin, Head, Incarnation, ensure_born_after
 from fluvial.model.lifetime import ExpiresAt
 from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_expiry
@@ -148,7 +148,7 @@ class Lifecycle:
                 return LifecycleResult(outcome, creation.dropped)
             case ConditionFailed(item):
                 stored = self._heads.store(name, item)
-                head = born_after(head, stored.born_us)
+                head = ensure_born_after(head, stored.born_us)
                 judged = _judge_existing(commit, head, stored)
                 if judged is not None:
                     return LifecycleResult(judged, creation.dropped)
