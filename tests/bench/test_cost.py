@@ -25,7 +25,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
 
 
 @pytest.mark.parametrize("with_producer", [False, True])
-async def test_an_append_of_100_bytes_keeps_to_its_budget(rig: DynamoDbRig, *, with_producer: bool) -> None:
+async def test_append_of_100_bytes_stays_within_its_write_units(rig: DynamoDbRig, *, with_producer: bool) -> None:
     """Spills included."""
     async with own_process(rig) as process:
         assert isinstance(process.store, DynamoDbStore)
@@ -35,7 +35,7 @@ async def test_an_append_of_100_bytes_keeps_to_its_budget(rig: DynamoDbRig, *, w
     assert meter.refused == 0
 
 
-async def test_a_whole_life_keeps_to_it_and_a_tail_read_is_one_unit(rig: DynamoDbRig) -> None:
+async def test_stream_with_close_stays_within_its_units_and_tail_read_is_one(rig: DynamoDbRig) -> None:
     """Rotation into S3 and all."""
     async with own_process(rig) as process, own_process(rig) as reader, own_process(rig) as other:
         assert isinstance(process.store, DynamoDbStore)

@@ -98,7 +98,7 @@ async def all_at_once(url: str, path: str, headers: dict[str, str]) -> list[http
         return await asyncio.gather(*(client.get(path, headers=headers) for _ in range(READERS)))
 
 
-def test_many_readers_of_the_same_offsets_are_about_one_request_each(
+def test_many_readers_of_one_page_are_one_request_to_the_server(
     front: Front, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A hundred readers go through a stream; the server is asked once for each page before the tail."""
@@ -118,7 +118,7 @@ def test_many_readers_of_the_same_offsets_are_about_one_request_each(
     assert reads - hits <= pages + 1
 
 
-def test_what_is_cached_needs_no_server_any_more(tmp_path: Path) -> None:
+def test_cached_page_is_served_while_the_server_is_down(tmp_path: Path) -> None:
     """So it was not asked."""
     with ExitStack() as stack:
         server = stack.enter_context(ExitStack())
@@ -134,7 +134,7 @@ def test_what_is_cached_needs_no_server_any_more(tmp_path: Path) -> None:
     assert {answer.content for answer in answers} == {b"x" * 10}
 
 
-def test_a_private_streams_entry_cannot_be_had_without_its_key(front: Front) -> None:
+def test_cached_private_page_needs_the_reader_key(front: Front) -> None:
     """Its key is as good as a token for what is cached; nothing else is, and a turned key is worth nothing new."""
     path, key = front.stream(b"one", b"two")
     url = f"{path}?offset={0:016d}_{0:016d}"
@@ -169,7 +169,7 @@ def test_a_private_streams_entry_cannot_be_had_without_its_key(front: Front) -> 
 
 
 @pytest.mark.parametrize("public", [False, True])
-def test_a_stream_is_never_answered_from_its_former_lifes_cache(front: Front, *, public: bool) -> None:
+def test_recreated_stream_is_not_served_from_the_cache_of_the_deleted_one(front: Front, *, public: bool) -> None:
     """With its key another URL is asked for; without one nothing is kept."""
     path, key = front.stream(b"former", public=public)
     front.close(path)
@@ -187,7 +187,7 @@ def test_a_stream_is_never_answered_from_its_former_lifes_cache(front: Front, *,
     assert front.cached.get(bare, headers={**reader(), "if-none-match": etag}).status_code == 304
 
 
-def test_coded_and_plain_pages_are_kept_apart(front: Front) -> None:
+def test_compressed_and_plain_pages_are_cached_apart(front: Front) -> None:
     """Each client gets what it can read, from the cache as well."""
     path, key = front.stream(b"the same again\n" * 10_000, public=True)
     front.close(path)
@@ -201,7 +201,7 @@ def test_coded_and_plain_pages_are_kept_apart(front: Front) -> None:
     assert hits == [False] * 2 + [True] * 4
 
 
-def test_no_spelling_of_a_query_or_a_path_poisons_the_cache(front: Front) -> None:
+def test_odd_spellings_of_query_and_path_do_not_poison_the_cache(front: Front) -> None:
     """Whatever is asked for in an odd way, what others then get under the plain URL is theirs."""
     path, key = front.stream(b"1" * 700_000, b"2" * 700_000, b"3")
     second = front.offset(path, 700_000)
@@ -236,7 +236,7 @@ def test_no_spelling_of_a_query_or_a_path_poisons_the_cache(front: Front) -> Non
         assert found.content == b"2" * 700_000 + b"3"
 
 
-def test_streams_whose_paths_look_alike_are_kept_apart(front: Front) -> None:
+def test_streams_with_similar_paths_are_cached_apart(front: Front) -> None:
     """`a%2Fb` is another stream than `a/b`."""
     number = next(_NUMBERS)
     paths = [f"/v1/stream/demo/{number}a%2Fb", f"/v1/stream/demo/{number}a/b", f"/v1/stream/demo/{number}a%252Fb"]
@@ -248,7 +248,7 @@ def test_streams_whose_paths_look_alike_are_kept_apart(front: Front) -> None:
         assert [is_hit(answer) for answer in found] == [False, True]
 
 
-def test_what_may_not_be_cached_is_not(front: Front) -> None:
+def test_tail_now_errors_head_and_events_are_not_cached(front: Front) -> None:
     """The tail, `now`, 204, errors, HEAD, events: asked again, the server answers again, and differently by then."""
     path, key = front.stream(b"x")
     tail = front.offset(path, 1)
@@ -269,7 +269,7 @@ def test_what_may_not_be_cached_is_not(front: Front) -> None:
             assert not is_hit(answer), (method, url)
 
 
-def test_a_long_poll_that_has_news_is_kept_for_its_cursor(front: Front) -> None:
+def test_long_poll_with_data_is_cached_by_its_cursor(front: Front) -> None:
     """Whoever comes with the same cursor a little later is answered at once, and goes on with another."""
     path, key = front.stream(b"x")
     url = f"{path}?cursor=1&live=long-poll&offset=-1&rk={key}"
@@ -279,7 +279,7 @@ def test_a_long_poll_that_has_news_is_kept_for_its_cursor(front: Front) -> None:
     assert [is_hit(first), is_hit(second)] == [False, True]
 
 
-def test_nothing_outlives_its_stream_in_the_cache(front: Front) -> None:
+def test_cached_page_expires_with_its_stream(front: Front) -> None:
     """Also when it was cached just before the end."""
     ends_at = (datetime.now(UTC) + timedelta(seconds=LIFETIME_S)).replace(microsecond=0)  # what both clocks can tell
     path, key = front.stream(b"x", stream_expires_at=ends_at.isoformat().replace("+00:00", "Z"))
@@ -292,7 +292,7 @@ def test_nothing_outlives_its_stream_in_the_cache(front: Front) -> None:
     assert datetime.now(UTC) >= ends_at
 
 
-def test_each_origin_is_told_what_its_pages_may(front: Front) -> None:
+def test_cached_page_has_the_cors_headers_of_each_origin(front: Front) -> None:
     """Of several, from the cache as well."""
     origins = {"origins": ["https://a.example", "https://b.example"]}
     answer = front.cached.put("/v1/projects/demo/origins", content=json.dumps(origins), headers={**operator(), **JSON})
@@ -306,7 +306,7 @@ def test_each_origin_is_told_what_its_pages_may(front: Front) -> None:
             assert found.headers.get("access-control-allow-origin") == allowed
 
 
-def test_events_and_sockets_pass_through(front: Front) -> None:
+def test_event_streams_and_websockets_pass_through_nginx(front: Front) -> None:
     """One by one, as they come."""
     path, key = front.stream(b"x")
     with front.cached.stream("GET", f"{path}?live=sse&offset=-1&rk={key}", headers=reader()) as events:
@@ -316,7 +316,7 @@ def test_events_and_sockets_pass_through(front: Front) -> None:
         assert json.loads(socket.recv(timeout=5))["payload"] == "x"
 
 
-def test_its_log_has_no_token_and_no_key(front: Front) -> None:
+def test_nginx_log_has_no_token_and_no_reader_key(front: Front) -> None:
     """Whatever becomes of a request."""
     path, key = front.stream(b"x")
     token = mint_token()
@@ -331,7 +331,7 @@ def test_its_log_has_no_token_and_no_key(front: Front) -> None:
     assert SECRET.value not in log
 
 
-def test_preconditions_reach_the_server(front: Front) -> None:
+def test_preconditions_are_compared_by_the_server(front: Front) -> None:
     """Those of writes and of reads; nginx compares the tags of what is in its cache only to say that nothing is new."""
     path, key = front.stream(b"a")
     tag = front.cached.head(path, headers=reader()).headers["etag"]

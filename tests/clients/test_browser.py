@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-def test_pages_read_and_write(tmp_path: Path) -> None:
+def test_chromium_pages_read_and_write(tmp_path: Path) -> None:
     """Each test of the script passes, over connections that end often."""
     assert CHROMIUM is not None, "there is no Chromium"
     command = ["node", "--test", "--test-force-exit", "--test-reporter=spec", "browser.test.mjs"]

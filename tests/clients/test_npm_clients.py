@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subproc
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_package_works(script: str, runs: dict[str, subprocess.Popen[str]]) -> None:
+def test_npm_client_works_with_the_server(script: str, runs: dict[str, subprocess.Popen[str]]) -> None:
     """Each test of its script passes."""
     output, _ = runs[script].communicate(timeout=TIMEOUT_S)
     assert runs[script].returncode == 0, output[-8_000:]

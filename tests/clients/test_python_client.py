@@ -68,7 +68,7 @@ def unpack_repository(folder: Path) -> Path:
     return Path(client)
 
 
-def test_its_own_tests_pass(tmp_path: Path) -> None:
+def test_python_clients_own_tests_pass(tmp_path: Path) -> None:
     """All that take a server; its files are as they were published."""
     client = unpack_repository(tmp_path / "repository")
     command = [sys.executable, "-m", "pytest", "-m", "integration", "-p", "no:cacheprovider", "-q", "-rfEs", "tests"]

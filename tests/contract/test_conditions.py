@@ -68,7 +68,7 @@ def client() -> Iterator[Any]:
     client.close()
 
 
-def test_every_requirement_has_a_clause() -> None:
+def test_every_requirement_has_a_condition() -> None:
     """And no clause is without a requirement."""
     assert set(get_args(Requirement)) == set(CLAUSES)
 
@@ -76,7 +76,7 @@ def test_every_requirement_has_a_clause() -> None:
 @examples(100)
 @given(head=st.none() | heads(), requirement=requirements)
 @example(head=Head(incarnation=Incarnation(1), content_type="a/b", stream_seq="\x7f"), requirement=SeqAfter("\xff"))
-def test_a_clause_means_what_its_requirement_means(client: Any, head: Head | None, requirement: Requirement) -> None:  # noqa: ANN401
+def test_condition_agrees_with_its_requirement(client: Any, head: Head | None, requirement: Requirement) -> None:  # noqa: ANN401
     """The engine's verdict on the stored head is `holds(head)`."""
     if head is None:
         client.delete_item(TableName=TABLE, Key=head_key(NAME))
@@ -96,7 +96,7 @@ def test_a_clause_means_what_its_requirement_means(client: Any, head: Head | Non
     assert verdict is requirement.holds(head)
 
 
-def test_a_write_may_name_as_many_states_as_are_allowed(client: Any) -> None:  # noqa: ANN401
+def test_condition_fits_the_most_entity_tags_allowed(client: Any) -> None:  # noqa: ANN401
     """With a producer and a sequence besides, and with the longest numbers, it is one condition that DynamoDB takes."""
     life, first = Incarnation(2**63 - 1), POSITION_MAX - STREAM_STATES_MAX
     tags = [
@@ -121,7 +121,7 @@ def test_a_write_may_name_as_many_states_as_are_allowed(client: Any) -> None:  #
 
 @examples(50)
 @given(head=heads(), buffer=batches, counts=st.tuples(*[st.integers(0, 5)] * 5))
-def test_a_head_item_comes_back_as_it_was(
+def test_head_item_round_trips(
     client: Any,  # noqa: ANN401  boto3 makes its clients' classes at run time
     head: Head,
     buffer: tuple[StoredBatch, ...],
@@ -139,7 +139,7 @@ def test_a_head_item_comes_back_as_it_was(
 
 
 @given(head=heads(), counts=st.tuples(*[st.integers(0, 5)] * 5))
-def test_every_attribute_of_a_head_is_known_as_such(head: Head, counts: tuple[int, int, int, int, int]) -> None:
+def test_every_attribute_of_a_head_item_is_listed(head: Head, counts: tuple[int, int, int, int, int]) -> None:
     """A tombstone is made by removing those: one that is missing from the list would outlive its stream."""
     fence, base, cold_end, spilled, evictions = counts
     item = first_item(NAME, HeadItem(head, fence, base, (), cold_end, spilled, evictions, began=fence))
@@ -148,7 +148,7 @@ def test_every_attribute_of_a_head_is_known_as_such(head: Head, counts: tuple[in
 
 @examples(50)
 @given(head=heads(), seen=st.none() | heads(), moved_ms=st.integers(0, 5_000), used_ms=st.integers(-4_000, 4_000))
-def test_a_renewal_means_what_the_core_says(
+def test_renewal_condition_agrees_with_the_model(
     client: Any,  # noqa: ANN401  boto3 makes its clients' classes at run time
     head: Head,
     seen: Head | None,
@@ -174,7 +174,7 @@ def test_a_renewal_means_what_the_core_says(
 
 
 @given(start=st.integers(0, 10**15), batches=batches.filter(bool))
-def test_a_hot_segment_comes_back_as_it_was(start: int, batches: tuple[StoredBatch, ...]) -> None:
+def test_hot_segment_round_trips(start: int, batches: tuple[StoredBatch, ...]) -> None:
     """With the stream that it is of."""
     segment = HotSegment(start, batches, NAME, 7)
     assert decode_segment(encode_hot_segment(Incarnation(1), segment)) == segment

@@ -48,7 +48,7 @@ def expected_tokens() -> list[str]:
 
 
 @pytest.mark.slow
-def test_writer_and_reader_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
+def test_writer_and_reader_resume_after_kill(tmp_path: Path) -> None:
     """The stream has every token once, in order, and the reader has seen just that."""
     progress = tmp_path / "progress.json"
     with running_server(tmp_path / "data") as server:
@@ -88,7 +88,7 @@ def test_reader_ends_on_a_closed_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_reader_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
+def test_reader_retries_while_the_server_is_down(tmp_path: Path) -> None:
     """It says so, pauses longer and longer, and goes on where it was."""
     port, progress = str(free_port()), tmp_path / "progress.json"
     with running_server(tmp_path / "data", "--port", port) as server:
@@ -113,7 +113,7 @@ def test_reader_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_reader_does_not_ask_again_what_is_refused(tmp_path: Path) -> None:
+def test_reader_does_not_retry_a_refused_request(tmp_path: Path) -> None:
     """A stream that is not there, and a URL that is none."""
     with running_server(tmp_path / "data") as server:
         for url, reason in ((server.url + "/v1/stream/missing", "404"), ("nowhere", "http")):

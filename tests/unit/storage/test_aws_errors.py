@@ -146,7 +146,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "code"), [(line, code) for line, codes in DYNAMODB_REFUSALS.items() for code in codes]
 )
-async def test_a_write_that_dynamodb_refuses_is_unavailable(
+async def test_write_refused_by_dynamodb_is_store_unavailable(
     aws: Aws, service: StandIn, caplog: pytest.LogCaptureFixture, line: str, code: str
 ) -> None:
     """Nothing was written; the log says why in one line."""
@@ -159,7 +159,7 @@ async def test_a_write_that_dynamodb_refuses_is_unavailable(
 @pytest.mark.parametrize(
     ("line", "answer"), [(line, answer) for line, answers in S3_REFUSALS.items() for answer in answers]
 )
-async def test_an_object_that_s3_refuses_is_unavailable(
+async def test_object_refused_by_s3_is_store_unavailable(
     aws: Aws, service: StandIn, caplog: pytest.LogCaptureFixture, line: str, answer: tuple[str, int]
 ) -> None:
     """The same conditions by S3's names."""
@@ -182,23 +182,21 @@ async def test_an_object_that_s3_refuses_is_unavailable(
         ("", 0),
     ],
 )
-async def test_a_write_that_may_have_been_carried_out_is_unknown(
-    aws: Aws, service: StandIn, code: str, status: int
-) -> None:
+async def test_server_error_leaves_the_write_in_doubt(aws: Aws, service: StandIn, code: str, status: int) -> None:
     """Whatever is answered with 5xx or by a service that failed midway."""
     service.answer(status or 500, code)
     assert isinstance(await aws.write(aws.writes.update_item, **KEY), InDoubt)
     assert meaning_of("UpdateItem", code, status) is Meaning.UNKNOWN
 
 
-async def test_our_own_mistake_is_raised_as_it_is(aws: Aws, service: StandIn) -> None:
+async def test_invalid_request_raises_the_services_error(aws: Aws, service: StandIn) -> None:
     """It ends in the log with its traceback."""
     service.answer(400, "ValidationException")
     with pytest.raises(ClientError, match="ValidationException"):
         await aws.write(aws.writes.update_item, **KEY)
 
 
-async def test_a_condition_that_failed_tells_the_item(aws: Aws, service: StandIn) -> None:
+async def test_failed_condition_returns_the_item_that_was_checked(aws: Aws, service: StandIn) -> None:
     """As it was when it was judged."""
     service.answer(400, "ConditionalCheckFailedException", Item={"pk": {"S": "a"}})
     assert await aws.write(aws.writes.update_item, **KEY) == ConditionFailed({"pk": {"S": "a"}})
@@ -216,7 +214,7 @@ async def test_a_condition_that_failed_tells_the_item(aws: Aws, service: StandIn
         ([], StoreUnavailable),
     ],
 )
-async def test_a_cancelled_transaction_has_written_nothing(
+async def test_cancelled_transaction_is_not_in_doubt(
     aws: Aws, service: StandIn, reasons: list[str], told: type
 ) -> None:
     """Whatever its reasons, also those that nobody knows yet."""
@@ -224,17 +222,17 @@ async def test_a_cancelled_transaction_has_written_nothing(
     assert await result_of(aws.write_transaction(aws.writes.transact_write_items, TransactItems=[])) is told
 
 
-def test_a_bucket_of_another_region_is_a_refusal() -> None:
+def test_redirect_to_another_region_is_a_refusal() -> None:
     """What is redirected was not carried out."""
     assert meaning_of("PutObject", "PermanentRedirect", 301) is Meaning.REFUSED
 
 
-def test_the_reasons_of_a_cancellation_are_judged_together() -> None:
+def test_conflict_among_cancellation_reasons_is_retried() -> None:
     """A conflict alone is tried again."""
     assert meaning_of_cancellation(["None", "TransactionConflict"]) is Meaning.BUSY
 
 
-async def test_an_object_that_is_not_there_is_not_found(aws: Aws, service: StandIn) -> None:
+async def test_missing_object_is_not_found(aws: Aws, service: StandIn) -> None:
     """Which is no failure."""
     service.answer(404, "NoSuchKey")
     with pytest.raises(NotFound):
@@ -251,7 +249,7 @@ async def test_an_object_that_is_not_there_is_not_found(aws: Aws, service: Stand
         ("GetRoleCredentials", "UnauthorizedException", 401),
     ],
 )
-def test_credentials_that_cannot_be_had_write_nothing(operation: str, code: str, status: int) -> None:
+def test_failure_to_get_credentials_is_not_in_doubt(operation: str, code: str, status: int) -> None:
     """The client asks for them before it sends the request that they are for."""
     assert meaning_of(operation, code, status) is Meaning.FORBIDDEN
 
@@ -269,15 +267,13 @@ def test_credentials_that_cannot_be_had_write_nothing(operation: str, code: str,
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.__name__,
 )
-async def test_what_fails_before_a_request_is_sent_has_written_nothing(
-    aws: Aws, service: StandIn, error: Exception, told: type
-) -> None:
+async def test_failure_before_sending_is_not_in_doubt(aws: Aws, service: StandIn, error: Exception, told: type) -> None:
     """Nothing else is known to have failed before."""
     service.failure = error
     assert await result_of(aws.write(aws.writes.update_item, **KEY)) is told
 
 
-def test_what_the_sdk_takes_for_throttling_is_taken_for_it_here() -> None:
+def test_throttling_codes_of_the_sdk_mean_busy() -> None:
     """But for what only EC2 says."""
     codes = set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)  # type: ignore[attr-defined]
     assert codes - {"EC2ThrottledException"} <= BUSY_CODES
@@ -303,7 +299,7 @@ def test_every_code_of_the_sdks_models_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize(("endpoint", "has_checksum"), [(None, True), ("http://127.0.0.1:9", False)])
-async def test_another_s3_gets_no_checksums(endpoint: str | None, has_checksum: bool) -> None:  # noqa: FBT001
+async def test_requests_to_another_s3_have_no_checksums(endpoint: str | None, has_checksum: bool) -> None:  # noqa: FBT001
     """Stores that only resemble S3 refuse requests with fields that they do not know."""
     aws = Aws(Endpoints(s3=endpoint, region="eu-central-1"), lambda: 0.5, 1)
     service = StandIn(403, "AccessDenied")

@@ -96,7 +96,7 @@ def hot_segments(rig: DynamoDbRig) -> list[Any]:
     return [item for item in rig.items(f"SEG#{1:016x}") if item.get("d", {}).get("B")]
 
 
-async def test_rotation_moves_bytes_and_leaves_nothing_behind(rig: DynamoDbRig) -> None:
+async def test_rotation_moves_bytes_into_s3_and_deletes_hot_segments(rig: DynamoDbRig) -> None:
     """Cold segments hold what hot ones and payloads held; a page may begin in one and end in the head."""
     data = await fill(rig)
     await applied(rig.store, close_commit())
@@ -107,7 +107,7 @@ async def test_rotation_moves_bytes_and_leaves_nothing_behind(rig: DynamoDbRig) 
         assert await read_all(rig.store, page_bytes) == data
 
 
-async def test_a_segment_that_was_put_but_not_cut_off_is_left_alone(rig: DynamoDbRig) -> None:
+async def test_rotation_skips_a_segment_that_the_head_still_buffers(rig: DynamoDbRig) -> None:
     """The head still points to its payloads, also when it counts too many batches, as after a note that was lost."""
     await reopen_patient(rig)
     data = await fill(rig, 20)
@@ -124,7 +124,7 @@ async def test_a_segment_that_was_put_but_not_cut_off_is_left_alone(rig: DynamoD
     assert await read_all(rig.store) == data + b"y" * 700
 
 
-async def test_a_hot_segment_that_comes_back_does_no_harm(rig: DynamoDbRig) -> None:
+async def test_returned_hot_segment_is_ignored_by_readers(rig: DynamoDbRig) -> None:
     """A put that was under way while rotation went by; its payloads are gone by now."""
     await reopen_patient(rig)
     data = await fill(rig)
@@ -142,7 +142,7 @@ async def test_a_hot_segment_that_comes_back_does_no_harm(rig: DynamoDbRig) -> N
     assert await read_all(rig.store, 700) == data
 
 
-async def test_a_deleted_stream_leaves_nothing_but_a_tombstone(rig: DynamoDbRig) -> None:
+async def test_deleted_stream_leaves_only_a_tombstone(rig: DynamoDbRig) -> None:
     """Segments, objects, payloads and producers are collected, and all that the head had."""
     everything = create_command(lifetime=SlidingTtl(60), is_public=True, reader_key=ReaderKey("k"))
     await applied(rig.store, plan_create(everything, Incarnation(1), START_MS))
@@ -161,7 +161,7 @@ async def test_a_deleted_stream_leaves_nothing_but_a_tombstone(rig: DynamoDbRig)
     assert set(tombstone) == {"pk", "sk", "f", "t", "by", "ei", "fb", "bu"}
 
 
-async def test_producers_that_write_stay_in_the_head(rig: DynamoDbRig) -> None:
+async def test_producers_that_write_are_not_evicted(rig: DynamoDbRig) -> None:
     """Those that have not written for longest move out, whatever their names."""
     await applied(rig.store, create_commit())
     busy, seqs = ["aaa", "bbb", "mmm", "zzz"], count()
@@ -183,7 +183,7 @@ async def test_producers_that_write_stay_in_the_head(rig: DynamoDbRig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lifetime", [None, SlidingTtl(3_600)], ids=["no lifetime", "sliding"])
-async def test_an_item_of_an_older_version_is_taken_over(tmp_path: Path, lifetime: SlidingTtl | None) -> None:
+async def test_item_of_an_older_version_is_read_and_updated(tmp_path: Path, lifetime: SlidingTtl | None) -> None:
     """Without a birth, with producers that do not say when they wrote, and a last use where there is no window."""
     async with moto_rig(tmp_path) as rig:
         await applied(rig.store, create_commit(lifetime=lifetime))
@@ -212,7 +212,7 @@ async def test_an_item_of_an_older_version_is_taken_over(tmp_path: Path, lifetim
         assert begun.born_us == later_ms * 1_000
 
 
-async def test_a_stream_that_is_due_is_rotated_once(rig: DynamoDbRig) -> None:
+async def test_due_stream_is_rotated_once(rig: DynamoDbRig) -> None:
     """However many appends find it due before it is its turn: one rotation waits, and one may be under way."""
     background_tasks, is_their_turn = rig.store._background_tasks, asyncio.Event()
     assert background_tasks is not None
@@ -253,7 +253,7 @@ async def test_background_work_with_one_key_runs_once_and_the_queue_is_bounded(
     assert done[-1] == "rotation of c"
 
 
-async def test_only_what_cannot_be_used_again_is_given_to_ttl(rig: DynamoDbRig) -> None:
+async def test_only_tombstones_and_fixed_expiries_have_a_ttl(rig: DynamoDbRig) -> None:
     """A sliding deadline moves, so DynamoDB must not act on it."""
     lifetimes = {"eternal": None, "sliding": SlidingTtl(60), "fixed": ExpiresAt(START_MS + 60_000, "x")}
     for number, (name, lifetime) in enumerate(lifetimes.items(), 1):
@@ -273,7 +273,7 @@ async def test_only_what_cannot_be_used_again_is_given_to_ttl(rig: DynamoDbRig) 
     assert fixed_item["t"] == {"N": str(START_MS // 1_000 + 60 + 86_400)}
 
 
-async def test_a_reader_hears_of_another_process(rig: DynamoDbRig) -> None:
+async def test_live_read_sees_appends_of_another_process(rig: DynamoDbRig) -> None:
     """Any number of readers wait with one poller; bytes, and then the end of the stream."""
     seen = await applied(rig.store, create_commit())
     assert seen is not None
@@ -313,7 +313,7 @@ def client_error(code: str, status: int = 400, reasons: tuple[str, ...] = ()) ->
     ],
     ids=str,
 )
-async def test_a_writer_is_told_what_an_error_means(
+async def test_writer_gets_unavailable_or_uncertain_by_the_error(
     rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch, error: Exception, told: type[Exception]
 ) -> None:
     """Nothing was written, nobody knows, or our own mistake."""
@@ -327,7 +327,7 @@ async def test_a_writer_is_told_what_an_error_means(
         await rig.store.apply(NAME, append_commit())
 
 
-async def test_missing_bytes_are_damage_of_that_stream_alone(rig: DynamoDbRig) -> None:
+async def test_missing_bytes_damage_one_stream_only(rig: DynamoDbRig) -> None:
     """A clear error, however often it is read."""
     await fill(rig)
     await applied(rig.store, close_commit())
@@ -341,9 +341,7 @@ async def test_missing_bytes_are_damage_of_that_stream_alone(rig: DynamoDbRig) -
     await applied(rig.store, create_commit(incarnation=2), StreamName("fine"))
 
 
-async def test_a_rotation_that_died_before_its_note_is_made_good(
-    rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_next_rotation_notes_what_a_dead_one_did_not(rig: DynamoDbRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise every later spill would be thought due, and become an object of its own."""
 
     async def dying(*_: object) -> None:

@@ -51,7 +51,7 @@ class WatchfulWaiters(HeadNotifier):
         return waits
 
 
-async def test_a_waiter_whose_read_was_overtaken_is_told() -> None:
+async def test_waiter_is_notified_when_its_read_was_overtaken() -> None:
     """The poller has told the others already, and looks no more for what it knows."""
     table, waiters = HeadTable(), HeadNotifier()
     poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ async def test_a_waiter_whose_read_was_overtaken_is_told() -> None:
     await poller.close()
 
 
-async def test_a_poller_that_is_behind_a_waiter_catches_up() -> None:
+async def test_poller_behind_a_waiter_catches_up() -> None:
     """And then tells it what is new to it."""
     table, waiters = HeadTable(), HeadNotifier()
     poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ async def test_a_poller_that_is_behind_a_waiter_catches_up() -> None:
     await poller.close()
 
 
-async def test_an_answer_that_was_overtaken_tells_a_waiter_nothing() -> None:
+async def test_overtaken_answer_does_not_notify_a_waiter() -> None:
     """An earlier append's head, an earlier life's end, an earlier life's head: all are older than what was seen."""
     table, waiters = HeadTable(), HeadNotifier()
     table.now = replace(TEN, incarnation=Incarnation(2), born_us=2)
@@ -113,7 +113,7 @@ class LateWaiters(HeadNotifier):
         return NINE
 
 
-async def test_an_older_head_at_the_end_of_a_wait_is_not_what_it_answers() -> None:
+async def test_wait_never_returns_an_older_head() -> None:
     """A late answer to an append wakes a reader that has seen more, in the moment in which its time is over."""
     table, waiters = HeadTable(), LateWaiters()
     table.now = TEN
@@ -122,7 +122,7 @@ async def test_an_older_head_at_the_end_of_a_wait_is_not_what_it_answers() -> No
     await poller.close()
 
 
-async def test_a_poller_goes_on_after_an_unforeseen_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_poller_continues_after_an_unforeseen_error(caplog: pytest.LogCaptureFixture) -> None:
     """With a traceback in the log; whoever waits is told of what comes next."""
     table, waiters = HeadTable(), HeadNotifier()
     poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ async def test_a_poller_goes_on_after_an_unforeseen_error(caplog: pytest.LogCapt
     await poller.close()
 
 
-async def test_a_waiter_that_comes_as_the_poller_ends_gets_another_one() -> None:
+async def test_waiter_that_comes_as_the_poller_ends_starts_another() -> None:
     """In the very turn of the loop."""
     table, waiters = HeadTable(), WatchfulWaiters()
     poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ async def test_a_waiter_that_comes_as_the_poller_ends_gets_another_one() -> None
     await poller.close()
 
 
-async def test_nothing_is_watched_when_nobody_waits() -> None:
+async def test_stream_without_waiters_is_not_polled() -> None:
     """Neither the task nor its place stays."""
     table, waiters = HeadTable(), WatchfulWaiters()
     poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
