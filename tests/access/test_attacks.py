@@ -228,13 +228,24 @@ TEMPLATES = (
 
 
 def test_anonymous_clients_cannot_find_out_projects_or_their_origins(api: ServerClient) -> None:
-    """Answers for existing and absent projects are equal: paths without a stream, guessed origins, control routes."""
+    """Existing and absent projects have the same answers, also to malformed queries and to guessed origins."""
     for headers in ({}, {"origin": "https://guess.example"}, bearer("x.y.z")):
         for method in ("GET", "OPTIONS", "POST"):
-            for template in ("/v1/stream/{}", "/v1/stream/{}/x", "/v1/estuary/{}/x", "/v1/projects/{}"):
+            for template in TEMPLATES:
                 paths = [template.format(name) for name in ("other", "demo", "none")]
                 answers = {shape(api.request(method, path, headers)) for path in paths}
                 assert len(answers) == 1, (method, template)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["live=websocket&offset=-1", "live=websocket", "live=websocket&offset=nonsense", "live=sse&offset=-1", "offset=-1"],
+)
+def test_anonymous_websocket_handshakes_get_the_same_answer_for_every_stream(api: ServerClient, query: str) -> None:
+    """With a valid query or a malformed one, for existing and absent streams and projects."""
+    paths = [f"/v1/stream/{name}?{query}" for name in ("demo/private", "demo/none", "other/secret", "none/x")]
+    answers = {shape(api.handshake("GET", path)) for path in paths}
+    assert [answer[0] for answer in answers] == [401]
 
 
 BODIES = [
