@@ -70,9 +70,9 @@ class Authorization:
     """What a request may do, as far as that is known before the stream's head is loaded.
 
     `project` is None on an open server; `token` is None for an anonymous client. With `error_unless_public` only a
-    public stream may be read, and that error is the answer for any other stream. `count_request` counts a read of a
-    public stream against the project's rate. Other anonymous reads are not counted, because a 429 would tell that the
-    project exists.
+    public stream may be read, and that error is the answer for any other stream. `count_request` then counts a read of
+    a public stream against the project's rate. Anonymous requests for private streams are not counted, because a 429
+    would tell that the project exists.
     """
 
     project: Project | None

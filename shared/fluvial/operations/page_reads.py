@@ -57,7 +57,7 @@ class PageReads:
                 case _Failed(error):
                     raise error
                 case _Cancelled():
-                    pass  # the first of the readers that wait, which continues first, becomes the next first reader
+                    pass  # look again: the waiting reader that runs first reads in its place, the others wait for it
         return await self._read(key, name, head)
 
     async def _read(self, key: _PageKey, name: StreamName, head: Head) -> Page:

@@ -39,6 +39,7 @@ KEEP_ALIVE_S: Final = 15.0
 #: A stream with a sliding deadline is renewed for its live reads twice in its window, but not more often than this.
 _RENEWAL_S_MIN: Final = 0.1
 
+#: A time of the event loop's clock that has always passed.
 _AT_ONCE: Final = 0.0
 
 

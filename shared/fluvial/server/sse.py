@@ -131,9 +131,9 @@ class EventStreams:
                 return
 
     def _is_complete(self, step: Step, first_position: int) -> bool:
-        """Whether to end a buffered response here: it has data, and the next page must be waited for, or is far on.
+        """Whether to end a buffered response here: it has data, and the next page is not there yet, or it has enough.
 
-        Nothing of a buffered response is seen before its end, so it must not wait after it has data.
+        The client sees nothing of a buffered response before its end, so a response with data must not wait.
         """
         if self._live.limits.sse is SseDelivery.STREAMED:
             return False
