@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from threading import Thread
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.offsets import offset_in
 from tests.support.raw_http import connect, read_answer, request_bytes
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, running_server
 from tests.support.sse import subscribed
 
 TEXT = {"Content-Type": "text/plain"}
@@ -153,17 +154,23 @@ def polled(http: httpx.Client, stream: str, meanwhile: Callable[[], httpx.Respon
     """The answer to a long-poll at the tail, when `meanwhile` is called while it waits."""
     answers: list[httpx.Response] = []
     query = {"offset": "now", "live": "long-poll"}
-    poll = Thread(target=lambda: answers.append(httpx.get(f"{http.base_url}{stream}", params=query)))
+    poll = Thread(target=lambda: answers.append(httpx.get(f"{http.base_url}{stream}", params=query, timeout=70)))
     poll.start()
     until(lambda: live_reads(http) == 1)
     assert meanwhile().is_success
-    poll.join(10)
+    poll.join(70)
     return answers[0]
 
 
-def test_long_poll_returns_a_new_batch_at_once(http: httpx.Client, stream: str) -> None:
-    """With a cursor."""
-    answer = polled(http, stream, lambda: http.post(stream, content=b"news", headers=TEXT))
+def test_long_poll_returns_a_new_batch_at_once(tmp_path: Path) -> None:
+    """With a cursor. The time-out is far longer than the test, so that a busy machine does not end the wait."""
+    with (
+        running_server(tmp_path / "data", "--long-poll-timeout", "60") as patient,
+        httpx.Client(base_url=patient.url, timeout=60) as http,
+    ):
+        stream = "/v1/stream/waiting"
+        http.put(stream, headers=TEXT)
+        answer = polled(http, stream, lambda: http.post(stream, content=b"news", headers=TEXT))
     assert (answer.status_code, answer.content) == (200, b"news")
     assert answer.headers["stream-cursor"].isdigit()
 
