@@ -41,8 +41,8 @@ async def test_stream_with_close_stays_within_its_units_and_tail_read_is_one(rig
         assert isinstance(process.store, DynamoDbStore)
         assert isinstance(reader.store, DynamoDbStore)
         assert isinstance(other.store, DynamoDbStore)
-        life = await appended(process.store, 100, with_producer=False)
+        whole = await appended(process.store, 100, with_producer=False)
         tail = await tail_read(reader.store, 100)
         rotation = await rotated(other.store, 100)
     assert (tail.reads, tail.read_requests) == (1, 1)
-    assert (life.units + rotation.units) / APPENDS <= WRITE_UNITS_MAX + 0.01
+    assert (whole.units + rotation.units) / APPENDS <= WRITE_UNITS_MAX + 0.01

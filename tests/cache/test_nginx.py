@@ -59,7 +59,7 @@ class Front:
         assert self.cached.post(path, headers={**writer(), "stream-closed": "true"}).status_code == 204
 
     def offset(self, path: str, position: int) -> str:
-        """The token of a position in a stream's present life."""
+        """The token of a position in a stream's present incarnation."""
         tail = self.origin.head(path, headers=reader()).headers["stream-next-offset"]
         return f"{tail.partition('_')[0]}_{position:016d}"
 

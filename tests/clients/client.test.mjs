@@ -203,8 +203,8 @@ test("what is refused is an error that says why", async () => {
 })
 
 test("an offset of a deleted stream is no place in the next one of that name", async () => {
-  const url = newUrl("lives")
-  const first = await DurableStream.create({ url, contentType: TEXT_TYPE, body: "first life" })
+  const url = newUrl("incarnations")
+  const first = await DurableStream.create({ url, contentType: TEXT_TYPE, body: "first incarnation" })
   const { offset } = await first.head()
   await first.delete()
   const second = await DurableStream.create({ url, contentType: TEXT_TYPE, body: "of as many" })

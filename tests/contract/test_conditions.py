@@ -98,9 +98,9 @@ def test_condition_agrees_with_its_requirement(client: Any, head: Head | None, r
 
 def test_condition_fits_the_most_entity_tags_allowed(client: Any) -> None:  # noqa: ANN401
     """With a producer and a sequence besides, and with the longest numbers, it is one condition that DynamoDB takes."""
-    life, first = Incarnation(2**63 - 1), POSITION_MAX - STREAM_STATES_MAX
+    incarnation, first = Incarnation(2**63 - 1), POSITION_MAX - STREAM_STATES_MAX
     tags = [
-        stream_etag(Head(incarnation=life, content_type="a/b", tail=first + number, closed=number % 2 == 0))
+        stream_etag(Head(incarnation=incarnation, content_type="a/b", tail=first + number, closed=number % 2 == 0))
         for number in range(STREAM_STATES_MAX)
     ]
     every = TagList(frozenset(tags))
@@ -158,7 +158,9 @@ def test_renewal_condition_agrees_with_the_model(
     """Whatever was seen of the stream before; what is refused for that is sent again on what is there."""
     assume(isinstance(head.lifetime, SlidingTtl) or head.lifetime is None)
     now_ms = NOW_MS + used_ms
-    if seen is not None and seen.incarnation == head.incarnation:  # a life's window stays, and its deadlines only grow
+    if (
+        seen is not None and seen.incarnation == head.incarnation
+    ):  # the window of an incarnation stays, and its deadlines only grow
         earlier_ms = None if head.live_until_ms is None else head.live_until_ms - moved_ms
         seen = msgspec.structs.replace(head, live_until_ms=earlier_ms)
     client.put_item(TableName=TABLE, Item=encode_head_item(NAME, HeadItem(head, 0)))

@@ -92,7 +92,7 @@ def objects(rig: DynamoDbRig) -> list[str]:
 
 
 def hot_segments(rig: DynamoDbRig) -> list[Any]:
-    """The segments of the first life that still hold bytes."""
+    """The segments of the first incarnation that still hold bytes."""
     return [item for item in rig.items(f"SEG#{1:016x}") if item.get("d", {}).get("B")]
 
 

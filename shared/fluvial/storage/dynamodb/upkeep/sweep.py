@@ -248,9 +248,9 @@ class Sweeper:
     async def _sweep_segment_object(self, listed: ListedObject) -> None:
         if not self._is_old(listed.written_at_ms):
             return
-        _, life, span = listed.key.split("/")
+        _, incarnation, span = listed.key.split("/")
         _, end, _ = span.split("-")
-        pointer = await self._backend.table.get(segment_key(Incarnation(int(life, 16)), int(end)))
+        pointer = await self._backend.table.get(segment_key(Incarnation(int(incarnation, 16)), int(end)))
         if pointer is None or pointer.get(a.OBJECT_KEY) != {"S": listed.key}:
             self.report.cold_objects += 1
             await self._delete_object(listed.key)
