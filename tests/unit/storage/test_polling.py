@@ -87,7 +87,7 @@ async def test_poller_behind_a_waiter_catches_up() -> None:
 
 
 async def test_overtaken_answer_does_not_notify_a_waiter() -> None:
-    """Heads of an earlier append or incarnation, and the end of an earlier incarnation, are older than the seen head."""
+    """Heads of an earlier append or incarnation, and the end of an earlier incarnation, are older than `seen`."""
     table, waiters = HeadTable(), HeadNotifier()
     table.now = replace(TEN, incarnation=Incarnation(2), born_us=2)
     poller = Poller(table, HeadCache(table), waiters)  # type: ignore[arg-type]
