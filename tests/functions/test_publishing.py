@@ -10,8 +10,8 @@ import pytest
 
 from fluvial.aws.append_event import NotAnAppendError
 from fluvial.aws.fanout_queue import FanOutQueue, sqs_client
-from fluvial.aws.publications import NotAPublicationError
-from fluvial.aws.subscription import PublishRejectedError
+from fluvial.aws.publications import NotAPublicationError, Publication
+from fluvial.aws.subscription import PublishRejectedError, SubscriptionFunction
 from fluvial.fanout.limits import FanOutLimits
 from fluvial.fanout.replication import Source
 from fluvial.model.errors import StoreUnavailable
@@ -338,3 +338,29 @@ def test_throttled_append_fails_only_its_own_message(subscription: ModuleType, m
     monkeypatch.setattr(subscription.appender._client, "invoke", busy)
     failed = invoke(subscription, event("subscription_sqs"))["batchItemFailures"]
     assert len(failed) == 1
+
+
+def test_unforeseen_error_in_one_message_lets_the_others_be_published(
+    rig: DynamoDbRig, subscription: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue delivers all of them again, and those that were published are recognised."""
+    publish = SubscriptionFunction._publish
+
+    async def fail_one(self: SubscriptionFunction, publication: Publication) -> Any:  # noqa: ANN401  its own result
+        if publication.message_id == "broken":
+            raise ZeroDivisionError
+        await asyncio.sleep(0.01)  # so that the broken one fails before this one is published
+        return await publish(self, publication)
+
+    bodies = {"broken": 1, "whole": 2}
+    records = [
+        {"messageId": name, "eventSource": "aws:sqs", "body": json.dumps({"stream": "news/a", "payload": [number]})}
+        for name, number in bodies.items()
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(SubscriptionFunction, "_publish", fail_one)
+        with pytest.raises(ZeroDivisionError):
+            invoke(subscription, {"Records": records})
+    assert contents(rig)[-1] == 2
+    assert invoke(subscription, {"Records": records}) == {"batchItemFailures": []}
+    assert contents(rig)[-2:] == [2, 1]

@@ -8,6 +8,7 @@
 
 import asyncio
 import logging
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,7 @@ from fluvial.aws.append_client import AppendClient, AppendFailedError
 from fluvial.aws.append_message import AppendRejected, AppendResult, JsonObject, build_rejection, encode_result
 from fluvial.aws.partial_batch import partial_batch_response
 from fluvial.aws.publications import Publication, Sender, parse_invocation
+from fluvial.concurrency import map_bounded
 from fluvial.fanout.publisher import FanOutReport, Publisher
 from fluvial.fanout.replication import Source
 from fluvial.model.errors import FluvialError, RequestError, StoreError
@@ -22,6 +24,9 @@ from fluvial.model.names import parse_name
 from fluvial.storage.contract import Store
 
 log = logging.getLogger(__name__)
+
+#: Groups of a queue's messages that are published at the same time; each waits for the append function.
+GROUPS_AT_ONCE: Final = 10
 
 
 class PublishRejectedError(FluvialError):
@@ -55,7 +60,9 @@ class SubscriptionFunction:
                 groups: dict[str, list[Publication]] = {}
                 for publication in invocation.publications:
                     groups.setdefault(publication.group or publication.message_id, []).append(publication)
-                failed = await asyncio.gather(*map(self._publish_in_order, groups.values()))
+                # An error that is not foreseen in one group is raised when the others are done: Lambda freezes the
+                # process after the response, and would go on with them at the next event, or never.
+                failed = await map_bounded(groups.values(), self._publish_in_order, GROUPS_AT_ONCE)
                 return partial_batch_response(message_id for ids in failed for message_id in ids)
 
     async def _publish_in_order(self, publications: list[Publication]) -> list[str]:
