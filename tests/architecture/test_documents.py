@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "shared" / "fluvial"
+from tests.architecture.test_direction import PACKAGE, ROOT, all_modules
 
 #: Where a path in a document may begin.
 BASES = (ROOT, PACKAGE, ROOT / "tests", ROOT / "docs")
@@ -20,7 +19,7 @@ GUIDES = ("docs/architecture.md", "docs/glossary.md", "CONTRIBUTING.md")
 def defined_names() -> frozenset[str]:
     """Every class, function, method and constant of the package: `Class`, `Class.method`, `function`, `CONSTANT`."""
     names = set[str]()
-    for path in PACKAGE.rglob("*.py"):
+    for path in all_modules():
         for node in ast.parse(path.read_text()).body:
             match node:
                 case ast.ClassDef(name, body=body):
@@ -80,7 +79,7 @@ def test_each_term_of_the_glossary_has_an_owner_and_comes_once() -> None:
         assert (PACKAGE / row[2].strip(" `")).is_file(), row
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", all_modules(), ids=lambda path: path.stem)
 def test_prose_names_its_subject(path: Path) -> None:
     """A sentence about "whoever" or "nobody" hides who it is about, and cannot be searched."""
     assert not re.findall(r"(?i)\b(whoever|nobody|somebody|whomever|lest)\b", path.read_text())
