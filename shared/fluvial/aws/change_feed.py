@@ -156,10 +156,9 @@ class ChangeFeed:
             await self._store.apply(name, plan_mark_delivered(head))
 
     async def _enqueue(self, source: Source) -> None:
-        after, pages, page_max = "", list[list[Follower]](), self._deliveries.limits.followers_per_page
-        while page := await self._store.followers(source.head.incarnation, after, page_max):
+        pages = list[list[Follower]]()
+        async for page in self._deliveries.pages_of_followers(source):
             pages.append(page)
-            after = page[-1].estuary
             if len(pages) == MESSAGES_PER_REQUEST_MAX:
                 await self._queue.send(source, pages)
                 pages = []

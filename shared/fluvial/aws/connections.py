@@ -9,7 +9,6 @@
 
 from dataclasses import dataclass
 
-from fluvial.model.errors import StoreUncertain
 from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
@@ -17,7 +16,7 @@ from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.items import decode_incarnation, encode_incarnation, number
 from fluvial.storage.dynamodb.table.keys import Item, Key, broadcast_key, connection_key, connection_stream_key
 from fluvial.storage.dynamodb.table.table import Table
-from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, Written, require_known
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, Written, require_known, require_written
 
 CONNECTIONS_PER_QUERY = 1_000
 
@@ -151,8 +150,7 @@ class Connections:
 
     async def _update_exclusively(self, key: Key, expression: Expression, update: str, condition: str) -> None:
         """Update an item. Raises StoreUncertain when the condition fails: another broadcast is under way."""
-        if isinstance(await self._update(key, expression, update, condition), ConditionFailed):
-            raise StoreUncertain
+        require_written(await self._update(key, expression, update, condition))
 
     async def _delete(self, key: Key) -> None:
         require_known(await self._table.delete(key))

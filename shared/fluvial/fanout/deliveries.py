@@ -56,11 +56,12 @@ class Deliveries:
         Raises StoreUnavailable when the followers cannot be listed.
         """
         undelivered = list[Follower]()
-        async for followers in self._pages_of_followers(source):
+        async for followers in self.pages_of_followers(source):
             undelivered += await self.deliver_to(source, followers)
         return undelivered
 
-    async def _pages_of_followers(self, source: Source) -> AsyncIterator[list[Follower]]:
+    async def pages_of_followers(self, source: Source) -> AsyncIterator[list[Follower]]:
+        """All followers of a source, `limits.followers_per_page` at a time. Raises StoreUnavailable."""
         after = ""
         while followers := await self._store.followers(source.head.incarnation, after, self.limits.followers_per_page):
             yield followers

@@ -59,12 +59,12 @@ def transition(
     """
     head = head_of(name)
     match commit:
-        case UpdateCommit(requires, effects):
-            unmet = first_unmet(requires, head)
+        case UpdateCommit():
+            unmet = first_unmet(commit.requires, head)
             if unmet is not None:
                 return Unmet(unmet, head)
             assert head is not None, "an update requires that the stream exists"
-            return _update(name, head, effects)
+            return _update(name, head, commit)
         case CreateCommit():
             return _create(name, head, commit, head_of, newest_born_us)
         case DeleteCommit(requires):
@@ -77,12 +77,11 @@ def transition(
             return change, Applied(change.heads[name])
 
 
-def _update(name: StreamName, head: Head, effects: tuple[Effect, ...]) -> tuple[Transition, Applied]:
-    change = Transition()
-    for effect in effects:
-        if isinstance(effect, AddBatch):
-            change.batch = Batch(head.incarnation, head.tail, head.tail + len(effect.data), effect.data)
-    changed = change.heads[name] = replace(head, **_changed_fields(head, effects))
+def _update(name: StreamName, head: Head, commit: UpdateCommit) -> tuple[Transition, Applied]:
+    change, data = Transition(), commit.data
+    if data is not None:
+        change.batch = Batch(head.incarnation, head.tail, head.tail + len(data), data)
+    changed = change.heads[name] = replace(head, **_changed_fields(head, commit.effects))
     return change, Applied(changed)
 
 

@@ -1,4 +1,4 @@
-"""Sending a body over ASGI in parts of a bounded size.
+"""Sending responses over ASGI, their bodies in parts of a bounded size.
 
 A large body goes out in slices, so that a client that does not read makes the application wait at the next slice
 instead of filling the connection's buffer with the whole body.
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from starlette.types import Send
+
+from fluvial.wire.response import Header, Response
 
 #: A slice is sent at once; before the next one the application waits while the client does not read.
 SLICE_BYTES: Final = 262_144
@@ -28,3 +30,10 @@ async def send_parts(send: Send, parts: Sequence[bytes | memoryview], *, is_last
         slices[-2:] = [b"".join(slices[-2:])]
     for number, one in enumerate(slices, 1):
         await send({"type": "http.response.body", "body": one, "more_body": not is_last or number < len(slices)})
+
+
+async def send_response(send: Send, response: Response, extra: Sequence[Header] = ()) -> None:
+    """Send a whole response, with extra header fields."""
+    headers = (*response.headers, *extra) if extra else response.headers
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send_parts(send, response.parts, is_last=True)

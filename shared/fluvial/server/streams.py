@@ -11,7 +11,7 @@ an append (docs/decisions/0003). Rules:
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Final
@@ -36,7 +36,7 @@ from fluvial.model.permissions import Permission
 from fluvial.model.plan import plan_delete, plan_write
 from fluvial.operations.create_stream import create_stream
 from fluvial.operations.open_read import OpenedRead, open_read
-from fluvial.server.asgi_send import send_parts
+from fluvial.server.asgi_send import send_response
 from fluvial.server.content_coding import PADDING_BYTES_MAX, Compression, decode_body
 from fluvial.server.live_reads import LiveReads
 from fluvial.server.sse import EventStream, EventStreams
@@ -343,13 +343,6 @@ async def reject_write(_scope: Scope, _receive: Receive, send: Send) -> None:
     allow = (b"allow", ", ".join(SAFE_METHODS).encode())
     message = "this server only reads; send what changes streams to another one"
     await send_response(send, error_response(405, ErrorCode.METHOD_NOT_ALLOWED, message, allow))
-
-
-async def send_response(send: Send, response: Response, extra: Sequence[Header] = ()) -> None:
-    """Send a whole response, with extra header fields."""
-    headers = (*response.headers, *extra) if extra else response.headers
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send_parts(send, response.parts, is_last=True)
 
 
 def check_path(path: bytes) -> None:

@@ -18,8 +18,9 @@ from fluvial.model.head import Head, Incarnation
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.operations.open_read import OpenedRead, open_read
+from fluvial.server.asgi_send import send_response
 from fluvial.server.live_reads import LiveRead, LiveReads
-from fluvial.server.streams import parse_name_and_headers, send_response
+from fluvial.server.streams import parse_name_and_headers
 from fluvial.wire.cors import error_cors_headers
 from fluvial.wire.http_head import check_subprotocols
 from fluvial.wire.request import Headers, parse_websocket_read, split_token

@@ -18,9 +18,10 @@ from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import CONTROL_BODY_BYTES_MAX
 from fluvial.model.names import StreamName, parse_name
 from fluvial.model.permissions import Permission
+from fluvial.server.asgi_send import send_response
 from fluvial.server.content_coding import compress_answer, decode_body
 from fluvial.server.control.fastapi_errors import RoutePermissions
-from fluvial.server.streams import ClientDisconnected, check_path, read_body, send_response
+from fluvial.server.streams import ClientDisconnected, check_path, read_body
 from fluvial.wire.cors import cors_headers, error_cors_headers, preflight_response
 from fluvial.wire.request import Headers, singular_headers, split_token
 from fluvial.wire.response import (

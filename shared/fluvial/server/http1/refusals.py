@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from fluvial.model.errors import ErrorCode
 from fluvial.model.limits import HEADER_BYTES_MAX
-from fluvial.server.asgi_send import send_parts
+from fluvial.server.asgi_send import send_response
 from fluvial.server.http1.bounds import ARRIVAL_S
 from fluvial.wire.http_head import is_request_line
 from fluvial.wire.response import Header, Response, error_response
@@ -38,8 +38,7 @@ TOO_SLOW: Final = Refusal(408, ErrorCode.REQUEST_TIMEOUT, f"no more of the reque
 
 async def send_refusal(response: Response, _scope: Scope, _receive: Receive, send: Send) -> None:
     """An ASGI application, once `response` is bound: it answers without looking at the request."""
-    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-    await send_parts(send, response.parts, is_last=True)
+    await send_response(send, response)
 
 
 def render_refusal(refusal: Refusal, default_headers: Iterable[Header]) -> bytes:

@@ -34,7 +34,13 @@ from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.sqlite.checkpoints import Checkpoints
 from fluvial.storage.sqlite.group_changes import GroupChanges, LoadHead
 from fluvial.storage.sqlite.queries import SQL
-from fluvial.storage.sqlite.transaction_writer import Transaction, TransactionError, TransactionWriter, Work
+from fluvial.storage.sqlite.transaction_writer import (
+    Transaction,
+    TransactionError,
+    TransactionWriter,
+    Work,
+    unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -204,9 +210,7 @@ class GroupCommit:
             return exc
         except Exception as exc:  # the other commits of the group are evaluated all the same
             log.exception("commit_not_judged", extra={"stream": pending.name})
-            unavailable = StoreUnavailable()
-            unavailable.__cause__ = exc
-            return unavailable
+            return unavailable(exc)
 
 
 def _answer(future: asyncio.Future[Outcome], outcome: Outcome | Exception) -> None:

@@ -109,12 +109,12 @@ class TransactionWriter:
                 # Another process writes to the file, a backup for example: the thread may wait for it, the loop not.
                 self.run_on_thread(transaction)
             else:
-                self._loop.call_soon(self._end, transaction, _unavailable(exc))
+                self._loop.call_soon(self._end, transaction, unavailable(exc))
             return False
         try:
             transaction.write(self._connection)
         except Exception as exc:  # noqa: BLE001  `on_end` gets it
-            self._loop.call_soon(self._end, transaction, _unavailable(exc))
+            self._loop.call_soon(self._end, transaction, unavailable(exc))
             return False
         return True
 
@@ -133,7 +133,7 @@ class TransactionWriter:
                 self._begin_patiently()
                 transaction.write(self._connection)
         except Exception as exc:  # noqa: BLE001  `on_end` gets it
-            return _unavailable(exc)
+            return unavailable(exc)
         return self._commit()
 
     def _begin_patiently(self) -> None:
@@ -193,7 +193,8 @@ class TransactionWriter:
             self._on_finished(transaction)
 
 
-def _unavailable(cause: Exception) -> StoreUnavailable:
+def unavailable(cause: Exception) -> StoreUnavailable:
+    """The error of a commit that was certainly not written, for the reason that the log has."""
     error = StoreUnavailable()
     error.__cause__ = cause
     return error

@@ -48,3 +48,14 @@ def require_known(outcome: WriteOutcome) -> Written | ConditionFailed:
     if isinstance(outcome, InDoubt):
         raise StoreUncertain from outcome.cause
     return outcome
+
+
+def require_written(outcome: WriteOutcome) -> Written:
+    """The outcome of a write that was carried out.
+
+    Raises StoreUncertain for a write in doubt, and when the condition failed: another process does the same write.
+    """
+    known = require_known(outcome)
+    if isinstance(known, ConditionFailed):
+        raise StoreUncertain
+    return known

@@ -22,7 +22,6 @@ from fluvial.clock import Clock
 from fluvial.model.commit import Applied, Outcome, Unmet, UpdateCommit, first_unmet
 from fluvial.model.effect import RenewTtl
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
-from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import HeadItem, StoredBatch
@@ -179,14 +178,9 @@ class CommitWriter:
         if head is None or attempt.batch is None:
             return attempt  # applying the other effects twice changes nothing
         position_min = first.tail if first is not None and first.incarnation == head.incarnation else None
-        end = await self._resolver.find_batch(stored, attempt.batch.commit_id, position_min, attempt.began_ms)
-        if end is not None:
-            return Applied(_head_after(head, end))
+        applied = await self._resolver.find_applied(stored, attempt.batch.commit_id, position_min, attempt.began_ms)
+        if applied is not None:
+            return applied
         if attempt.is_exclusive:
             raise StoreUncertain  # under the raised fence another process may be writing the same commit
         return attempt
-
-
-def _head_after(head: Head, end: int) -> Head:
-    """The head as it was right after a batch, as far as its writer is told."""
-    return replace(head, tail=end)

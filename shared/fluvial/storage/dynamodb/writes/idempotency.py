@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from fluvial.clock import Clock
-from fluvial.model.commit import Applied, CommitId, Unmet, UpdateCommit
+from fluvial.model.commit import CommitId, Unmet, UpdateCommit
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.names import StreamName
 from fluvial.storage.contract import IdempotentOutcome
@@ -28,7 +26,7 @@ from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import number
 from fluvial.storage.dynamodb.table.keys import Item, Key, idempotency_key
 from fluvial.storage.dynamodb.table.table import Table
-from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written, require_written
 from fluvial.storage.dynamodb.writes.commit_writer import CommitWriter
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.payloads import Payloads
@@ -70,9 +68,9 @@ class IdempotentWriter:
             stored = await self._resolver.raise_fence(name)
             if intent.fence < stored.began:
                 raise StoreUncertain  # the batch may have landed in an earlier incarnation
-            end = await self._resolver.find_batch(stored, intent.commit_id, None, intent.began_ms)
-            if end is not None and stored.head is not None:
-                return IdempotentOutcome(Applied(replace(stored.head, tail=end)), is_repeat=True)
+            applied = await self._resolver.find_applied(stored, intent.commit_id, None, intent.began_ms)
+            if applied is not None:
+                return IdempotentOutcome(applied, is_repeat=True)
             mine = dataclasses.replace(mine, fence=stored.fence)
             await self._replace_intent(name, key, intent, mine)
         batch = await self._payloads.store(name, mine.commit_id, data, mine.began_ms)
@@ -98,13 +96,7 @@ class IdempotentWriter:
 
     async def _replace_intent(self, name: StreamName, key: str, old: _Intent, new: _Intent) -> None:
         """Let another intent take the place of one that can land no longer. Raises StoreUncertain."""
-        match await self._table.put(_intent_item(name, key, new), **_is_intent(old)):
-            case Written():
-                pass
-            case ConditionFailed():
-                raise StoreUncertain  # another process is writing the same commit
-            case InDoubt(cause):
-                raise StoreUncertain from cause
+        require_written(await self._table.put(_intent_item(name, key, new), **_is_intent(old)))
 
     async def _delete_intent(self, name: StreamName, key: str, rejected: _Intent) -> None:
         """Let a rejected commit be sent again: the stream may exist by then. A failure costs a lookup later."""

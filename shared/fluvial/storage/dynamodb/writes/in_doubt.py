@@ -10,9 +10,11 @@ import asyncio
 import logging
 from typing import Final
 
+from msgspec.structs import replace
+
 from fluvial.clock import Clock
 from fluvial.concurrency import backoff_s
-from fluvial.model.commit import CommitId
+from fluvial.model.commit import Applied, CommitId
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.head import Head
 from fluvial.model.names import StreamName
@@ -23,7 +25,7 @@ from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import ColdSegment, HeadItem, StoredBatch, decode_segment, number
 from fluvial.storage.dynamodb.table.keys import Item, head_key, incarnation_partition, segment_sort
 from fluvial.storage.dynamodb.table.table import Table
-from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, WriteOutcome, Written
+from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, Written
 from fluvial.storage.dynamodb.writes.updates import guarded_update
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
@@ -79,24 +81,25 @@ class InDoubtResolver:
             return None
         # No item has the name, but a stream may be created before the lost request arrives: put a tombstone.
         item = {**head_key(name), a.FENCE: number(1), a.TTL: number(tombstone_until(self._clock.now_ms()))}
-        put: WriteOutcome = await self._table.put(item, ConditionExpression=f"attribute_not_exists({a.PK})")
-        return item if isinstance(put, Written) else None
+        outcome = await self._table.put(item, ConditionExpression=f"attribute_not_exists({a.PK})")
+        return item if isinstance(outcome, Written) else None
 
-    async def find_batch(
+    async def find_applied(
         self, stored: HeadItem, commit_id: CommitId, position_min: int | None, began_ms: int
-    ) -> int | None:
-        """The position where a commit's batch ends in the present incarnation; None when the batch is not there.
+    ) -> Applied | None:
+        """The outcome of a commit whose batch is in the present incarnation; None when the batch is not there.
 
+        Its head is the present one with the tail as it was right after the batch, which is what the writer is told.
         `position_min` is a position that the stream had reached before the attempt, None when none is known.
         """
         head = stored.head
         if head is None:
             return None
         end = _batch_end(stored.base, stored.buffer, commit_id)
-        if end is not None:
-            return end
-        since = (position_min or 0, began_ms - CLOCK_SKEW_MS)
-        return await self._find_in_segments(head, stored.base, commit_id, since)
+        if end is None:
+            since = (position_min or 0, began_ms - CLOCK_SKEW_MS)
+            end = await self._find_in_segments(head, stored.base, commit_id, since)
+        return None if end is None else Applied(replace(head, tail=end))
 
     async def _find_in_segments(self, head: Head, upto: int, commit_id: CommitId, since: tuple[int, int]) -> int | None:
         position_min, written_at_min = since
