@@ -123,10 +123,12 @@ check: lint types build test-all test-e2e ## everything that must hold: what CI 
 
 # With extras, because older pips take a package with extras from the index unless the lock pins it with them.
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-strip-extras
+# What only the command line needs: httpx, rich, and what these two need.
+NOT_IN_LAYER := httpx httpcore certifi rich markdown-it-py mdurl pygments
 lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(LOCK) --python-version 3.11 pyproject.toml --all-extras --group dev --group lambda -o requirements/dev.txt
-	$(LOCK) --python-version 3.13 --constraint requirements/dev.txt pyproject.toml --group lambda -o shared/requirements.txt
+	$(LOCK) --python-version 3.13 --constraint requirements/dev.txt $(NOT_IN_LAYER:%=--no-emit-package %) pyproject.toml --group lambda -o shared/requirements.txt
 	$(LOCK) --python-version 3.11 --group sam -o requirements/sam.txt
 
 clean: ## remove what the targets made, but no data
