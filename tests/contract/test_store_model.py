@@ -78,6 +78,7 @@ class Stream:
     soft_deleted: bool = False
     expires_ms: int | None = None
     is_ttl: bool = False
+    appended_ms: int | None = None
 
     @property
     def data(self) -> bytes:
@@ -125,6 +126,7 @@ class Model:
             return 409
         if isinstance(existing, Stream):
             return 409  # the state machine itself handles a PUT that the existing stream matches
+        first.appended_ms = self.now_ms if first.batches else None
         origin: Stream | int | None = None
         if source is not None:
             origin = self.find(source)
@@ -167,7 +169,7 @@ class Model:
         if failure or guard in FAILING:
             return failure or 412
         if body:
-            stream.batches = [*stream.batches, body]
+            stream.batches, stream.appended_ms = [*stream.batches, body], self.now_ms
         if seq is not None:
             stream.last_seq = seq
         if producer is not None:
@@ -499,6 +501,7 @@ class StoreAnswersLikeModel(RuleBasedStateMachine):
                 assert status is StreamStatus.EXISTS
                 assert head is not None
                 assert (head.tail, head.closed) == (len(found.data), found.closed)
+                assert head.appended_ms == found.appended_ms
                 if len(self.old_heads) < OLD_HEADS_MAX:
                     self.old_heads.append((name, head))
 

@@ -105,6 +105,7 @@ def heads(draw: st.DrawFn) -> Head:
         delivered=draw(st.none() | _small),
         is_public=draw(st.booleans()),
         reader_key=draw(st.none() | st.just(ReaderKey("k"))),
+        appended_ms=draw(st.none() | _moments),
     )
 
 

@@ -307,7 +307,9 @@ class CreateCommit:
     @property
     def first_head(self) -> Head:
         """The head once the commit is applied."""
-        return replace(self.head, tail=self.head.tail + len(self.data or b""), closed=self.closes)
+        appended_ms = None if self.data is None else self.now_ms
+        tail = self.head.tail + len(self.data or b"")
+        return replace(self.head, tail=tail, closed=self.closes, appended_ms=appended_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from fluvial.model.names import StreamName
 
 @dataclass(frozen=True, slots=True)
 class AddBatch:
-    """Add these bytes at the tail, as one batch."""
+    """Add these bytes at the tail, as one batch, at `now_ms`."""
 
     data: bytes
+    now_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     `estuary` is None unless the stream is an estuary; `cursors` is how far each of its sources has been delivered.
     `delivered` is None for a stream without followers, else the position up to which all followers have everything.
     A public stream is read without a token, also in a project that is not public.
+    `appended_ms` is the time of the last batch, by the clock of the process that added it; None for a stream without a
+    batch of its own, and for one to which nothing was added since that time is kept.
     """
 
     incarnation: Incarnation
@@ -124,6 +126,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int | None = None
     is_public: bool = False
     reader_key: ReaderKey | None = None
+    appended_ms: int | None = None
 
     @property
     def own_start(self) -> int:

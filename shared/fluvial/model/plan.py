@@ -82,7 +82,7 @@ def plan_append(append: Append, now_ms: int) -> UpdateCommit:
         OPEN,
         HasMediaType(media_type(append.content_type)),
     ]
-    effects: list[Effect] = [AddBatch(append.data), RenewTtl(now_ms)]
+    effects: list[Effect] = [AddBatch(append.data, now_ms), RenewTtl(now_ms)]
     _plan_writer_state(append.producer, append.stream_seq, requires, effects)
     requires.append(RoomAtTail(len(append.data)))
     requires += _preconditions(append.preconditions)
@@ -312,7 +312,7 @@ def plan_delivery(name: StreamName, replica: Replica, now_ms: int) -> UpdateComm
         CursorAt(name, replica.at),
         RoomAtTail(len(replica.data)),
     )
-    return UpdateCommit(requires, (AddBatch(replica.data), MoveCursor(name, replica.to)))
+    return UpdateCommit(requires, (AddBatch(replica.data, now_ms), MoveCursor(name, replica.to)))
 
 
 def plan_mark_delivered(source: Head) -> UpdateCommit:

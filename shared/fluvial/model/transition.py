@@ -112,8 +112,8 @@ def _changed_fields(head: Head, effects: tuple[Effect, ...]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for effect in effects:
         match effect:
-            case AddBatch(data):
-                fields["tail"] = head.tail + len(data)
+            case AddBatch(data, now_ms):
+                fields["tail"], fields["appended_ms"] = head.tail + len(data), now_ms
             case RenewTtl(now_ms):
                 fields["live_until_ms"] = renewed_deadline_ms(head, now_ms)
             case MoveProducer(stamp):

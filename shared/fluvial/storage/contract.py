@@ -8,12 +8,13 @@ been made, or may still be made a little later. After that, only a commit with a
 repeated; another one might be applied twice.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from fluvial.model.commit import Commit, Outcome, UpdateCommit
 from fluvial.model.followers import Follower
-from fluvial.model.head import Head, Incarnation
+from fluvial.model.head import Head, Incarnation, ProducerStamp
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.storage.projects import Projects
@@ -99,6 +100,20 @@ class Store(Protocol):
         At most `count_max`; fewer only at the end of the list. Without deleted and soft-deleted streams; expired ones
         may be listed until garbage collection ends them. A stream that was just created or deleted may take a moment to
         appear or disappear. Raises StoreUnavailable.
+        """
+        ...
+
+    async def heads(self, names: Sequence[StreamName]) -> list[Head | None]:
+        """What `head` returns for each of these names, in their order; each is as durable and as new.
+
+        They need not be of one moment. Raises StoreUnavailable.
+        """
+        ...
+
+    async def producers(self, head: Head, count_max: int) -> list[ProducerStamp]:
+        """The last stamp of each producer of the head's incarnation, in the order of their ids; at most `count_max`.
+
+        None once the incarnation has ended and its data is gone. Raises StoreUnavailable.
         """
         ...
 

@@ -1,12 +1,13 @@
 """MemoryStore: the smallest store that keeps the contract, for tests and for data that may be lost with the process."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fluvial.model.commit import Commit, Outcome, Unmet
 from fluvial.model.errors import StoreUnavailable, StreamVanished
 from fluvial.model.followers import Follower
-from fluvial.model.head import Head, Incarnation, spans_of
+from fluvial.model.head import Head, Incarnation, ProducerStamp, spans_of
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.model.transition import transition
@@ -110,6 +111,15 @@ class MemoryStore:
         """See Store.names."""
         visible = (name for name, head in self._heads.items() if not head.soft_deleted)
         return sorted(name for name in visible if name.startswith(prefix) and name > after)[:count_max]
+
+    async def heads(self, names: Sequence[StreamName]) -> list[Head | None]:
+        """See Store.heads."""
+        return [self._heads.get(name) for name in names]
+
+    async def producers(self, head: Head, count_max: int) -> list[ProducerStamp]:
+        """See Store.producers: the head has all of them."""
+        states = sorted(head.producers.items())[:count_max]
+        return [ProducerStamp(producer_id, state.epoch, state.seq) for producer_id, state in states]
 
     async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
         """See UndeliveredIndex.undelivered."""

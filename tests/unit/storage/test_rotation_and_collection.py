@@ -21,7 +21,7 @@ from fluvial.storage.sqlite.queries import SQL
 from fluvial.storage.sqlite.rotation import HotLogSize, Rotator, is_rotation_due
 from fluvial.storage.sqlite.segment_files import SegmentFiles, SegmentKey
 from fluvial.storage.sqlite.store import open_sqlite_store
-from tests.support.clocks import FixedClock
+from tests.support.clocks import START_MS, FixedClock
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
 from tests.support.rigs import SqliteRig, eventually, sqlite_rig
 
@@ -121,6 +121,25 @@ async def test_tail_is_right_after_a_restart_before_and_after_rotation(small: Sq
         assert head.tail == count
         assert await read_all(small) == b"x" * count
     assert small.query("SELECT tail FROM stream") > [(0,)]
+
+
+async def test_time_of_the_last_append_is_right_after_a_restart_before_and_after_rotation(small: SqliteRig) -> None:
+    """An append writes it with its batch; a rotation moves that of its last batch to the head's row."""
+    await small.store.apply(NAME, create_commit())
+    for count in range(1, 20):
+        await small.store.apply(NAME, append_commit(now_ms=START_MS + count))
+        await small.reopen()
+        head = await small.store.head(NAME)
+        assert head is not None
+        assert head.appended_ms == START_MS + count
+    await hot_batches(small, 3)
+    assert small.query("SELECT appended_ms FROM stream") == [(START_MS + 16,)]
+    await small.store.apply(NAME, close_commit(now_ms=START_MS + 90))
+    await hot_batches(small, 0)
+    await small.reopen()
+    closed = await small.store.head(NAME)
+    assert closed is not None
+    assert closed.appended_ms == START_MS + 19
 
 
 async def test_readers_see_every_byte_while_a_stream_rotates(small: SqliteRig) -> None:
@@ -267,9 +286,9 @@ async def test_orphans_of_a_crash_are_removed_before_the_first_rotation(rig: Sql
     content = path.read_bytes()
     await rig.store.close()
     connection = sqlite3.connect(rig.folder / "fluvial.db")
-    row = (FIRST, SEGMENT_BYTES, 0, 1, None, b"x" * SEGMENT_BYTES)
+    row = (FIRST, SEGMENT_BYTES, 0, 1, None, b"x" * SEGMENT_BYTES, START_MS)
     connection.execute("DELETE FROM segment")
-    connection.execute("INSERT INTO hot_run VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO hot_run VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     connection.commit()
     connection.close()
     incomplete, unknown = path.with_suffix(".partial"), path.parent / "._notes"
@@ -312,14 +331,22 @@ async def test_data_of_every_older_schema_is_migrated(tmp_path: Path, version: i
         "producer_count) VALUES (?, 1, ?, 5, 0, 'seq', 0, 0, 1)",
         (NAME, config),
     )
-    connection.execute("INSERT INTO hot_run VALUES (1, 5, 0, 1, NULL, ?)", (b"older",))
+    connection.execute(
+        "INSERT INTO hot_run (incarnation, end_offset, start_offset, batch_count, ends, data) "
+        "VALUES (1, 5, 0, 1, NULL, ?)",
+        (b"older",),
+    )
     connection.execute("INSERT INTO producer VALUES (1, 'p', 3, 4)")
     connection.close()
     store = await open_sqlite_store(folder, FixedClock().clock())
+    older = await store.head(NAME)
+    assert older is not None
+    assert (older.tail, older.appended_ms) == (5, None)
     await store.apply(NAME, append_commit(b"newer"))
     await store.apply(NAME, close_commit())
     head = await store.head(NAME)
     assert head is not None
+    assert head.appended_ms == START_MS
     assert (await store.read(NAME, head, 0, 100)).data == b"oldernewer"
     assert (head.stream_seq, head.producer_count, head.closed) == ("seq", 1, True)
     await store.close()

@@ -1,5 +1,6 @@
 """The DynamoDB store: streams in one table and one bucket, shared by any number of processes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 from fluvial.clock import Clock
 from fluvial.model.commit import Applied, Commit, CreateCommit, DeleteCommit, Outcome, UpdateCommit
 from fluvial.model.followers import Follower
-from fluvial.model.head import Head, Incarnation
+from fluvial.model.head import Head, Incarnation, ProducerStamp
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.storage.contract import IdempotentOutcome
@@ -15,7 +16,7 @@ from fluvial.storage.dynamodb.backend import build_backend
 from fluvial.storage.dynamodb.followers import add_follower, list_followers, load_follower, remove_follower
 from fluvial.storage.dynamodb.projects import DynamoDbProjects
 from fluvial.storage.dynamodb.reads.head_poller import Poller
-from fluvial.storage.dynamodb.reads.listing import list_names
+from fluvial.storage.dynamodb.reads.listing import list_names, load_heads
 from fluvial.storage.dynamodb.reads.page_reader import PageReader
 from fluvial.storage.dynamodb.table.aws_client import Aws, Endpoints
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
@@ -29,6 +30,7 @@ from fluvial.storage.dynamodb.writes.commit_writer import CommitWriter
 from fluvial.storage.dynamodb.writes.idempotency import IdempotentWriter
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation, Lifecycle, LifecycleResult
+from fluvial.storage.dynamodb.writes.producers import list_producers
 from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.keyed_lock import KeyedLock
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
@@ -126,6 +128,14 @@ class DynamoDbStore:
     async def names(self, prefix: str, after: str, count_max: int) -> list[StreamName]:
         """See Store.names."""
         return await list_names(self.table, prefix, after, count_max)
+
+    async def heads(self, names: Sequence[StreamName]) -> list[Head | None]:
+        """See Store.heads: strongly consistent reads of up to a hundred heads each."""
+        return await load_heads(self.table, names)
+
+    async def producers(self, head: Head, count_max: int) -> list[ProducerStamp]:
+        """See Store.producers."""
+        return await list_producers(self.table, head, count_max)
 
     async def add_follower(self, source: Incarnation, follower: Follower) -> None:
         """See Store.add_follower."""

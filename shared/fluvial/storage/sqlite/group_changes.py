@@ -67,6 +67,7 @@ class GroupChanges:
     heads_before: dict[StreamName, Head | None] = field(default_factory=dict)
     _producers: dict[tuple[Incarnation, str], ProducerState] = field(default_factory=dict)
     _growing: dict[Incarnation, list[_GrowingRange]] = field(default_factory=dict)
+    _appended_ms: dict[Incarnation, int] = field(default_factory=dict)
     _ranges: dict[Incarnation, list[BatchRange]] | None = None
 
     def evaluate(self, name: StreamName, commit: Commit) -> Outcome:
@@ -82,7 +83,9 @@ class GroupChanges:
             self.heads[changed] = head if head is None else _keep_latest_producers(head)
         self.dropped += change.dropped
         if change.batch is not None:
-            self._add_batch(change.batch)
+            assert applied.head is not None, "a commit that adds a batch leaves a head"
+            assert applied.head.appended_ms is not None, "and the head tells when that was"
+            self._add_batch(change.batch, applied.head.appended_ms)
         if producer_id is not None and applied.head is not None:
             self._producers[applied.head.incarnation, producer_id] = applied.head.producers[producer_id]
         return applied
@@ -120,7 +123,11 @@ class GroupChanges:
             (SQL.save_new_head, new),
             (
                 SQL.add_hot_range,
-                [hot_range_row(incarnation, added) for incarnation, ranges in self.ranges.items() for added in ranges],
+                [
+                    hot_range_row(incarnation, added, self._appended_ms[incarnation])
+                    for incarnation, ranges in self.ranges.items()
+                    for added in ranges
+                ],
             ),
             (
                 SQL.save_producer,
@@ -153,7 +160,8 @@ class GroupChanges:
         durable = self.load_head(name, producer_id)
         return None if durable is None else durable.producers.get(producer_id)
 
-    def _add_batch(self, batch: Batch) -> None:
+    def _add_batch(self, batch: Batch, appended_ms: int) -> None:
+        self._appended_ms[batch.incarnation] = appended_ms
         ranges = self._growing.setdefault(batch.incarnation, [])
         if not ranges or ranges[-1].byte_count + len(batch.data) > HOT_RANGE_BYTES_MAX:
             ranges.append(_GrowingRange(batch.start))

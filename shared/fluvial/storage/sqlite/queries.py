@@ -20,8 +20,10 @@ class StreamQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """queries.sql: the database of the streams."""
 
     load_head: str
+    load_heads: str
     names_after: str
     load_producer: str
+    producers_of: str
     save_new_head: str
     save_head: str
     remove_head: str

@@ -1,10 +1,24 @@
 -- name: load_head
--- The head of one name. Its tail is the end of the hot log, or the saved tail where the hot log is empty or ends before.
+-- The head of one name. Its tail is the end of the hot log, or the saved tail where the hot log is empty or ends before;
+-- so with the time of the last append.
 SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_run
                                                  WHERE hot_run.incarnation = stream.incarnation), 0)),
        closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors,
-       reader_key
+       reader_key,
+       coalesce((SELECT appended_ms FROM hot_run WHERE hot_run.incarnation = stream.incarnation
+                  ORDER BY end_offset DESC LIMIT 1), appended_ms)
   FROM stream WHERE name = ?;
+
+-- name: load_heads
+-- The heads of the names in a JSON array, in any order, each with its name behind it; see load_head.
+SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_run
+                                                 WHERE hot_run.incarnation = stream.incarnation), 0)),
+       closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors,
+       reader_key,
+       coalesce((SELECT appended_ms FROM hot_run WHERE hot_run.incarnation = stream.incarnation
+                  ORDER BY end_offset DESC LIMIT 1), appended_ms),
+       name
+  FROM stream WHERE name IN (SELECT value FROM json_each(?));
 
 -- name: names_after
 -- Names of streams that are not soft-deleted: from the first bound on, after the second, before the third; in order.
@@ -14,16 +28,21 @@ SELECT name FROM stream WHERE name >= ? AND name > ? AND name < ? AND NOT soft_d
 -- The epoch and the seq of one producer of an incarnation.
 SELECT epoch, seq FROM producer WHERE incarnation = ? AND producer_id = ?;
 
+-- name: producers_of
+-- The producers of an incarnation in the order of their ids.
+SELECT producer_id, epoch, seq FROM producer WHERE incarnation = ? ORDER BY producer_id LIMIT ?;
+
 -- name: save_new_head
 -- Save the head of a new incarnation. It replaces the row that the name had.
 INSERT OR REPLACE INTO stream (name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
-                               references_, soft_deleted, producer_count, delivered, cursors, reader_key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                               references_, soft_deleted, producer_count, delivered, cursors, reader_key, appended_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: save_head
 -- Save the fields of a head that can change during an incarnation.
 UPDATE stream SET tail = ?, closed = ?, closed_by = ?, stream_seq = ?, live_until_ms = ?, references_ = ?,
-                  soft_deleted = ?, producer_count = ?, delivered = ?, cursors = ?, reader_key = ?
+                  soft_deleted = ?, producer_count = ?, delivered = ?, cursors = ?, reader_key = ?,
+                  appended_ms = ?
  WHERE name = ?;
 
 -- name: remove_head
@@ -67,7 +86,8 @@ SELECT estuary, mode, subscription FROM follower WHERE source = ? AND estuary = 
 
 -- name: add_hot_range
 -- Add a batch range to the hot log.
-INSERT INTO hot_run (incarnation, end_offset, start_offset, batch_count, ends, data) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO hot_run (incarnation, end_offset, start_offset, batch_count, ends, data, appended_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_ended_incarnation
 -- Leave an ended incarnation to garbage collection.
@@ -99,8 +119,11 @@ SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1)
 DELETE FROM hot_run WHERE incarnation = ? AND end_offset <= ?;
 
 -- name: save_tail
--- Save the end of a segment as the tail, because the rows that end there leave the hot log.
-UPDATE stream SET tail = max(tail, ?) WHERE incarnation = ?;
+-- Save the end of a segment as the tail, and the time of its last append, because the rows that end there leave the hot
+-- log. Rows of older servers have no time. Any rows that stay in the hot log are later.
+UPDATE stream SET tail = max(tail, ?1), appended_ms = coalesce(
+    (SELECT appended_ms FROM hot_run WHERE incarnation = ?2 AND end_offset = ?1), appended_ms)
+ WHERE incarnation = ?2;
 
 -- name: has_segment
 -- Whether the database refers to a segment file.

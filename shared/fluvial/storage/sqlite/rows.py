@@ -59,7 +59,7 @@ def head_row(name: StreamName, head: Head) -> Row:
 def has_only_grown(before: Head, head: Head) -> bool:
     """Whether the head's row may stay as it is, because only the tail moved and the hot log tells the tail.
 
-    The row of a followed stream is written all the same: `undelivered_names` finds the stream by the tail in it.
+    The hot log tells the time of the last append, too. The row of a followed stream is written all the same: `undelivered_names` finds the stream by the tail in it.
     """
     return (
         head.delivered is None
@@ -88,6 +88,7 @@ def _changeable(head: Head) -> Row:
         head.delivered,
         msgspec.json.encode(head.cursors) if head.cursors else None,
         head.reader_key,
+        head.appended_ms,
     )
 
 
@@ -95,7 +96,7 @@ def head_of_row(row: Row) -> Head:
     """The head in a row of `load_head`, without its producers. Raises msgspec.DecodeError when it is damaged."""
     incarnation, encoded_config, tail, closed, closed_by, stream_seq, live_until_ms, *counts = row
     config = _CONFIG.decode(encoded_config)
-    references, soft_deleted, producer_count, delivered, cursors, reader_key = counts
+    references, soft_deleted, producer_count, delivered, cursors, reader_key, appended_ms = counts
     return Head(
         incarnation=Incarnation(incarnation),
         content_type=config.content_type,
@@ -116,13 +117,14 @@ def head_of_row(row: Row) -> Head:
         delivered=delivered,
         is_public=config.is_public,
         reader_key=reader_key,
+        appended_ms=appended_ms,
     )
 
 
-def hot_range_row(incarnation: Incarnation, added: BatchRange) -> Row:
+def hot_range_row(incarnation: Incarnation, added: BatchRange, appended_ms: int) -> Row:
     """The parameters of `add_hot_range`."""
     ends = None if len(added.ends) == 1 else pack_ends(added.ends)
-    return (incarnation, added.end, added.start, len(added.ends), ends, added.data)
+    return (incarnation, added.end, added.start, len(added.ends), ends, added.data, appended_ms)
 
 
 def batch_range_of_row(row: Row) -> BatchRange:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from fluvial.clock import Clock
 from fluvial.model.commit import Commit, Outcome, added_byte_count
 from fluvial.model.errors import StartupError, StorageDamaged, StoreUnavailable, StreamVanished
 from fluvial.model.followers import Follower
-from fluvial.model.head import Head, Incarnation, ProducerState, Span
+from fluvial.model.head import Head, Incarnation, ProducerStamp, ProducerState, Span
 from fluvial.model.names import HIGHEST, StreamName
 from fluvial.model.page import Page
 from fluvial.storage.batch_range import BatchRange, concatenate, read_ranges
@@ -48,6 +49,9 @@ PRODUCERS_PER_WEIGHT: Final = 4
 
 #: Recently written and recently read batch ranges, by their incarnation and start.
 RANGE_CACHE_BYTES: Final = 64 * 1_048_576
+
+#: The heads that one query loads: other requests are served between two queries.
+HEADS_PER_QUERY: Final = 100
 
 #: The memory of a cached range besides its bytes.
 _RANGE_OVERHEAD_BYTES: Final = 256
@@ -126,6 +130,23 @@ class SqliteStore:
         return [
             StreamName(row[0]) for row in self._fetch_rows(SQL.names_after, prefix, after, prefix + HIGHEST, count_max)
         ]
+
+    async def heads(self, names: Sequence[StreamName]) -> list[Head | None]:
+        """See Store.heads. They are not cached: a list of many streams must not evict the heads that writers need."""
+        found = dict[str, Head]()
+        for first in range(0, len(names), HEADS_PER_QUERY):
+            asked = msgspec.json.encode(names[first : first + HEADS_PER_QUERY]).decode()
+            try:
+                found |= {row[-1]: head_of_row(row[:-1]) for row in self._fetch_rows(SQL.load_heads, asked)}
+            except msgspec.DecodeError as exc:
+                log_failure(log, "head_unreadable", exc)
+                raise StoreUnavailable from exc
+            await asyncio.sleep(0)
+        return [found.get(name) for name in names]
+
+    async def producers(self, head: Head, count_max: int) -> list[ProducerStamp]:
+        """See Store.producers."""
+        return [ProducerStamp(*row) for row in self._fetch_rows(SQL.producers_of, head.incarnation, count_max)]
 
     async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
         """See UndeliveredIndex.undelivered."""

@@ -1,18 +1,25 @@
-"""Listing: the names of streams, from a sparse index that only a beginning or an end of a stream touches."""
+"""Listing: the names of streams, from a sparse index that only a beginning or an end of a stream touches, and heads."""
 
 import asyncio
 import heapq
 from binascii import crc32
+from collections.abc import Sequence
 from typing import Final
 
+from fluvial.concurrency import map_bounded
+from fluvial.model.head import Head
 from fluvial.model.limits import STREAM_NAME_BYTES_MAX
 from fluvial.model.names import HIGHEST, StreamName
 from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.items import decode_head_item
 from fluvial.storage.dynamodb.table.keys import Item, head_key, name_of
-from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.table import BATCH_GET_MAX, Table
 
 #: Partitions of the index. Each takes 1,000 creations and deletions a second, and every page queries each of them.
 LISTING_SHARDS: Final = 8
+
+#: Requests for heads at the same time, of a hundred heads each.
+HEAD_REQUESTS_AT_ONCE: Final = 4
 
 
 def listing_shard(name: StreamName) -> int:
@@ -45,6 +52,19 @@ async def list_names(table: Table, prefix: str, after: str, count_max: int) -> l
         return []
     shards = await asyncio.gather(*(shard_names(shard) for shard in range(LISTING_SHARDS)))
     return list(heapq.merge(*shards))[:count_max]
+
+
+async def load_heads(table: Table, names: Sequence[StreamName]) -> list[Head | None]:
+    """See Store.heads: a read unit for each head, or for each 4 KB of it. Raises StoreUnavailable."""
+
+    async def load(part: Sequence[StreamName]) -> list[Item]:
+        return await table.get_many([head_key(name) for name in part])
+
+    distinct = list(dict.fromkeys(names))  # DynamoDB refuses a request that has a key twice
+    parts = [distinct[first : first + BATCH_GET_MAX] for first in range(0, len(distinct), BATCH_GET_MAX)]
+    pages = await map_bounded(parts, load, HEAD_REQUESTS_AT_ONCE)
+    found = {name_of(item): decode_head_item(item).head for page in pages for item in page}
+    return [found.get(name) for name in names]
 
 
 def _place_among_names(text: str) -> str:

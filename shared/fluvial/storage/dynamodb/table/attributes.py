@@ -32,6 +32,8 @@ BEGAN: Final = "fb"
 #: Microseconds since 1970: the birth of the incarnation, or of the one that a tombstone is of (see Head.born_us).
 BORN_US: Final = "bu"
 TAIL: Final = "n"
+#: Milliseconds since 1970: when the last batch was added, by its writer's clock.
+APPENDED_MS: Final = "ap"
 #: The position where the buffer begins.
 BASE: Final = "b"
 #: The newest batches, in the form of `encode_batch`.

@@ -192,22 +192,20 @@ def encode_head_item(name: StreamName, stored: HeadItem) -> Item:
         item[a.CLOSED] = encode_closed(head.closed_by)
     if head.stream_seq is not None:
         item[a.STREAM_SEQ] = {"S": head.stream_seq}
-    if head.soft_deleted:
-        item[a.SOFT_DELETED] = number(1)
     if head.forked_from is not None:
         item[a.ORIGIN] = {"B": msgspec.json.encode(head.forked_from)}
         item[a.LINEAGE] = {"B": msgspec.json.encode(head.lineage)}
     if head.estuary is not None:
         item[a.ESTUARY] = {"S": head.estuary.value}
         item[a.CURSORS] = {"M": {source: encode_cursor(cursor) for source, cursor in head.cursors.items()}}
-    if head.is_public:
-        item[a.PUBLIC] = number(1)
     if head.reader_key is not None:
         item[a.READER_KEY] = {"S": head.reader_key}
     if head.delivered is not None:
         item[a.DELIVERED] = number(head.delivered)
     counts = {a.BORN_US: head.born_us, a.REFERENCES: head.references, a.COLD_END: stored.cold_end}
     counts |= {a.SPILLED: stored.spilled, a.EVICTIONS: stored.evictions, a.BEGAN: stored.began}
+    counts |= {a.SOFT_DELETED: int(head.soft_deleted), a.PUBLIC: int(head.is_public)}
+    counts |= {a.APPENDED_MS: head.appended_ms or 0}
     item |= {attribute: number(count) for attribute, count in counts.items() if count}
     return item
 
@@ -285,6 +283,7 @@ def _head(item: Item) -> Head:
         delivered=_integer(item, a.DELIVERED) if a.DELIVERED in item else None,
         is_public=a.PUBLIC in item,
         reader_key=ReaderKey(item[a.READER_KEY]["S"]) if a.READER_KEY in item else None,
+        appended_ms=_integer(item, a.APPENDED_MS) or None,
     )
 
 

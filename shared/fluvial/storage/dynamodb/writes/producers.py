@@ -3,13 +3,13 @@
 from typing import Final
 
 from fluvial.model.errors import StoreUnavailable
-from fluvial.model.head import Incarnation, ProducerState
+from fluvial.model.head import Head, Incarnation, ProducerStamp, ProducerState
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import HeadItem, encode_incarnation, number
-from fluvial.storage.dynamodb.table.keys import producer_key
+from fluvial.storage.dynamodb.table.keys import Item, producer_key, producers_partition
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.conditions import producer_path
@@ -22,7 +22,25 @@ EVICTED_AT_ONCE: Final = HEAD_PRODUCERS_MAX // 2
 async def find_producer(table: Table, incarnation: Incarnation, producer_id: str) -> ProducerState | None:
     """The state of an evicted producer; stale when the producer is in the head again."""
     item = await table.get(producer_key(incarnation, producer_id))
-    return None if item is None else ProducerState(int(item[a.EPOCH]["N"]), int(item[a.SEQ]["N"]))
+    return None if item is None else _evicted_state(item)
+
+
+async def list_producers(table: Table, head: Head, count_max: int) -> list[ProducerStamp]:
+    """See Store.producers. Of a producer that is in the head again, the state outside is stale."""
+    states, after = dict[str, ProducerState](), ""
+    while head.producer_count > len(head.producers) and len(states) < count_max:
+        limit = count_max - len(states)
+        items = await table.query(producers_partition(head.incarnation), after=after, limit=limit)
+        if not items:
+            break
+        after = str(items[-1][a.SK]["S"])
+        states |= {str(item[a.SK]["S"]): _evicted_state(item) for item in items}
+    states |= head.producers
+    return [ProducerStamp(one, states[one].epoch, states[one].seq) for one in sorted(states)][:count_max]
+
+
+def _evicted_state(item: Item) -> ProducerState:
+    return ProducerState(int(item[a.EPOCH]["N"]), int(item[a.SEQ]["N"]))
 
 
 async def evict_producers(table: Table, heads: HeadCache, name: StreamName, stored: HeadItem) -> HeadItem | None:

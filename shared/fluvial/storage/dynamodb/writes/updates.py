@@ -148,11 +148,15 @@ def _producer_sets(effect: MoveProducer, state: Value, e: Expression, *, is_coun
 
 def _effect_sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> list[str]:
     match effect:
-        case AddBatch(data):
+        case AddBatch(data, now_ms):
             assert batch is not None, "the batch was stored before"
             buffer, tail = e.name(a.BUFFER), e.name(a.TAIL)
             added = e.value({"L": [{"B": encode_batch(batch)}]})
-            return [f"{buffer} = list_append({buffer}, {added})", f"{tail} = {tail} + {e.value(len(data))}"]
+            return [
+                f"{buffer} = list_append({buffer}, {added})",
+                f"{tail} = {tail} + {e.value(len(data))}",
+                f"{e.name(a.APPENDED_MS)} = {e.value(now_ms)}",
+            ]
         case SetStreamSeq(stream_seq):
             return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
         case CloseStream(by):
