@@ -85,6 +85,14 @@ MANAGE: Answers = WRITE | {"write": FORBIDDEN, "operator": OK, "this stream": FO
 ADMINISTER: Answers = UNAUTHENTICATED_ALWAYS | {"operator": OK, "in the query": BAD, "twice": BAD}
 NOTHING: Answers = dict.fromkeys(READ, OK)
 
+#: Any token of a project lists what it may read there, perhaps nothing; in the query no token lists anything.
+LIST: Answers = UNAUTHENTICATED_ALWAYS | {
+    **dict.fromkeys(("old secret", "read", "write", "manage", "operator"), OK),
+    **dict.fromkeys(("other stream", "this stream", "prefix"), OK),
+    **dict.fromkeys(("other stream, public", "other stream, public project"), OK),
+    **dict.fromkeys(("in the query", "twice"), BAD),
+}
+
 #: An estuary is never public, and its name is one segment, so no prefix covers it.
 OF_ESTUARIES: Answers = {
     "public stream": UNAUTHENTICATED,
@@ -117,7 +125,8 @@ ROWS = {
     ("GET", "/health"): Row(NOTHING),
     ("GET", "/metrics"): Row(NOTHING),
     ("GET", "/openapi.json"): Row(NOTHING),
-    ("GET", "/v1/streams"): Row(ADMINISTER),
+    ("GET", "/v1/streams"): Row(LIST | {"other project": OK}),
+    ("GET", "/v1/info/{stream:path}"): Row(READ),
     ("POST", "/v1/estuary/subscribe/{project}/{stream:path}"): Row(
         # A token for the source does not cover the estuary.
         WRITE | {"this stream": FORBIDDEN, "prefix": FORBIDDEN},
@@ -139,7 +148,7 @@ ROWS = {
     ("PUT", "/v1/projects/{project}/origins"): Row(MANAGE, {"origins": ["https://app.example"]}),
     ("PUT", "/v1/projects/{project}/privacy"): Row(MANAGE, {"public": False}),
     ("PUT", "/v1/projects/{project}/limits"): Row(ADMINISTER, {}),
-    ("GET", "/v1/projects/{project}/streams"): Row(MANAGE),
+    ("GET", "/v1/projects/{project}/streams"): Row(LIST),
     ("POST", "/v1/reader-key/{project}/{stream:path}"): Row(MANAGE | {"this stream": OK, "prefix": OK}),
 }
 
@@ -197,7 +206,8 @@ def send(api: HttpClient, route: tuple[str, str], row: Row, kind: str) -> tuple[
         names["project"] = f"empty{number}"
         make = json.dumps({"name": names["project"], "secret": "e" * 32}).encode()
         assert api.request("POST", "/v1/projects", {**operator(), **JSON}, make).status == 201
-    path = template.split(" ")[0].replace("{stream:path}", "{stream}").format(**names)
+    path = template.split(" ")[0].replace("/info/{stream:path}", "/info/{project}/{stream:path}")
+    path = path.replace("{stream:path}", "{stream}").format(**names)
     narrowed = names["estuary"] if "{estuary}" in template else names["stream"]
     headers, token = credentials_of(kind, narrowed)
     query = "&".join(filter(None, (row.query, "" if token is None else f"token={token}")))

@@ -23,6 +23,7 @@ from fluvial.cli.main import main
 from fluvial.clock import Clock
 from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.model.errors import StoreUnavailable
+from fluvial.model.names import StreamName
 from fluvial.operations.manage_projects import CUT_OFF_NAMED_MAX
 from fluvial.serve import end_anonymous_reads
 from fluvial.server.websocket import POLICY_VIOLATION
@@ -336,7 +337,7 @@ async def test_failed_check_for_the_first_project_is_logged_and_repeated(caplog:
     async def stay(_read: object) -> None:
         await asyncio.Event().wait()
 
-    async with application.live.register(OPEN_ACCESS, stay):
+    async with application.live.register(StreamName("a/1"), OPEN_ACCESS, stay):
         await end_anonymous_reads(application, pause_s=0)
         await asyncio.Event().wait()
     assert application.live.has_closed

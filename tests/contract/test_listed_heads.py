@@ -1,4 +1,4 @@
-"""The parts of storage/contract.py that listings show, tested on every store: last appends, several heads, producers."""
+"""The parts of storage/contract.py that listings show, tested on every store: last appends, heads, producers."""
 
 from fluvial.model.command import ForkPoint
 from fluvial.model.commit import Applied, Commit, UpdateCommit

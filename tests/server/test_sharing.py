@@ -140,7 +140,7 @@ async def test_cancellation_of_an_interrupted_read_is_not_lost() -> None:
         async def watch(_: object) -> None:
             await stay()
 
-        async with live.register(OPEN_ACCESS, watch):
+        async with live.register(NAME, OPEN_ACCESS, watch):
             await stay()
         await stay()
 

@@ -22,7 +22,7 @@ from cachetools import LRUCache
 from fluvial.access.project_cache import ProjectCache
 from fluvial.access.rejected_origins import RejectedOrigins
 from fluvial.access.throttle import Throttle
-from fluvial.access.tokens import InvalidToken, verify
+from fluvial.access.tokens import InvalidToken, unverified_project, verify
 from fluvial.clock import Clock
 from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.head import Head, StreamStatus, stream_status
@@ -215,6 +215,8 @@ class Authorizer:
         """
         if required is Permission.NOTHING or (required is Permission.LIST_STREAMS and tenant.is_open):
             return OPEN_ACCESS
+        if required is Permission.LIST_STREAMS:
+            return await self._authorize_list(tenant, credentials)
         if tenant.is_open and name is not None:
             return OPEN_ACCESS  # everybody may delete the stream, too
         text = _bearer_token(credentials, required)
@@ -230,6 +232,25 @@ class Authorizer:
             raise _forbidden_error(f"this needs a token with the scope {required.name.lower()}", required)
         if token.stream is not None and (name is None or not token.covers(name)):
             raise _forbidden_error("the token is not for the whole project")
+        assert tenant.project is not None, "its secret has signed the token"
+        self.throttle.check_rate(tenant.project, is_anonymous=False)
+        return Authorization(tenant.project, token)
+
+    async def _authorize_list(self, tenant: Tenant, credentials: Credentials) -> Authorization:
+        """Authorize a list of streams for an operator, or for any token of the path's project.
+
+        Without a project in the path the token names the project, and is verified as a token of that. What is listed is
+        the part of it that the token covers.
+        """
+        text = _bearer_token(credentials, Permission.LIST_STREAMS)
+        if text is None:
+            raise unauthenticated_error()
+        owner = unverified_project(text)
+        if owner == OPERATOR:
+            return Authorization(tenant.project, await self._verify_operator(text))
+        if tenant.project is None and owner is not None:
+            tenant = await self.find_tenant(owner)
+        token = self._verify(tenant.project, text)
         assert tenant.project is not None, "its secret has signed the token"
         self.throttle.check_rate(tenant.project, is_anonymous=False)
         return Authorization(tenant.project, token)

@@ -119,6 +119,15 @@ def _unique_claims(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return claims
 
 
+def unverified_project(token: str) -> str | None:
+    """The `sub` of a token that may be anybody's: which project to verify it with. None for other text."""
+    try:
+        owner = decode_unverified(token[: TOKEN_BYTES_MAX + 1])[1].get("sub")
+    except InvalidToken:
+        return None
+    return owner if isinstance(owner, str) else None
+
+
 def decode_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A token's header and claims without verification, to be shown to a person. Raises InvalidToken for other text."""
     try:

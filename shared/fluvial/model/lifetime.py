@@ -104,3 +104,10 @@ def _is_leap_second(after_ms: int) -> bool:
 def format_rfc3339(at_ms: int) -> str:
     """The RFC 3339 timestamp of a time in milliseconds since 1970."""
     return datetime.fromtimestamp(at_ms // 1_000, UTC).isoformat()
+
+
+def format_rfc3339_ms(at_ms: int) -> str:
+    """The RFC 3339 timestamp of a time in milliseconds since 1970, with its milliseconds."""
+    seconds, milliseconds = divmod(at_ms, 1_000)
+    at = datetime.fromtimestamp(seconds, UTC).replace(microsecond=milliseconds * 1_000)
+    return at.isoformat(timespec="milliseconds")

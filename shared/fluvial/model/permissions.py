@@ -22,7 +22,7 @@ class Permission(IntEnum):
     READ = 1  # see a stream
     WRITE = 2  # change a stream
     MANAGE = 3  # see and change a project
-    LIST_STREAMS = 4  # see the names of all streams: anybody on an open server, else an operator
+    LIST_STREAMS = 4  # list streams: an operator all, a project's token those that it may read
     ADMINISTER = 5  # create, list and end projects: an operator
 
 

@@ -11,6 +11,7 @@ and send the pages. Rules:
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -103,6 +104,7 @@ class LiveReads:
     throttle: Throttle
     pages: PageReads = field(init=False)
     _open: set[LiveRead] = field(default_factory=set)
+    _by_stream: Counter[StreamName] = field(default_factory=Counter)
     is_stopping: bool = False
     has_closed: bool = False
 
@@ -114,6 +116,10 @@ class LiveReads:
     def count(self) -> int:
         """The number of open live reads."""
         return len(self._open)
+
+    def count_of(self, name: StreamName) -> int:
+        """The number of open live reads of one stream."""
+        return self._by_stream[name]
 
     def stop(self) -> None:
         """End every read, and let new ones answer without waiting."""
@@ -134,9 +140,9 @@ class LiveReads:
 
     @contextlib.asynccontextmanager
     async def register(
-        self, authorization: Authorization, watch: Callable[[LiveRead], Awaitable[None]]
+        self, name: StreamName, authorization: Authorization, watch: Callable[[LiveRead], Awaitable[None]]
     ) -> AsyncIterator[LiveRead]:
-        """Count a live read while the block runs, and end the block when the read is interrupted.
+        """Count a live read of a stream while the block runs, and end the block when the read is interrupted.
 
         `watch` runs beside the block, and interrupts the read when its client disconnects. Raises RequestError over
         the server's limit or the project's, and when the server has just closed.
@@ -157,11 +163,15 @@ class LiveReads:
                 async with deadline:
                     read = LiveRead(authorization, deadline)
                     self._open.add(read)
+                    self._by_stream[name] += 1
                     watching = asyncio.ensure_future(watch(read))
                     try:
                         yield read
                     finally:
                         self._open.discard(read)
+                        self._by_stream[name] -= 1
+                        if not self._by_stream[name]:
+                            del self._by_stream[name]
                         watching.cancel()
             except TimeoutError:
                 if not deadline.expired():
@@ -170,7 +180,7 @@ class LiveReads:
     async def long_poll(self, receive: Receive, read: OpenedRead) -> Head | None:
         """The stream's head once it differs from the read's, or as it is when the wait ends without a change."""
         head: Head | None = read.head
-        async with self.register(read.authorization, partial(watch_disconnect, receive)):
+        async with self.register(read.name, read.authorization, partial(watch_disconnect, receive)):
             if not self.is_stopping:
                 remaining_s = read.authorization.remaining_s(self.clock.now_ms())
                 timeout_s = min(self.limits.long_poll_timeout_s, remaining_s)

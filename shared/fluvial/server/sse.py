@@ -103,7 +103,7 @@ class EventStreams:
         a StoreError: StoreUnavailable also when the server stops.
         """
         read, has_begun = stream.read, False
-        async with self._live.register(read.authorization, partial(watch_disconnect, receive)) as live_read:
+        async with self._live.register(read.name, read.authorization, partial(watch_disconnect, receive)) as live_read:
             page = await self._live.load_first_page(read)
             has_begun = True
             await send({"type": "http.response.start", "status": 200, "headers": (*_headers(read), *extra)})

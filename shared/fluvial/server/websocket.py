@@ -125,7 +125,7 @@ class WebSocketApp:
         Before the connection is accepted this raises RequestError over a limit, StreamVanished or a StoreError:
         StoreUnavailable also when the server stops.
         """
-        async with self.live.register(read.authorization, connection.listen):
+        async with self.live.register(read.name, read.authorization, connection.listen):
             page = await self.live.load_first_page(read)
             connection.is_accepted = True
             await connection.send({"type": "websocket.accept"})

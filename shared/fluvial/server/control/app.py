@@ -1,8 +1,8 @@
 """Builds the application of the control routes, and says which permission each route requires."""
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
@@ -10,12 +10,12 @@ from fluvial import __version__
 from fluvial.access.authorizer import Authorizer
 from fluvial.clock import Clock
 from fluvial.fanout.estuaries import Estuaries
-from fluvial.model.limits import STREAM_NAME_BYTES_MAX
 from fluvial.model.permissions import Permission
 from fluvial.server.control.authorization import ControlApp
 from fluvial.server.control.estuary_routes import ESTUARY_PERMISSIONS, estuary_routes
-from fluvial.server.control.fastapi_errors import RoutePermissions, install_error_handlers, json_response
-from fluvial.server.control.project_routes import PAGE_MAX, PROJECT_PERMISSIONS, project_routes
+from fluvial.server.control.fastapi_errors import RoutePermissions, install_error_handlers
+from fluvial.server.control.project_routes import PROJECT_PERMISSIONS, project_routes
+from fluvial.server.control.stream_routes import STREAM_CONTROL_PERMISSIONS, stream_control_routes
 from fluvial.server.live_reads import LiveReads
 from fluvial.storage.contract import Store
 
@@ -26,9 +26,9 @@ CONTROL_PERMISSIONS: Final[RoutePermissions] = {
     ("GET", "/health"): Permission.NOTHING,
     ("GET", "/metrics"): Permission.NOTHING,
     ("GET", "/openapi.json"): Permission.NOTHING,
-    ("GET", "/v1/streams"): Permission.LIST_STREAMS,
     **ESTUARY_PERMISSIONS,
     **PROJECT_PERMISSIONS,
+    **STREAM_CONTROL_PERMISSIONS,
 }
 
 
@@ -45,15 +45,19 @@ def build_control_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lead to a URL with http:, also behind a proxy with https:
     )
-    for router in (project_routes(store, clock, authorizer), estuary_routes(estuaries)):
+    for router in (
+        project_routes(store, clock, authorizer),
+        estuary_routes(estuaries),
+        stream_control_routes(store, clock, live),
+    ):
         app.router.routes.extend(router.routes)  # unchanged, because ControlApp looks each path up
     install_error_handlers(app)
     _LIVE_READS.set_function(lambda: live.count)
-    _add_views(app, live, store)
+    _add_views(app, live)
     return ControlApp(app, authorizer, CONTROL_PERMISSIONS)
 
 
-def _add_views(app: FastAPI, live: LiveReads, store: Store) -> None:
+def _add_views(app: FastAPI, live: LiveReads) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
         """Answers while the process works, with the number of open live reads."""
@@ -63,13 +67,3 @@ def _add_views(app: FastAPI, live: LiveReads, store: Store) -> None:
     async def metrics() -> Response:
         """Counters and gauges in Prometheus's text format."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/v1/streams")
-    async def streams(
-        prefix: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
-        after: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
-        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-    ) -> Response:
-        """List the names of all streams in order, a page at a time. For the next page, set `after` to `next`."""
-        names = await store.names(prefix, after, limit)
-        return json_response({"streams": names, "next": names[-1] if len(names) == limit else None})

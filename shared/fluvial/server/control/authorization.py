@@ -103,7 +103,8 @@ class ControlApp:
         if required in {Permission.READ, Permission.WRITE}:
             assert name is not None, "routes of streams and estuaries have a name"
             # Only the project's own tokens give access to an estuary, even if its streams are public.
-            authorization = self.authorizer.authorize(tenant, name, required, credentials, shows_public=False)
+            shows_public = _STREAM in route.path
+            authorization = self.authorizer.authorize(tenant, name, required, credentials, shows_public=shows_public)
         else:
             authorization = await self.authorizer.authorize_control(tenant, required, credentials, name)
         return {**scope, "query_string": query, "fluvial.name": name, "fluvial.authorization": authorization}
@@ -136,8 +137,8 @@ def _stream_name(route: _RouteWithPath | None, scope: Scope) -> StreamName | Non
     """The name of the stream or estuary in the raw path, where `a%2Fb` is one segment."""
     if route is None or not ("{estuary}" in route.path or _STREAM in route.path):
         return None
-    root, _, rest = route.path.partition("{project}")
-    suffix = rest.removeprefix("/{estuary}").removeprefix("/" + _STREAM)
+    root = route.path.partition("{")[0]
+    suffix = route.path.rpartition("}")[2]
     path: str = scope["raw_path"].decode("latin-1")
     if not path.startswith(root) or not path.endswith(suffix):  # the client has percent-encoded the route's own words
         raise RequestError(ErrorCode.MALFORMED_NAME, f"the path must begin with {root} literally")

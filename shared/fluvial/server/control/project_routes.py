@@ -1,14 +1,13 @@
-"""The routes of projects: create, show, change, delete; list a project's streams; rotate a reader key."""
+"""The routes of projects: create, show, change, delete."""
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from fluvial.access.authorizer import Authorizer
 from fluvial.access.project_cache import ProjectCache
 from fluvial.clock import Clock
-from fluvial.model.commit import Unmet
 from fluvial.model.lifetime import format_rfc3339
 from fluvial.model.limits import (
     ORIGIN_BYTES_MAX,
@@ -18,21 +17,16 @@ from fluvial.model.limits import (
     STREAM_NAME_BYTES_MAX,
 )
 from fluvial.model.permissions import Permission
-from fluvial.model.plan import plan_reader_key
 from fluvial.model.project import PROJECT_NAME_PATTERN, ProjectLimits, parse_origins, parse_secret
 from fluvial.operations.manage_projects import ProjectAdmin, describe_project
 from fluvial.server.control.fastapi_errors import (
     BEARER_TOKEN,
-    STREAM_PATH_PARAMETERS,
     ControlBody,
     RoutePermissions,
-    as_response,
     json_response,
-    name_of,
     no_content_response,
 )
 from fluvial.storage.contract import Store
-from fluvial.wire.response import not_found_or_gone_response
 
 PROJECTS: Final = "/v1/projects"
 PROJECT: Final = PROJECTS + "/{project}"
@@ -41,8 +35,6 @@ SECRET: Final = SECRETS + "/{secret_id}"
 ORIGINS: Final = PROJECT + "/origins"
 PRIVACY: Final = PROJECT + "/privacy"
 LIMITS: Final = PROJECT + "/limits"
-STREAMS: Final = PROJECT + "/streams"
-READER_KEY: Final = "/v1/reader-key/{project}/{stream:path}"
 
 #: The permission that each route requires.
 PROJECT_PERMISSIONS: Final[RoutePermissions] = {
@@ -55,8 +47,6 @@ PROJECT_PERMISSIONS: Final[RoutePermissions] = {
     ("PUT", ORIGINS): Permission.MANAGE,
     ("PUT", PRIVACY): Permission.MANAGE,
     ("PUT", LIMITS): Permission.ADMINISTER,
-    ("GET", STREAMS): Permission.MANAGE,
-    ("POST", READER_KEY): Permission.MANAGE,
 }
 
 #: The most projects or names in one page.
@@ -119,12 +109,11 @@ _Limited = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 
 
 def project_routes(store: Store, clock: Clock, authorizer: Authorizer) -> APIRouter:
-    """The routes below /v1/projects, and the one that rotates reader keys."""
+    """The routes below /v1/projects, besides the list of a project's streams."""
     routes = APIRouter(tags=["projects"], dependencies=[BEARER_TOKEN])
     admin = ProjectAdmin(store.projects, clock, authorizer.project_cache.invalidate)
     _add_projects(routes, admin, store, clock, authorizer.project_cache)
     _add_rules(routes, admin, clock)
-    _add_streams(routes, store, clock)
     return routes
 
 
@@ -190,30 +179,6 @@ def _add_rules(routes: APIRouter, admin: ProjectAdmin, clock: Clock) -> None:
     async def set_limits(project: str, body: LimitsBody) -> Response:
         """Set the project's limits."""
         return json_response(describe_project(await admin.change(project, limits=_limits(body))))
-
-
-def _add_streams(routes: APIRouter, store: Store, clock: Clock) -> None:
-    @routes.get(STREAMS)
-    async def list_streams(
-        project: str,
-        prefix: Annotated[str, Query(max_length=STREAM_NAME_BYTES_MAX)] = "",
-        after: _After = "",
-        limit: _Limited = 100,
-    ) -> Response:
-        """List a project's stream names in order, a page at a time. For the next page, set `after` to `next`."""
-        root = f"{project}/"
-        page = await store.names(root + prefix, root + after if after else "", limit)
-        names = [name.removeprefix(root) for name in page]
-        return json_response({"streams": names, "next": names[-1] if len(names) == limit else None})
-
-    @routes.post(READER_KEY, dependencies=[STREAM_PATH_PARAMETERS])
-    async def rotate_reader_key(request: Request) -> Response:
-        """Replace a stream's reader key, so that clients no longer read what caches hold under the previous one."""
-        key, now_ms = clock.new_reader_key(), clock.now_ms()
-        outcome = await store.apply(name_of(request), plan_reader_key(key, now_ms))
-        if isinstance(outcome, Unmet):
-            return as_response(not_found_or_gone_response(outcome.head, now_ms))
-        return json_response({"readerKey": key})
 
 
 def _limits(body: LimitsBody) -> ProjectLimits:

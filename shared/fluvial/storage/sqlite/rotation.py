@@ -8,7 +8,8 @@ The steps of a rotation, and what a crash or a deletion between them leaves:
 
 1. The segment's file is written, on a worker thread. Left: a file that the database does not refer to, an orphan.
 2. The cut-over, one transaction: the segment's row is added, the tail and the time of the last append are saved in the
-   head's row, and the rows of the hot log are removed. If the stream was deleted meanwhile, no row is added and the file is removed at once.
+   head's row, and the rows of the hot log are removed. If the stream was deleted meanwhile, no row is added and the
+   file is removed at once.
 
 Garbage collection removes the orphans of earlier processes, and no segment is written before it has done so. Otherwise:
 a process is killed after step 1. The next one looks for orphans and finds that file. At the same time it rotates the

@@ -59,7 +59,8 @@ def head_row(name: StreamName, head: Head) -> Row:
 def has_only_grown(before: Head, head: Head) -> bool:
     """Whether the head's row may stay as it is, because only the tail moved and the hot log tells the tail.
 
-    The hot log tells the time of the last append, too. The row of a followed stream is written all the same: `undelivered_names` finds the stream by the tail in it.
+    The hot log tells the time of the last append, too. The row of a followed stream is written all the same:
+    `undelivered_names` finds the stream by the tail in it.
     """
     return (
         head.delivered is None
