@@ -7,9 +7,11 @@ SERVING := .venv/.serving
 SAM_INSTALLED := .venv-sam/.installed
 SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
 
-# Tests run side by side; the slow ones wait more than they work, so twice as many of them do.
+# Tests run side by side; the slow ones wait more than they work, so twice as many of them do. Of these each worker takes
+# the next one when it is free, the longest first (tests/conftest.py).
 WORKERS ?= 2
 SIDE_BY_SIDE = $(BIN)/pytest --dist worksteal --durations=10 -n
+SLOW_SIDE_BY_SIDE = $(BIN)/pytest --dist loadgroup --no-loadscope-reorder -o faulthandler_timeout=1200 --durations=10 -n
 NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed bench/node_modules/.installed examples/token-stream/node_modules/.installed
 
 # uv trusts what the machine trusts, as pip does.
@@ -73,9 +75,9 @@ test: install ## run the fast tests, and tell the slowest ten
 soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
 	$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
 
-test-all: install $(NODE_PACKAGES) ## run every test but the whole scenario; the fast ones with coverage
+test-all: install $(NODE_PACKAGES) ## run every test; the fast ones with coverage
 	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=95
-	$(SIDE_BY_SIDE) $$((2 * $(WORKERS))) -m slow --ignore=tests/e2e
+	$(SLOW_SIDE_BY_SIDE) $$((2 * $(WORKERS))) -m slow
 
 contract: install ## run the one suite that every store passes
 	$(BIN)/pytest tests/contract
@@ -119,7 +121,10 @@ lint: install ## check format and lint rules
 types: install ## check types
 	$(BIN)/mypy
 
-check: lint types build test-all test-e2e ## everything that must hold: what CI runs
+# Each target's output is shown whole, when it has ended. Make 3, which macOS has, shows it as it comes.
+check: install $(SAM_INSTALLED) ## everything that must hold: what CI runs
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types build
+	@$(MAKE) --no-print-directory test-all
 
 # With extras, because older pips take a package with extras from the index unless the lock pins it with them.
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-strip-extras

@@ -14,6 +14,10 @@ from tests.support.rigs import SqliteRig, sqlite_rig
 # DynamoDB begins with. Here sessions share one loader, which keeps what it has read.
 botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
 
+#: The folders with the longest tests, the longest first. They begin first, so that no worker ends with one of them.
+LONGEST_FIRST = ("e2e", "conformance", "faults", "contract", "server", "bench", "clients")
+HERE = Path(__file__).parent
+
 settings.register_profile("quick", QUICK)
 settings.register_profile("soak", SOAK)
 settings.load_profile("quick")  # unless --hypothesis-profile says otherwise
@@ -24,3 +28,15 @@ async def rig(tmp_path: Path) -> AsyncIterator[SqliteRig]:
     """A SQLite store in a folder of its own."""
     async with sqlite_rig(tmp_path / "data") as opened:
         yield opened
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = item.path.relative_to(HERE).parts[0]
+    if item.get_closest_marker("slow") is None or folder not in LONGEST_FIRST:
+        return len(LONGEST_FIRST)
+    return LONGEST_FIRST.index(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order slow tests by their folders' lengths; all others keep their order."""
+    items.sort(key=_rank)

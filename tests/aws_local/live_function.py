@@ -18,7 +18,7 @@ from starlette.types import Send
 from tests.support.ports import free_port
 
 RUN = Path(__file__).parents[2] / "functions" / "live" / "run.sh"
-READY_TRIES = 200
+READY_TRIES = 1_200
 READY_PAUSE_S = 0.05
 
 #: Header fields that belong to one connection; API Gateway streams answers without a length.

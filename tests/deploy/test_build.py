@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".aws-sam" / "build"
 UNPACKED_BYTES_MAX = 250 * 1_048_576
 
-pytestmark = pytest.mark.slow
+# One worker runs them all, because each worker would build a layer of its own.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("layer")]
 
 
 @pytest.fixture(scope="module", autouse=True)
