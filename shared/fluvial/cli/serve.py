@@ -5,20 +5,25 @@ import logging
 import os
 import signal
 import sys
+from typing import Final
 
 import click
 import msgspec
 
 from fluvial import __version__
-from fluvial.cli.options import cli_errors, setting_options
+from fluvial.cli.options import CommandFailed, cli_errors, setting_options
 from fluvial.cli.store_options import store_location
 from fluvial.settings import LogFormat, Settings, kubernetes_service_variables, settings_from
 
 log = logging.getLogger(__name__)
 
+NOT_ON_WINDOWS: Final = "fluvial serve runs on Linux and macOS; on Windows use WSL"
+
 
 def _serve(**values: str) -> None:
     """Serve streams over HTTP until SIGTERM or Ctrl-C."""
+    if sys.platform == "win32":
+        raise CommandFailed(NOT_ON_WINDOWS)
     signal.signal(signal.SIGTERM, _exit_before_start)
     # These imports take half of the start-up time. The handler is set before, so that SIGTERM exits cleanly.
     import uvloop  # noqa: PLC0415

@@ -1,11 +1,11 @@
 """The data folder: its lock, its database file, and the schema's migrations."""
 
 import errno
-import fcntl
 import logging
 import os
 import re
 import sqlite3
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,13 @@ from fluvial.storage.sqlite.checkpoints import LOG_BYTES_MAX, LOG_PAGES, PAGE_BY
 from fluvial.storage.sqlite.private_files import FOLDER_MODE, create_private_file, open_privately, remove_others_access
 from fluvial.storage.sqlite.segment_files import fsync_folder
 
+if sys.platform != "win32":
+    import fcntl
+
 log = logging.getLogger(__name__)
+
+#: Windows has neither the lock of a folder nor fsync of one.
+NOT_ON_WINDOWS: Final = "fluvial keeps data on Linux and macOS; on Windows use WSL"
 
 #: The streams' database, in the data folder.
 DATABASE: Final = "fluvial.db"
@@ -115,6 +121,8 @@ def has_data(folder: Path) -> bool:
 
 def open_folder(folder: Path) -> FolderLock:
     """Make the data folder if it does not exist, take its lock and make its files private. Raises StartupError."""
+    if sys.platform == "win32":
+        raise StartupError(NOT_ON_WINDOWS)
     try:
         _make_durably(folder.absolute(), FOLDER_MODE)
         lock = FolderLock(folder)
