@@ -18,12 +18,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_mo
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test soak test-all contract clients test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock clean
-
-help: ## list every target
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-
-install: $(INSTALLED) ## make .venv from the lock, with all that tests and checks need
+.PHONY: help install serve serve-aws test soak test-all contract clients test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock pythons release clean
 
 # An order-only prerequisite: the folder's time changes with each file in it.
 .venv/bin/python:
@@ -63,17 +58,46 @@ $(SAM_INSTALLED): requirements/sam.txt | $(INSTALLED)
 	cd $* && npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
+## To use it
+
 serve: $(SERVING) ## run the server on port 4437 with data in ./fluvial-data
 	exec $(BIN)/fluvial serve
 
 serve-aws: install ## run the server on DynamoDB Local (moto without Java) and moto's S3, all on this machine
 	exec $(BIN)/python -m tests.aws_local
 
+# A line that begins with two number signs is a heading, and a target with two of them at its end is listed below it.
+help: ## list every target
+	@awk -F ':.*## ' '/^## / {printf "\n%s\n", substr($$0, 4)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## To change it
+
+install: $(INSTALLED) ## make .venv from the lock, with all that tests and checks need
+
+fmt: install ## format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: install ## check format and lint rules
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: install ## check types
+	$(BIN)/mypy
+
 test: install ## run the fast tests, and tell the slowest ten
 	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow and not medium"
 
-soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
-	$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
+build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys, into .aws-sam
+	$(SAM) validate --lint
+	$(SAM) build --parallel
+
+# Each target's output is shown whole, when it has ended. Make 3, which macOS has, shows it as it comes.
+check: install $(SAM_INSTALLED) ## everything that must hold: what CI runs
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types build
+	@$(MAKE) --no-print-directory test-all
+
+## Tests, a part at a time
 
 test-all: install $(NODE_PACKAGES) ## run every test; the fast ones with coverage
 	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=95
@@ -91,18 +115,19 @@ conformance-lambda: install tests/conformance/node_modules/.installed ## run it 
 clients: install tests/clients/node_modules/.installed ## run the clients that people have against the server, also in Chromium
 	$(BIN)/pytest tests/clients
 
-test-e2e: install ## play the whole scenario, from every publisher's door to every reader
-	$(BIN)/pytest -o faulthandler_timeout=1200 tests/e2e
-
 examples: install $(NODE_PACKAGES) ## run the examples as a test
 	$(BIN)/pytest tests/examples
 
+test-e2e: install ## play the whole scenario, from every publisher's door to every reader
+	$(BIN)/pytest -o faulthandler_timeout=1200 tests/e2e
+
+soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
+	$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
+
+## Measurements
+
 bench: install bench/node_modules/.installed ## measure against the reference server; prints ratios
 	$(BIN)/python -m bench
-
-fmt: install ## format the code
-	$(BIN)/ruff format
-	$(BIN)/ruff check --fix
 
 cost: install ## measure what appends and reads take of DynamoDB; prints units and dollars
 	$(BIN)/python -m bench.cost
@@ -110,21 +135,7 @@ cost: install ## measure what appends and reads take of DynamoDB; prints units a
 cold: build ## time a new function's imports and first call
 	$(BIN)/python -m bench.cold
 
-build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys, into .aws-sam
-	$(SAM) validate --lint
-	$(SAM) build --parallel
-
-lint: install ## check format and lint rules
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-
-types: install ## check types
-	$(BIN)/mypy
-
-# Each target's output is shown whole, when it has ended. Make 3, which macOS has, shows it as it comes.
-check: install $(SAM_INSTALLED) ## everything that must hold: what CI runs
-	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types build
-	@$(MAKE) --no-print-directory test-all
+## Maintenance
 
 # With extras, because older pips take a package with extras from the index unless the lock pins it with them.
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-strip-extras
@@ -136,5 +147,13 @@ lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.13 --constraint requirements/dev.txt $(NOT_IN_LAYER:%=--no-emit-package %) pyproject.toml --group lambda -o shared/requirements.txt
 	$(LOCK) --python-version 3.11 --group sam -o requirements/sam.txt
 
+pythons: install ## run the fast tests on every Python from 3.11 to 3.14 that is on this machine
+	$(BIN)/python -m release.pythons
+
+# The page of the repository, for the links in what a package index shows: make release REPOSITORY=https://…
+REPOSITORY ?=
+release: install ## check, build and test what a release holds, into dist/, and say what to push
+	$(BIN)/python -m release --repository "$(REPOSITORY)"
+
 clean: ## remove what the targets made, but no data
-	rm -rf .venv .venv-sam .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules
+	rm -rf .venv .venv-sam .venv-pythons dist .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules
