@@ -4,6 +4,7 @@ Most imports of stores, AWS and the web framework stand inside the functions tha
 only its own: the append function runs without a web framework, and a server on SQLite without boto3.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from fluvial.model.errors import RequestError, SettingsError, StartupError, Stor
 from fluvial.model.names import StreamName
 from fluvial.model.project import Secret, parse_origins, parse_secret
 from fluvial.settings import AccessMode, Settings, StoreKind
-from fluvial.storage.contract import Store
+from fluvial.storage.contract import Store, UndeliveredIndex
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.projects import Projects, StreamNames
 from fluvial.wire.cors import LOCAL_ORIGINS
@@ -245,3 +246,31 @@ def build_application(  # noqa: PLR0913  the parts that differ between the serve
     publisher = Publisher(store, Deliveries(store, clock), backlog)
     streams = StreamsApp(store, clock, live, publisher, authorizer, settings.max_body, bool(settings.cdn_secret))
     return Application(streams, read_only=settings.read_only, cdn_secret=settings.cdn_secret)
+
+
+@asynccontextmanager
+async def open_application(
+    settings: Settings, clock: Clock, *, operators: OperatorSecrets | None = None
+) -> AsyncIterator["Application"]:
+    """Open the settings' store, and run the application with its background tasks while the block runs.
+
+    The end of the block ends all live reads. `operators` are the operators' secrets if they are loaded already.
+    Raises StartupError, SettingsError.
+    """
+    from fluvial.fanout.deliveries import Deliveries  # noqa: PLC0415
+    from fluvial.fanout.delivery_worker import DeliveryWorker  # noqa: PLC0415
+    from fluvial.server.openness import end_anonymous_reads  # noqa: PLC0415
+
+    store = await open_store(settings, clock)
+    async with contextlib.AsyncExitStack() as opened:
+        opened.push_async_callback(store.close)
+        list_undelivered = store.undelivered if isinstance(store, UndeliveredIndex) else None
+        worker = DeliveryWorker(store, Deliveries(store, clock), list_undelivered)
+        opened.push_async_callback(worker.stop)
+        application = build_application(settings, store, clock, worker, operators=operators)
+        if not settings.read_only:
+            worker.start()
+        watcher = asyncio.create_task(end_anonymous_reads(application), name="openness")
+        opened.callback(watcher.cancel)
+        opened.callback(application.live.stop)
+        yield application

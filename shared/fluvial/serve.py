@@ -15,18 +15,14 @@ from typing import Any, Final
 
 import uvicorn
 
-from fluvial.access.project_cache import OPEN_CACHE_S
-from fluvial.app import build_application, check_store_is_installed, load_operator_secrets, open_store
+from fluvial.app import check_store_is_installed, load_operator_secrets, open_application
 from fluvial.clock import Clock
-from fluvial.fanout.deliveries import Deliveries
-from fluvial.fanout.delivery_worker import DeliveryWorker
 from fluvial.model.errors import SettingsError, StartupError, StoreError
 from fluvial.server.application import Application
 from fluvial.server.http1.bounds import IDLE_S
 from fluvial.server.http1.protocol import BoundedHttpProtocol
 from fluvial.server.http1.websocket_protocol import WebSocketProtocol
 from fluvial.settings import Settings
-from fluvial.storage.contract import UndeliveredIndex
 
 log = logging.getLogger(__name__)
 
@@ -150,48 +146,19 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     check_store_is_installed(settings)
     _tune_cycle_collector()
     _raise_open_file_limit()
-    clock = Clock()
     with contextlib.ExitStack() as opened:
         listeners = [
             opened.enter_context(contextlib.closing(one))
             for one in open_listening_sockets(settings.host, settings.port)
         ]
-        store = await open_store(settings, clock)
-        list_undelivered = store.undelivered if isinstance(store, UndeliveredIndex) else None
-        worker = DeliveryWorker(store, Deliveries(store, clock), list_undelivered)
-        watcher: asyncio.Task[None] | None = None
-        try:
-            application = build_application(settings, store, clock, worker, operators=operators)
-            if not settings.read_only:
-                worker.start()
+        async with open_application(settings, Clock(), operators=operators) as application:
             application.load_control_app()  # now, so that no request waits for FastAPI's import
-            watcher = asyncio.create_task(end_anonymous_reads(application))
             await _warn_if_open_to_the_network(application, settings, listeners)
             server = _Server(_uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             announce(f"http://{host}:{listeners[0].getsockname()[1]}")
             await server.serve(sockets=listeners)
-        finally:
-            if watcher is not None:
-                watcher.cancel()
-            await worker.stop()
-            await store.close()
     log.info("stopped")
-
-
-async def end_anonymous_reads(application: Application, pause_s: float = OPEN_CACHE_S / 2) -> None:
-    """End the live reads of anonymous clients as soon as the first project closes the server."""
-    project_cache, live = application.streams.authorizer.project_cache, application.live
-    while not live.has_closed:
-        await asyncio.sleep(pause_s)
-        # A store that fails is asked again. Until it answers, new requests are rejected, and open live reads go on.
-        try:
-            if live.count and not await project_cache.is_open():
-                live.end_anonymous()
-        except StoreError as exc:
-            log.warning("openness_not_known", extra={"reason": str(exc.__cause__ or exc)})
-        except Exception:  # the watcher must survive any error: the next check may succeed
-            log.exception("openness_not_known")
 
 
 async def _warn_if_open_to_the_network(

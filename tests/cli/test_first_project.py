@@ -25,7 +25,7 @@ from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.model.errors import StoreUnavailable
 from fluvial.model.names import StreamName
 from fluvial.operations.manage_projects import CUT_OFF_NAMED_MAX
-from fluvial.serve import end_anonymous_reads
+from fluvial.server.openness import end_anonymous_reads
 from fluvial.server.websocket import POLICY_VIOLATION
 from fluvial.settings import settings_from
 from fluvial.storage.memory import MemoryStore
