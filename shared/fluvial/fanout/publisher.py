@@ -16,8 +16,10 @@ from typing import Protocol
 
 from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.replication import Source
+from fluvial.model.command import Append, Close
+from fluvial.model.commit import Applied, Outcome
 from fluvial.model.errors import StoreError
-from fluvial.model.head import Incarnation
+from fluvial.model.head import Incarnation, StreamStatus, stream_status
 from fluvial.storage.contract import Store
 
 log = logging.getLogger(__name__)
@@ -181,3 +183,21 @@ class Publisher:
         else:
             await self._backlog.mark_delivered(source)
         return FanOutReport(len(followers), len(followers) - len(undelivered), len(undelivered), FanOutMode.INLINE)
+
+
+async def publish_append(
+    publisher: Publisher, command: Append | Close, outcome: Outcome, now_ms: int
+) -> FanOutReport | None:
+    """Deliver an append to the stream's followers; a retry delivers what the first attempt may have left.
+
+    None when there are no followers or is nothing to deliver. Raises nothing.
+    """
+    head = outcome.head
+    if head is None or head.delivered is None:
+        return None
+    before = None
+    if isinstance(outcome, Applied):
+        before = head.tail - len(command.data) if isinstance(command, Append) else None
+    elif head.delivered == head.tail or stream_status(head, now_ms) is not StreamStatus.EXISTS:
+        return None
+    return await publisher.publish(Source(command.name, head), before)

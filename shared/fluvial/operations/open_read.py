@@ -64,7 +64,7 @@ async def open_read(  # noqa: PLR0913  a request has so many parts, and each is 
     head = await load_head_and_renew(store, clock, name, authorization.require_visible)
     if isinstance(head, Unmet):
         return not_found_or_gone_response(head.head, clock.now_ms())
-    return OpenedRead(name, head, _resolve_position(head, query.read_from), query, authorization)
+    return OpenedRead(name, head, resolve_position(head, query.read_from), query, authorization)
 
 
 def allow_all(_head: Head | None, _now_ms: int) -> None:
@@ -92,7 +92,7 @@ async def load_head_and_renew(
     return head
 
 
-def _resolve_position(head: Head, read_from: ReadFrom) -> int:
+def resolve_position(head: Head, read_from: ReadFrom) -> int:
     """The position that a read begins at; an offset past the tail begins at the tail (spec 5.6).
 
     Raises RequestError for an offset of another incarnation, because nothing tells what its reader has missed.

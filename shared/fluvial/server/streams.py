@@ -21,11 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from fluvial.access.authorizer import OPEN_ACCESS, Authorization, Authorizer, Credentials, Tenant
 from fluvial.clock import Clock
-from fluvial.fanout.publisher import FanOutReport, Publisher
-from fluvial.fanout.replication import Source
+from fluvial.fanout.publisher import FanOutReport, Publisher, publish_append
 from fluvial.model.append_result import precondition_failed
-from fluvial.model.command import Append, Close
-from fluvial.model.commit import Applied, Outcome
 from fluvial.model.entity_tag import stream_etag
 from fluvial.model.errors import ErrorCode, FluvialError, RequestError
 from fluvial.model.head import Head, StreamStatus, stream_status
@@ -181,18 +178,9 @@ class StreamsApp:
         response = append_response(command, outcome)
         if outcome.head is None or outcome.head.delivered is None:  # most streams have no followers
             return response
-        fields = await self._publish(command, outcome, outcome.head)
+        report = await publish_append(self.publisher, command, outcome, self.clock.now_ms())
+        fields = () if report is None else fan_out_headers(report)
         return Response(response.status, (*response.headers, *fields), response.parts)
-
-    async def _publish(self, command: Append | Close, outcome: Outcome, head: Head) -> tuple[Header, ...]:
-        """Deliver an append to the stream's followers; a retry delivers what the first attempt may have left."""
-        before = None
-        if isinstance(outcome, Applied):
-            before = head.tail - len(command.data) if isinstance(command, Append) else None
-        elif head.delivered == head.tail or stream_status(head, self.clock.now_ms()) is not StreamStatus.EXISTS:
-            return ()
-        report = await self.publisher.publish(Source(command.name, head), before)
-        return () if report is None else fan_out_headers(report)
 
     async def create(self, request: Request, authorization: Authorization) -> Response:
         """PUT: create a stream or a fork, or confirm an existing one."""

@@ -230,12 +230,13 @@ def _parse_fork(headers: Headers, root_path: str) -> ForkPoint | None:
         return None
     return ForkPoint(
         source=parse_source_path(source, root_path),
-        fork_offset=None if fork_offset is None else _parse_fork_offset(fork_offset),
+        fork_offset=None if fork_offset is None else parse_fork_offset(fork_offset),
         sub_offset=_integer_field(headers, b"stream-fork-sub-offset") if has_sub_offset else 0,
     )
 
 
-def _parse_fork_offset(token: str) -> TokenOffset:
+def parse_fork_offset(token: str) -> TokenOffset:
+    """Parse `Stream-Fork-Offset`: `-1` or a token (spec 4.2)."""
     return ReservedOffset.BEGINNING if token == ReservedOffset.BEGINNING.value else parse_offset(token)
 
 

@@ -12,25 +12,16 @@ import msgspec
 
 from fluvial.model.append_result import Rejection, append_result, not_found_or_gone, precondition_failed
 from fluvial.model.command import Append, Close, Create, Delete
-from fluvial.model.commit import (
-    Absent,
-    Applied,
-    Exists,
-    Expired,
-    HasMediaType,
-    Outcome,
-    PreconditionsHold,
-    SameIncarnation,
-    Unmet,
-)
-from fluvial.model.content_type import DEFAULT_CONTENT_TYPE, is_json, media_type
+from fluvial.model.commit import Outcome
+from fluvial.model.content_type import is_json
+from fluvial.model.create_result import create_result, delete_result
 from fluvial.model.entity_tag import Preconditions, etag, stream_etag
 from fluvial.model.errors import ErrorCode, RequestError, StoreError, StreamVanished
-from fluvial.model.head import Head, ProducerStamp, StreamStatus, stream_status
+from fluvial.model.head import Head, ProducerStamp
 from fluvial.model.json_mode import array_parts
-from fluvial.model.lifetime import ExpiresAt, SlidingTtl, same_lifetime
+from fluvial.model.lifetime import ExpiresAt, SlidingTtl
 from fluvial.model.limits import CURSOR_INTERVAL_MS
-from fluvial.model.offset import Offset, ReservedOffset, birth_us_at, offset_token
+from fluvial.model.offset import offset_token
 from fluvial.model.page import Page
 
 Header = tuple[bytes, bytes]
@@ -182,33 +173,18 @@ def _stream_tag(head: Head) -> Header:
 
 def create_response(command: Create, outcome: Outcome, location: bytes) -> Response:
     """The answer to a PUT (spec 4.2, 5.1); `location` is the stream's URL."""
-    match outcome:
-        case Applied(head):
-            assert head is not None, "a create leaves a head"
-            headers = [(b"location", location), *_description(head), *reader_key_headers(head)]
-            # "An origin server MUST NOT send a validator field [...] in a successful response to PUT unless the
-            # request's representation data was saved without any transformation" -- RFC 9110, 9.3.4. JSON may be.
-            if not (command.body and is_json(head.content_type)):
-                headers.append(_stream_tag(head))
-            return _empty_response(201, *headers)
-        case Unmet(Absent(now_ms), head):
-            assert head is not None, "a stream that is not absent has a head"
-            return _exists_response(command, head, now_ms)
-        case Unmet(PreconditionsHold(), head):
-            return rejection_response(precondition_failed(head))
-        case Unmet(Exists(now_ms), head) if stream_status(head, now_ms) is StreamStatus.GONE:
-            return error_response(409, ErrorCode.SOURCE_GONE, "the source stream was deleted")
-        case Unmet(Exists() | SameIncarnation(), _):
-            return error_response(404, ErrorCode.SOURCE_NOT_FOUND, "there is no source stream at that path")
-        case Unmet(HasMediaType(), head):
-            assert head is not None, "the source was found before its type was compared"
-            return error_response(
-                409,
-                ErrorCode.CONTENT_TYPE_MISMATCH,
-                f"the source stream's content type is {head.content_type}",
-            )
-        case Unmet(requirement, _):
-            raise AssertionError(f"no create requires {requirement}")
+    result = create_result(command, outcome)
+    if isinstance(result, Rejection):
+        return rejection_response(result)
+    head = result.head
+    if not result.is_new:
+        return _empty_response(200, *_description(head), *reader_key_headers(head))
+    headers = [(b"location", location), *_description(head), *reader_key_headers(head)]
+    # "An origin server MUST NOT send a validator field [...] in a successful response to PUT unless the
+    # request's representation data was saved without any transformation" -- RFC 9110, 9.3.4. JSON may be.
+    if not (command.body and is_json(head.content_type)):
+        headers.append(_stream_tag(head))
+    return _empty_response(201, *headers)
 
 
 def reader_key_headers(head: Head) -> tuple[Header, ...]:
@@ -221,69 +197,10 @@ def _description(head: Head) -> tuple[Header, ...]:
     return (content_type, next_offset_header(head, head.tail), *_closed_headers(head))
 
 
-def _exists_response(command: Create, head: Head, now_ms: int) -> Response:
-    if stream_status(head, now_ms) is StreamStatus.GONE:
-        message = "a deleted stream still has forks, so its path cannot be used again yet"
-        return error_response(409, ErrorCode.STREAM_EXISTS, message)
-    # Preconditions are evaluated before the request is carried out, and comparing the configuration is what a PUT does
-    # to an existing stream.
-    if not command.preconditions.hold(stream_etag(head)):
-        return rejection_response(precondition_failed(head))
-    difference = _difference(command, head)
-    if difference is None:
-        return _empty_response(200, *_description(head), *reader_key_headers(head))
-    return error_response(
-        409,
-        ErrorCode.STREAM_EXISTS,
-        f"a stream with another {difference} exists at this path",
-        *_closed_headers(head),
-    )
-
-
-def _difference(command: Create, head: Head) -> str | None:
-    """The first part of the configuration in which an existing stream differs from the command."""
-    content_type = command.content_type or (head.content_type if command.fork else DEFAULT_CONTENT_TYPE)
-    if media_type(content_type) != media_type(head.content_type):
-        return "content type"
-    inherits = head.forked_from is not None and head.forked_from.inherits_lifetime
-    if not same_lifetime(command.lifetime, None if inherits else head.lifetime):
-        return "lifetime"
-    if command.closed is not head.closed:
-        return "closure status"
-    if command.is_public is not head.is_public:
-        return "privacy"
-    return _fork_difference(command, head)
-
-
-def _fork_difference(command: Create, head: Head) -> str | None:
-    if (command.fork is None) is not (head.forked_from is None):
-        return "origin"
-    if command.fork is None or head.forked_from is None:
-        return None
-    if command.fork.source != head.forked_from.source:
-        return "source"
-    position = head.forked_from.fork_offset
-    match command.fork.fork_offset:
-        case None:  # the source's tail when the fork was created, which may have been any position
-            is_same = True
-        case ReservedOffset.BEGINNING:
-            is_same = position == 0
-        case offset:
-            is_same = offset == Offset(birth_us_at(head, position), position)
-    return None if is_same and command.fork.sub_offset == head.forked_from.sub_offset else "fork offset"
-
-
 def delete_response(_command: Delete, outcome: Outcome) -> Response:
     """The answer to a DELETE (spec 5.4)."""
-    match outcome:
-        case Applied():
-            return Response(204, (*SECURITY_HEADERS, NO_STORE))
-        case Unmet(Exists(now_ms) | Expired(now_ms), head):
-            return not_found_or_gone_response(head, now_ms)
-        case Unmet(PreconditionsHold(), head):
-            return rejection_response(precondition_failed(head))
-        case Unmet(requirement, _):
-            raise AssertionError(f"no delete requires {requirement}")
+    rejection = delete_result(outcome)
+    return Response(204, (*SECURITY_HEADERS, NO_STORE)) if rejection is None else rejection_response(rejection)
 
 
 def head_response(head: Head, preconditions: Preconditions) -> Response:
