@@ -154,7 +154,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         async with open_application(settings, Clock(), operators=operators) as application:
             application.load_control_app()  # now, so that no request waits for FastAPI's import
             await _warn_if_open_to_the_network(application, settings, listeners)
-            server = _Server(_uvicorn_config(settings, application), application)
+            server = _Server(uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             announce(f"http://{host}:{listeners[0].getsockname()[1]}")
             await server.serve(sockets=listeners)
@@ -175,7 +175,8 @@ async def _warn_if_open_to_the_network(
             log.warning("open_to_everybody", extra={"host": settings.host, "hint": hint})
 
 
-def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, application: Application) -> uvicorn.Config:
+    """How uvicorn runs the application, with the limits on its connections."""
     return uvicorn.Config(
         application,
         http=BoundedHttpProtocol,

@@ -203,7 +203,7 @@ def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: 
         name=name,
         content_type=parse_content_type(_text_field(headers, b"content-type") or ""),
         body=body,
-        lifetime=_parse_lifetime(headers),
+        lifetime=parse_lifetime(_text_field(headers, b"stream-ttl"), _text_field(headers, b"stream-expires-at")),
         closed=_is_closing(headers),
         fork=_parse_fork(headers, root_path),
         is_public=is_public,
@@ -211,8 +211,8 @@ def parse_create(name: StreamName, headers: Headers, body: bytes, *, is_public: 
     )
 
 
-def _parse_lifetime(headers: Headers) -> Lifetime:
-    ttl, expires_at = _text_field(headers, b"stream-ttl"), _text_field(headers, b"stream-expires-at")
+def parse_lifetime(ttl: str | None, expires_at: str | None) -> Lifetime:
+    """Parse `Stream-TTL` and `Stream-Expires-At` (spec 5.1). RequestError for both."""
     if ttl is not None and expires_at is not None:
         raise RequestError(ErrorCode.MALFORMED_HEADER, "Stream-TTL and Stream-Expires-At exclude each other")
     if ttl is not None:
