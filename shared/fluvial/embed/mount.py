@@ -32,7 +32,7 @@ class MountedApp:
         session = self._engine.session
         if session.loop is not asyncio.get_running_loop():
             raise NotOpen("the server was opened in another event loop: give fluvial.lifespan to your application")
-        return await session.application(_scope_below_mount(scope), receive, send)
+        return await session.application(scope_below_mount(scope), receive, send)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -52,7 +52,7 @@ class MountedApp:
         return await send({"type": "lifespan.shutdown.complete"})
 
 
-def _scope_below_mount(scope: Scope) -> Scope:
+def scope_below_mount(scope: Scope) -> Scope:
     """The scope whose `raw_path` begins below the mount, and whose `root_path` is spelt as in the URL.
 
     The server finds streams by `raw_path`. Frameworks leave it whole, as the client has sent it, and put the mount's
