@@ -90,6 +90,7 @@ test: install ## run the fast tests, and tell the slowest ten
 
 build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys, into .aws-sam
 	$(SAM) validate --lint
+	$(SAM) validate --lint --template examples/lambda-publisher/template.yaml
 	$(SAM) build --parallel
 
 # Each target's output is shown whole, when it has ended. Make 3, which macOS has, shows it as it comes.

@@ -7,20 +7,20 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from fluvial.app import build_function_store
-from fluvial.aws.append_client import AppendClient, lambda_client
 from fluvial.aws.function_logs import function_logger
 from fluvial.aws.subscription import SubscriptionFunction
 from fluvial.clock import Clock
 from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.publisher import Publisher
+from fluvial.lambda_client import AppendClient
 from fluvial.settings import settings_from_environment
 
 logger = function_logger("subscription")
 settings, clock = settings_from_environment(os.environ), Clock()
 store = build_function_store(settings, clock)
 publisher = Publisher(store, Deliveries(store, clock), ChangeFeedBacklog(store))
-appender = AppendClient(lambda_client(), os.environ["FLUVIAL_APPEND_FUNCTION"])
+appender = AppendClient(os.environ["FLUVIAL_APPEND_FUNCTION"])
 subscriptions = SubscriptionFunction(store, publisher, appender)
 runner = asyncio.Runner()  # one loop for all invocations: the store belongs to it
 

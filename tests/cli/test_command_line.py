@@ -422,9 +422,9 @@ WITHOUT_AWS = "import sys; sys.modules.update(boto3=None, botocore=None)\n"
             "from fluvial.cli.main import main; main(['project', 'list', '--store', 'dynamodb'])",
             "Error: DynamoDB and S3",
         ),
-        ("import fluvial.aws.append_client", "ImportError: fluvial.aws.append_client needs boto3"),
+        ("import fluvial.lambda_client", "ImportError: fluvial.lambda_client needs boto3"),
     ],
-    ids=["sweep", "serve", "project", "append_client"],
+    ids=["sweep", "serve", "project", "lambda_client"],
 )
 def test_missing_boto3_is_reported_in_one_line(code: str, error: str) -> None:
     """The line says what to install; also for the import of a library."""

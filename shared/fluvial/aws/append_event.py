@@ -13,15 +13,9 @@ from typing import Final
 import msgspec
 
 from fluvial.access.project_cache import ProjectCache
-from fluvial.aws.append_message import (
-    AppendAccepted,
-    AppendEvent,
-    AppendResult,
-    JsonObject,
-    build_rejection,
-    encode_result,
-)
+from fluvial.aws.append_message import JsonObject, build_rejection, encode_result
 from fluvial.clock import Clock
+from fluvial.lambda_client import AppendAccepted, AppendEvent, AppendResult
 from fluvial.model.append_result import Appended, Rejection, append_result
 from fluvial.model.command import Append, Close
 from fluvial.model.content_type import JSON_MEDIA_TYPE

@@ -1,6 +1,6 @@
 """Publications: what each AWS service's event asks to be published. The envelope is the same in all of them.
 
-- The envelope is the event of the append function (fluvial.aws.append_message): `{stream, payload | payloadBase64, …}`.
+- The envelope is the event of the append function (fluvial.lambda_client): `{stream, payload | payloadBase64, …}`.
 - Most services deliver at least once. So each publication has an idempotency key that its redelivery has, too: the
   sender's own, or else the id of the message, notification or event that has brought it.
 """

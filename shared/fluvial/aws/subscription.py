@@ -12,13 +12,13 @@ from typing import Final
 
 import msgspec
 
-from fluvial.aws.append_client import AppendClient, AppendFailedError
-from fluvial.aws.append_message import AppendRejected, AppendResult, JsonObject, build_rejection, encode_result
+from fluvial.aws.append_message import JsonObject, build_rejection, encode_result
 from fluvial.aws.partial_batch import partial_batch_response
 from fluvial.aws.publications import Publication, Sender, parse_invocation
 from fluvial.concurrency import map_bounded
 from fluvial.fanout.publisher import FanOutReport, Publisher
 from fluvial.fanout.replication import Source
+from fluvial.lambda_client import AppendClient, AppendRejected, AppendResult, CallFailedError
 from fluvial.model.errors import FluvialError, RequestError, StoreError
 from fluvial.model.names import parse_name
 from fluvial.storage.contract import Store
@@ -43,7 +43,7 @@ class SubscriptionFunction:
     async def handle(self, event: object) -> JsonObject:
         """The response to an event of any service.
 
-        Raises NotAPublicationError, AppendFailedError, PublishRejectedError, so that Lambda repeats the event and then
+        Raises NotAPublicationError, CallFailedError, PublishRejectedError, so that Lambda repeats the event and then
         puts it aside.
         """
         invocation = parse_invocation(event)
@@ -70,7 +70,7 @@ class SubscriptionFunction:
         for index, publication in enumerate(publications):
             try:
                 await self._publish_or_raise(publication)
-            except (PublishRejectedError, AppendFailedError, StoreError) as exc:
+            except (PublishRejectedError, CallFailedError, StoreError) as exc:
                 log.warning("message_not_published", extra={"message_id": publication.message_id, "reason": str(exc)})
                 return [one.message_id for one in publications[index:]]
         return []
