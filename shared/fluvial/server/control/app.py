@@ -1,8 +1,8 @@
 """Builds the application of the control routes, and says which permission each route requires."""
 
-from typing import Final
+from typing import Any, Final
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
@@ -13,7 +13,7 @@ from fluvial.fanout.estuaries import Estuaries
 from fluvial.model.permissions import Permission
 from fluvial.server.control.authorization import ControlApp
 from fluvial.server.control.estuary_routes import ESTUARY_PERMISSIONS, estuary_routes
-from fluvial.server.control.fastapi_errors import RoutePermissions, install_error_handlers
+from fluvial.server.control.fastapi_errors import RoutePermissions, control_routes, install_error_handlers
 from fluvial.server.control.project_routes import PROJECT_PERMISSIONS, project_routes
 from fluvial.server.control.stream_routes import STREAM_CONTROL_PERMISSIONS, stream_control_routes
 from fluvial.server.live_reads import LiveReads
@@ -32,14 +32,25 @@ CONTROL_PERMISSIONS: Final[RoutePermissions] = {
 }
 
 
+class _DescribedApp(FastAPI):
+    """The FastAPI application, whose OpenAPI document has streams and all answers, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made when it is first asked for."""
+        from fluvial.server.control.openapi.document import describe_api  # noqa: PLC0415
+
+        if self.openapi_schema is None:
+            self.openapi_schema = describe_api(self, CONTROL_PERMISSIONS)
+        return self.openapi_schema
+
+
 def build_control_app(
     live: LiveReads, store: Store, estuaries: Estuaries, authorizer: Authorizer, clock: Clock
 ) -> ControlApp:
     """Build the application of all paths that are not streams'."""
-    app = FastAPI(
+    app = _DescribedApp(
         title="Fluvial",
         version=__version__,
-        description="Control routes: projects, estuaries, stream names. Streams follow the Durable Streams protocol.",
         openapi_url="/openapi.json",
         docs_url=None,  # it would load a third party's script on the page where operators paste their tokens
         redoc_url=None,
@@ -49,21 +60,26 @@ def build_control_app(
         project_routes(store, clock, authorizer),
         estuary_routes(estuaries),
         stream_control_routes(store, clock, live),
+        _server_routes(live),
     ):
         app.router.routes.extend(router.routes)  # unchanged, because ControlApp looks each path up
     install_error_handlers(app)
     _LIVE_READS.set_function(lambda: live.count)
-    _add_views(app, live)
     return ControlApp(app, authorizer, CONTROL_PERMISSIONS)
 
 
-def _add_views(app: FastAPI, live: LiveReads) -> None:
-    @app.get("/health")
+def _server_routes(live: LiveReads) -> APIRouter:
+    """The routes of the server itself."""
+    routes = control_routes("server")
+
+    @routes.get("/health")
     async def health() -> JSONResponse:
         """Answers while the process works, with the number of open live reads."""
         return JSONResponse({"status": "ok", "liveReads": live.count})
 
-    @app.get("/metrics")
+    @routes.get("/metrics")
     async def metrics() -> Response:
         """Counters and gauges in Prometheus's text format."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return routes

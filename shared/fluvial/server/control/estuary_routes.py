@@ -16,13 +16,11 @@ from fluvial.model.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.model.offset import encode_offset, offset_token
 from fluvial.model.permissions import Permission
 from fluvial.server.control.fastapi_errors import (
-    BEARER_TOKEN,
-    ESTUARY_PATH_PARAMETERS,
-    STREAM_PATH_PARAMETERS,
     ControlBody,
     RoutePermissions,
     as_response,
     authorization_of,
+    control_routes,
     json_response,
     name_of,
     no_content_response,
@@ -76,14 +74,14 @@ class UnsubscribeBody(ControlBody):
 
 def estuary_routes(estuaries: Estuaries) -> APIRouter:
     """The routes below /v1/estuary/."""
-    routes = APIRouter(tags=["estuaries"], dependencies=[BEARER_TOKEN])
+    routes = control_routes("estuaries")
     _add_subscriptions(routes, estuaries)
     _add_estuaries(routes, estuaries)
     return routes
 
 
 def _add_subscriptions(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.post(SUBSCRIBE, dependencies=[STREAM_PATH_PARAMETERS])
+    @routes.post(SUBSCRIBE)
     async def subscribe(request: Request, body: SubscribeBody) -> Response:
         """Subscribe an estuary to a stream, from its tail on."""
         source, estuary = name_of(request), _estuary_name(name_of(request), body.estuary_id)
@@ -96,7 +94,7 @@ def _add_subscriptions(routes: APIRouter, estuaries: Estuaries) -> None:
         content = {**_describe_estuary(wanted.name, followed.estuary), "stream": source, "offset": offset}
         return json_response(content, 201 if followed.is_new else 200)
 
-    @routes.delete(SUBSCRIBE, dependencies=[STREAM_PATH_PARAMETERS])
+    @routes.delete(SUBSCRIBE)
     async def unsubscribe(
         request: Request,
         estuary_id: Annotated[str | None, Query(alias="estuaryId", min_length=1)] = None,
@@ -112,8 +110,8 @@ def _add_subscriptions(routes: APIRouter, estuaries: Estuaries) -> None:
 
 
 def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
-    @routes.put(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
-    async def create(request: Request, body: EstuaryBody) -> Response:
+    @routes.put(ESTUARY)
+    async def create_estuary(request: Request, body: EstuaryBody) -> Response:
         """Create an estuary, or confirm an existing one."""
         name = name_of(request)
         ensured = await estuaries.ensure(WantedEstuary(name, body.mode, body.content_type, body.ttl_seconds))
@@ -121,22 +119,22 @@ def _add_estuaries(routes: APIRouter, estuaries: Estuaries) -> None:
             return _as_rejection(ensured)
         return json_response(_describe_estuary(name, ensured.head), 201 if ensured.is_new else 200)
 
-    @routes.get(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
-    async def describe(request: Request) -> Response:
+    @routes.get(ESTUARY)
+    async def describe_estuary(request: Request) -> Response:
         """Show an estuary, and how far each stream that it follows has been delivered to it."""
         name = name_of(request)
         head = await estuaries.head(name)
         return _as_rejection(head) if isinstance(head, Rejection) else json_response(_describe_estuary(name, head))
 
-    @routes.post(TOUCH, dependencies=[ESTUARY_PATH_PARAMETERS])
-    async def touch(request: Request) -> Response:
+    @routes.post(TOUCH)
+    async def touch_estuary(request: Request) -> Response:
         """Renew an estuary's time to live."""
         name = name_of(request)
         head = await estuaries.touch(name)
         return _as_rejection(head) if isinstance(head, Rejection) else json_response(_describe_estuary(name, head))
 
-    @routes.delete(ESTUARY, dependencies=[ESTUARY_PATH_PARAMETERS])
-    async def end(request: Request) -> Response:
+    @routes.delete(ESTUARY)
+    async def delete_estuary(request: Request) -> Response:
         """Delete an estuary and its subscriptions."""
         return _no_content_or_rejection(await estuaries.delete(name_of(request)))
 

@@ -1,12 +1,12 @@
 """What the control routes share: authorized names and permissions, responses, and errors in the common JSON shape."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, Path, Request, Response, Security
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
@@ -17,29 +17,18 @@ from fluvial.model.names import StreamName
 from fluvial.model.permissions import Permission
 from fluvial.wire import response as wire
 
-#: Documents in OpenAPI that a route takes a token. ControlApp has verified it before FastAPI sees the request.
-BEARER_TOKEN = Security(HTTPBearer(auto_error=False, bearerFormat="JWT"))
-
-
-def _document_stream_path(
-    project: Annotated[str, Path(description="The project's name.")],
-    stream: Annotated[str, Path(description="The rest of the stream's path; it may have slashes.")],
-) -> None:
-    """Document the placeholders in OpenAPI. ControlApp has taken the name from the raw path."""
-
-
-def _document_estuary_path(
-    project: Annotated[str, Path(description="The project's name.")],
-    estuary: Annotated[str, Path(description="The estuary's id.")],
-) -> None:
-    """Document the placeholders in OpenAPI. ControlApp has taken the name from the raw path."""
-
-
-STREAM_PATH_PARAMETERS = Depends(_document_stream_path)
-ESTUARY_PATH_PARAMETERS = Depends(_document_estuary_path)
-
 #: The permission that each route requires, by method and path.
 RoutePermissions = Mapping[tuple[str, str], Permission]
+
+
+def control_routes(tag: str) -> APIRouter:
+    """An empty router; the names of its functions become the names of operations in OpenAPI."""
+    return APIRouter(tags=[tag], generate_unique_id_function=operation_id)
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of an operation in OpenAPI, from which clients are generated."""
+    return to_camel(route.name)
 
 
 class ControlBody(BaseModel):

@@ -20,9 +20,9 @@ from fluvial.model.permissions import Permission
 from fluvial.model.project import PROJECT_NAME_PATTERN, ProjectLimits, parse_origins, parse_secret
 from fluvial.operations.manage_projects import ProjectAdmin, describe_project
 from fluvial.server.control.fastapi_errors import (
-    BEARER_TOKEN,
     ControlBody,
     RoutePermissions,
+    control_routes,
     json_response,
     no_content_response,
 )
@@ -110,7 +110,7 @@ _Limited = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 
 def project_routes(store: Store, clock: Clock, authorizer: Authorizer) -> APIRouter:
     """The routes below /v1/projects, besides the list of a project's streams."""
-    routes = APIRouter(tags=["projects"], dependencies=[BEARER_TOKEN])
+    routes = control_routes("projects")
     admin = ProjectAdmin(store.projects, clock, authorizer.project_cache.invalidate)
     _add_projects(routes, admin, store, clock, authorizer.project_cache)
     _add_rules(routes, admin, clock)

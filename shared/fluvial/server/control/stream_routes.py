@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from fluvial.clock import Clock
 from fluvial.model.commit import Unmet
@@ -20,11 +20,10 @@ from fluvial.operations.list_streams import (
     may_see_writers,
 )
 from fluvial.server.control.fastapi_errors import (
-    BEARER_TOKEN,
-    STREAM_PATH_PARAMETERS,
     RoutePermissions,
     as_response,
     authorization_of,
+    control_routes,
     json_response,
     name_of,
 )
@@ -54,15 +53,9 @@ _Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="The most streams i
 _Details = Annotated[bool, Query(description="Describe each stream, instead of giving its name alone.")]
 
 
-def _document_name(
-    stream: Annotated[str, Path(description="The stream's whole path below /v1/stream/; it may have slashes.")],
-) -> None:
-    """Document the placeholder in OpenAPI. ControlApp has taken the name from the raw path."""
-
-
 def stream_control_routes(store: Store, clock: Clock, live: LiveReads) -> APIRouter:
     """The routes that list and describe streams, and the one that rotates reader keys."""
-    routes = APIRouter(tags=["streams"], dependencies=[BEARER_TOKEN])
+    routes = control_routes("streams")
     _add_lists(routes, store, clock, live)
     _add_single_streams(routes, store, clock, live)
     return routes
@@ -112,8 +105,8 @@ def _add_lists(routes: APIRouter, store: Store, clock: Clock, live: LiveReads) -
 
 
 def _add_single_streams(routes: APIRouter, store: Store, clock: Clock, live: LiveReads) -> None:
-    @routes.get(INFO, dependencies=[Depends(_document_name)])
-    async def describe(request: Request) -> Response:
+    @routes.get(INFO)
+    async def read_stream_info(request: Request) -> Response:
         """Describe a stream. This is no use of it: its time to live goes on.
 
         A token that may manage the stream, and everybody on an open server, also sees its producers and followers.
@@ -128,7 +121,7 @@ def _add_single_streams(routes: APIRouter, store: Store, clock: Clock, live: Liv
             described |= await describe_writers_and_followers(store, head)
         return json_response(described)
 
-    @routes.post(READER_KEY, dependencies=[STREAM_PATH_PARAMETERS])
+    @routes.post(READER_KEY)
     async def rotate_reader_key(request: Request) -> Response:
         """Replace a stream's reader key, so that clients no longer read what caches hold under the previous one."""
         key, now_ms = clock.new_reader_key(), clock.now_ms()
