@@ -1,4 +1,4 @@
-"""Generated requests, none of which is answered with 5xx: from the OpenAPI document, and from the protocol's fields."""
+"""Generated requests: from the OpenAPI document, which has all answers, and from the protocol's fields, without 5xx."""
 
 import re
 from collections import Counter
@@ -8,25 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from schemathesis.checks import not_a_server_error
-from schemathesis.core.result import Ok
 
 from fluvial.model.permissions import Scope
-from fluvial.server.control.app import CONTROL_PERMISSIONS
 from fluvial.wire.request import SINGULAR_FIELDS
 from tests.access.clients import ServerClient, bearer, mint_token, operator, server_client
 from tests.aws_local.__main__ import local_aws
+from tests.support.api_document import ApiDocument
 from tests.support.budget import examples, luck
 from tests.support.raw_http import connect
 from tests.support.rigs import dynamodb_local_url
 
-#: The document itself.
-UNDOCUMENTED = {("GET", "/openapi.json")}
+Operation = schemathesis.schemas.APIOperation[Any, Any, Any, Any]
 
+STREAM = "/v1/stream/{stream}"
 LIVE = ("long-poll", "sse", "websocket", "x", "")
 TOKEN = f"{0:016d}_{1:016d}"
 
@@ -59,33 +58,90 @@ def control_api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serv
 @pytest.mark.medium
 @luck
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)
-def test_control_routes_never_answer_5xx_to_generated_requests(
+def test_control_routes_answer_generated_requests_as_documented(
     control_api: ServerClient, mode: schemathesis.GenerationMode
 ) -> None:
     """Sent by an operator and by a manager, for an existing project and for others; at least some of them succeed."""
-    url = str(control_api.http.base_url).rstrip("/")
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
-    documented = {(operation.method.upper(), operation.path) for operation in operations}
-    assert documented == {(method, path.replace(":path", "")) for method, path in CONTROL_PERMISSIONS} - UNDOCUMENTED
-    statuses = Counter[int]()
-    for operation in operations:
+    described = ApiDocument(control_api.http.get("/openapi.json").json())
+    for operation in described.operations:
+        if operation.path != STREAM:
+            answer_as_documented(control_api, described, operation, mode)
+    statuses = statuses_of(described)
+    carried_out = sum(count for status, count in statuses.items() if status < 300)
+    assert carried_out > 20 if mode is schemathesis.GenerationMode.POSITIVE else statuses[400] > 20
+
+
+def answer_as_documented(
+    api: ServerClient, described: ApiDocument, operation: Operation, mode: schemathesis.GenerationMode
+) -> None:
+    """Send generated requests to a control route."""
+    url = str(api.http.base_url).rstrip("/")
+    with requests.Session() as session:
 
         @given(case=operation.as_strategy(generation_mode=mode), is_there=st.booleans())
         @examples(4, suppress_health_check=list(HealthCheck))
-        def no_answer_is_a_failure(case: schemathesis.Case[Any], is_there: bool) -> None:  # noqa: FBT001
+        def every_answer_is_documented(case: schemathesis.Case[Any], is_there: bool) -> None:  # noqa: FBT001
             if is_there and "project" in case.path_parameters and case.method != "DELETE":
                 case.path_parameters["project"] = "demo"
             for headers in (operator(), bearer(mint_token(Scope.MANAGE))):
-                answer = case.call(base_url=url, headers=headers)
-                case.validate_response(answer, checks=[not_a_server_error])
-                statuses[answer.status_code] += 1
+                described.check_case(case, case.call(base_url=url, headers=headers, session=session))
 
         # A route without parameters has no invalid requests.
         with suppress(Unsatisfiable) if mode is schemathesis.GenerationMode.NEGATIVE else nullcontext():
-            no_answer_is_a_failure()
-    carried_out = sum(count for status, count in statuses.items() if status < 300)
-    assert carried_out > 20 if mode is schemathesis.GenerationMode.POSITIVE else statuses[400] > 20
+            every_answer_is_documented()
+
+
+#: Streams that generated requests are for: what they change stays changed.
+FUZZED = ("text", "json", "closed", "fork", "source", "absent")
+
+
+@pytest.mark.medium
+@luck
+@pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: mode.value)
+def test_stream_routes_answer_generated_requests_as_documented(
+    api: ServerClient, mode: schemathesis.GenerationMode
+) -> None:
+    """Every method, for streams of all kinds, with a token and without."""
+    url, writer = str(api.http.base_url).rstrip("/"), bearer(mint_token(Scope.WRITE))
+    described = ApiDocument(api.http.get("/openapi.json").json(), "demo/")
+    with requests.Session() as session:
+        for operation in described.operations:
+            if operation.path != "/v1/stream/demo/{stream}":
+                continue
+
+            @given(
+                case=operation.as_strategy(generation_mode=mode),
+                name=st.none() | st.sampled_from(FUZZED),
+                headers=st.sampled_from([writer, writer, writer, {}]),
+            )
+            @examples(8, suppress_health_check=list(HealthCheck))
+            def every_answer_is_documented(
+                case: schemathesis.Case[Any], name: str | None, headers: dict[str, str]
+            ) -> None:
+                make_streams(api, writer)
+                if name is not None:
+                    case.path_parameters["stream"] = name
+                described.check_case(case, case.call(base_url=url, headers=headers, session=session))
+
+            every_answer_is_documented()
+    statuses = statuses_of(described)
+    assert {*statuses} >= {200, 204, 400, 401}
+
+
+def make_streams(api: ServerClient, writer: dict[str, str]) -> None:
+    """Make the streams that requests have deleted: a PUT of one that exists changes nothing."""
+    text, json = {"content-type": "text/plain"}, {"content-type": "application/json"}
+    api.request("PUT", "/v1/stream/demo/text", {**writer, **text}, b"x")
+    api.request("PUT", "/v1/stream/demo/json", {**writer, **json}, b"[1, {}]")
+    api.request("PUT", "/v1/stream/demo/closed", {**writer, **text, "stream-closed": "true"}, b"x")
+
+
+def statuses_of(described: ApiDocument) -> Counter[int]:
+    """How often each status was answered."""
+    statuses = Counter[int]()
+    for (_method, _path, status), count in described.answers.items():
+        statuses[status] += count
+    return statuses
 
 
 _text = st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n\0"), max_size=40)

@@ -37,6 +37,7 @@ from tests.access.clients import (
 )
 from tests.functions.conftest import ImportHandler
 from tests.support.access import FOREIGN_SECRET, OLD_SECRET, OPERATOR_SECRET
+from tests.support.api_document import ApiDocument
 from tests.support.servers import server_in_thread
 
 STREAM = "/v1/stream/{project}/{stream}"
@@ -250,8 +251,10 @@ def assert_row(api: HttpClient, route: tuple[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerClient]:
-    """One server for all rows."""
+    """One server for all rows. Its answers are those that its OpenAPI document has."""
     with server_client(tmp_path_factory.mktemp("matrix")) as api:
+        described = ApiDocument(api.http.get("/openapi.json").json())
+        api.http.event_hooks = {"response": [described.check]}
         yield api
 
 

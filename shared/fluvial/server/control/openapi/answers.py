@@ -86,13 +86,10 @@ ERROR_FIELDS_OF_CODES: Final[Mapping[ErrorCode, tuple[Field, ...]]] = {
 
 def render_parameter(field: Field, place: str) -> dict[str, Any]:
     """A parameter in a request's `query`, `header` or `path`."""
-    rendered: dict[str, Any] = {
-        "name": field.name,
-        "in": place,
-        "description": field.description,
-        "schema": field.schema,
-    }
-    return rendered | ({"required": True} if place == "path" else {})
+    rendered: dict[str, Any] = {"name": field.name, "in": place, "description": field.description}
+    if place == "path":
+        rendered["required"] = True
+    return {**rendered, "schema": field.schema}
 
 
 def render_content(content: Mapping[str, JsonSchema]) -> dict[str, Any]:
@@ -133,8 +130,9 @@ def _render_error(status: int, codes: list[ErrorCode], schema: JsonSchema | None
 
 
 def _render_fields(always: tuple[Field, ...], at_times: tuple[Field, ...]) -> dict[str, Any]:
-    fields = {field.name: {"description": field.description, "schema": field.schema} for field in at_times}
-    fields |= {
-        field.name: {"description": field.description, "required": True, "schema": field.schema} for field in always
+    fields: dict[str, dict[str, Any]] = {
+        field.name: {"description": field.description, "schema": field.schema} for field in (*at_times, *always)
     }
+    for field in always:
+        fields[field.name]["required"] = True
     return {"headers": fields} if fields else {}

@@ -170,3 +170,34 @@ class SubscribedEstuary(EstuaryDescription, rename="camel"):
 
     stream: str
     offset: _Offset
+
+
+class ControlData(Body, rename="camel"):
+    """The JSON of a `control` event."""
+
+    stream_next_offset: Annotated[_Offset, Meta(description="The offset after the data events before this one.")]
+    stream_cursor: Annotated[str, Meta(description="The `cursor` of the next request.")] | UnsetType = UNSET
+    up_to_date: Annotated[Literal[True], Meta(description="The data ended at the tail.")] | UnsetType = UNSET
+    stream_closed: Annotated[Literal[True], Meta(description="The stream has ended.")] | UnsetType = UNSET
+
+
+class DataEvent(Body, tag_field="event", tag="data"):
+    """An event with a part of the stream: text, an array of JSON messages, or bytes in base64."""
+
+    data: str
+    id: _Offset | UnsetType = UNSET
+
+
+class ControlEvent(Body, tag_field="event", tag="control"):
+    """An event that says where the data before it ended."""
+
+    data: Annotated[
+        str,
+        Meta(
+            extra_json_schema={
+                "contentMediaType": "application/json",
+                "contentSchema": {"$ref": "#/components/schemas/ControlData"},
+            }
+        ),
+    ]
+    id: _Offset | UnsetType = UNSET

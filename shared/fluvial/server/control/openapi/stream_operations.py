@@ -14,6 +14,11 @@ STREAM_PATH: Final = STREAM_ROOT + "{stream}"
 _BYTES: Final[JsonSchema] = {"type": "string", "format": "binary"}
 _MESSAGES: Final[JsonSchema] = {"type": "array", "items": {}}
 
+#: In an event stream a schema describes each event.
+_EVENT: Final[JsonSchema] = {
+    "anyOf": [{"$ref": "#/components/schemas/DataEvent"}, {"$ref": "#/components/schemas/ControlEvent"}]
+}
+
 #: A body is bytes of any media type; of `application/json` it is one message, or an array of messages.
 _BODY: Final[Mapping[str, JsonSchema]] = {
     "application/json": {},
@@ -137,7 +142,7 @@ _READ: Final = StreamOperation(
             Answer(
                 200,
                 "A page of the stream's bytes, an array of a JSON stream's messages, or an event stream.",
-                content={"application/json": _MESSAGES, "text/event-stream": TEXT, "*/*": _BYTES},
+                content={"application/json": _MESSAGES, "text/event-stream": _EVENT, "*/*": _BYTES},
                 always=(f.CACHE_CONTROL,),
                 at_times=(f.NEXT_OFFSET, f.UP_TO_DATE, f.CLOSED, f.NEXT_CURSOR, f.ETAG, f.ENCODING, f.ANSWER_CODING),
             ),
