@@ -153,6 +153,8 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         ]
         async with open_application(settings, Clock(), operators=operators) as application:
             application.load_control_app()  # now, so that no request waits for FastAPI's import
+            if settings.console:
+                application.load_console()
             await _warn_if_open_to_the_network(application, settings, listeners)
             server = _Server(uvicorn_config(settings, application), application)
             host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -102,6 +102,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Comma-separated origins whose pages may use an open server; localhost is any port, * is all."
         ),
     ] = "localhost"
+    console: Annotated[
+        bool,
+        Meta(description="Serve the console, a page at /; of an open server to browsers of this machine alone."),
+    ] = True
     operator_secret_file: Annotated[
         str,
         Meta(description="File with the secret that signs operators' tokens, for creating projects over HTTP."),

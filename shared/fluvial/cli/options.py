@@ -96,6 +96,9 @@ def _option(field: msgspec.structs.FieldInfo) -> click.Option:
         "show_envvar": True,
     }
     if kind is bool:
+        if field.default:
+            declarations[0] += f"/--no-{declarations[0].removeprefix('--')}"
+            attributes["show_default"] = True
         return _SettingOption(declarations, is_flag=True, default=field.default, **attributes)
     choices = [str(member) for member in kind] if issubclass(kind, str) and kind is not str else None
     metavar = f"[{'|'.join(choices)}]" if choices else kind.__name__.upper()

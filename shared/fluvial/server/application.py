@@ -1,7 +1,7 @@
 """The whole server as one ASGI application: streams, WebSockets and control routes."""
 
 import hmac
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -9,6 +9,9 @@ from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.server.streams import SAFE_METHODS, STREAM_ROOT_BYTES, StreamsApp, reject_write
 from fluvial.server.websocket import WebSocketApp, reject_cdn_bypass, reject_websocket_path
+
+if TYPE_CHECKING:
+    from fluvial.server.console.app import ConsoleApp
 
 #: The health check of load balancers and of the Lambda Web Adapter, which do not come through the CDN.
 HEALTH: Final = b"/health"
@@ -25,6 +28,13 @@ class Application:
         self._cdn_secrets = [secret.strip().encode() for secret in cdn_secret.split(",") if secret.strip()]
         self.sockets = WebSocketApp(self.live, streams.authorizer)
         self._control_app: ASGIApp | None = None
+        self._console: ConsoleApp | None = None
+
+    def load_console(self) -> None:
+        """Serve the console from now on. The edge function does not, and imports none of it."""
+        from fluvial.server.console.app import ConsoleApp  # noqa: PLC0415
+
+        self._console = ConsoleApp(self.streams.authorizer.project_cache)
 
     def load_control_app(self) -> ASGIApp:
         """The control routes, built at the first call: importing FastAPI takes longer than all other imports."""
@@ -50,6 +60,8 @@ class Application:
             await (self.sockets if is_stream else reject_websocket_path)(scope, receive, send)
         elif is_stream:
             await self.streams(scope, receive, send)
+        elif self._console is not None and self._console.has_path(scope["raw_path"]):
+            await self._console(scope, receive, send)
         else:
             await self.load_control_app()(scope, receive, send)
 
