@@ -18,7 +18,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_mo
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test soak test-all contract clients test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock pythons release clean
+.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock pythons release clean
 
 # An order-only prerequisite: the folder's time changes with each file in it.
 .venv/bin/python:
@@ -115,6 +115,12 @@ conformance-lambda: install tests/conformance/node_modules/.installed ## run it 
 
 clients: install tests/clients/node_modules/.installed ## run the clients that people have against the server, also in Chromium
 	$(BIN)/pytest tests/clients
+
+console: install tests/clients/node_modules/.installed ## run the console's tests, in Chromium
+	$(BIN)/pytest tests/console
+
+screenshots: install tests/clients/node_modules/.installed ## take the pictures of the console in the documents anew
+	$(BIN)/python -m tests.console
 
 examples: install $(NODE_PACKAGES) ## run the examples as a test
 	$(BIN)/pytest tests/examples
