@@ -5,6 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SERVING := .venv/.serving
 SAM_INSTALLED := .venv-sam/.installed
+DOCS_INSTALLED := .venv-docs/.installed
 SAM := SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam
 
 # Tests run side by side; the slow ones wait more than they work, so twice as many of them do. Of these each worker takes
@@ -18,7 +19,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_mo
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench cost cold build fmt lint types check lock pythons release clean
+.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench cost cold build docs docs-serve fmt lint types check lock pythons release clean
 
 # An order-only prerequisite: the folder's time changes with each file in it.
 .venv/bin/python:
@@ -51,6 +52,11 @@ $(INSTALLED): requirements/dev.txt pyproject.toml | .venv/bin/python
 $(SAM_INSTALLED): requirements/sam.txt | $(INSTALLED)
 	$(PYTHON) -m venv .venv-sam
 	$(BIN)/uv pip install --quiet --no-config --python .venv-sam/bin/python --require-hashes -r requirements/sam.txt
+	@touch $@
+
+$(DOCS_INSTALLED): requirements/docs.txt | $(INSTALLED)
+	$(PYTHON) -m venv .venv-docs
+	$(BIN)/uv pip install --quiet --no-config --compile-bytecode --python .venv-docs/bin/python --require-hashes -r requirements/docs.txt
 	@touch $@
 
 # Not `npm ci`: npm 11 refuses a lock that lacks optional packages of other platforms, as some registries do.
@@ -93,9 +99,18 @@ build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy
 	$(SAM) validate --lint --template examples/lambda-publisher/template.yaml
 	$(SAM) build --parallel
 
+# The banner is an advertisement for the generator's successor.
+MKDOCS := PYTHONPATH=. NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
+docs: $(DOCS_INSTALLED) ## build the documentation's site into site/, and check every link in it
+	$(MKDOCS) build --quiet --strict
+	.venv-docs/bin/python -m tools.site.check site
+
+docs-serve: $(DOCS_INSTALLED) ## show the documentation at http://127.0.0.1:8000 while you write
+	$(MKDOCS) serve
+
 # Each target's output is shown whole, when it has ended. Make 3, which macOS has, shows it as it comes.
-check: install $(SAM_INSTALLED) ## everything that must hold: what CI runs
-	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types build
+check: install $(SAM_INSTALLED) $(DOCS_INSTALLED) ## everything that must hold: what CI runs
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types docs build
 	@$(MAKE) --no-print-directory test-all
 
 ## Tests, a part at a time
@@ -153,6 +168,7 @@ lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.11 pyproject.toml --all-extras --group dev --group lambda -o requirements/dev.txt
 	$(LOCK) --python-version 3.13 --constraint requirements/dev.txt $(NOT_IN_LAYER:%=--no-emit-package %) pyproject.toml --group lambda -o shared/requirements.txt
 	$(LOCK) --python-version 3.11 --group sam -o requirements/sam.txt
+	$(LOCK) --python-version 3.11 --constraint requirements/dev.txt pyproject.toml --group docs -o requirements/docs.txt
 
 pythons: install ## run the fast tests on every Python from 3.11 to 3.14 that is on this machine
 	$(BIN)/python -m release.pythons
@@ -163,4 +179,4 @@ release: install ## check, build and test what a release holds, into dist/, and 
 	$(BIN)/python -m release --repository "$(REPOSITORY)"
 
 clean: ## remove what the targets made, but no data
-	rm -rf .venv .venv-sam .venv-pythons dist .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules
+	rm -rf .venv .venv-docs .venv-sam .venv-pythons dist site .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules
