@@ -8,7 +8,7 @@ from types import ModuleType
 import httpx
 import pytest
 
-from fluvial.aws.append_client import AppendAccepted, AppendClient
+from fluvial.lambda_client import AppendAccepted, AppendClient
 from tests.functions.conftest import ImportHandler
 from tests.support.lambda_service import LambdaService
 from tests.support.rigs import REGION, DynamoDbRig
@@ -30,11 +30,12 @@ def load_example() -> ModuleType:
 
 
 def test_reports_of_a_repeated_invocation_reach_the_reader_once(
-    import_handler: ImportHandler, rig: DynamoDbRig, tmp_path: Path
+    import_handler: ImportHandler, rig: DynamoDbRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The function appends through the append function, and a server over the same table sends events."""
+    monkeypatch.setenv("APPEND_FUNCTION", "append")
     example = load_example()
-    client = AppendClient(LambdaService(import_handler("append")), "append")
+    client = AppendClient("append", LambdaService(import_handler("append")))
     environment = {
         "AWS_DEFAULT_REGION": REGION,
         "FLUVIAL_SSE_MAX_AGE": "60",  # the fixture has set a shorter one for functions
@@ -51,7 +52,7 @@ def test_reports_of_a_repeated_invocation_reach_the_reader_once(
         next(line for line in lines if line == "event: control")
         for _ in range(2):  # as Lambda does when the first invocation has failed after its reports
             example.report(client, "demo", "request-1")
-        done = client.append("demo", '{"say":"done"}', content_type="application/json")
+        done = client.append_json("demo", {"say": "done"})
         assert isinstance(done, AppendAccepted)
         said = list[str]()
         while "done" not in said:

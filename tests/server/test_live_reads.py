@@ -12,7 +12,7 @@ import pytest
 from tests.support.offsets import offset_in
 from tests.support.raw_http import connect, read_answer, request_bytes
 from tests.support.servers import RunningServer, running_server
-from tests.support.sse import subscribed
+from tests.support.sse import data_until_closed, subscribed
 
 TEXT = {"Content-Type": "text/plain"}
 numbers = count()
@@ -57,8 +57,8 @@ def test_all_event_streams_have_the_same_order(http: httpx.Client, stream: str) 
     seen: list[list[str]] = [[] for _ in range(8)]
 
     def read(into: list[str]) -> None:
-        with httpx.Client(base_url=http.base_url) as own, subscribed(own, stream) as events:
-            into += [event.data for event in events if event.kind == "data"]
+        with httpx.Client(base_url=http.base_url) as own:
+            into += data_until_closed(own, stream)
 
     readers = [Thread(target=read, args=(one,)) for one in seen]
     for reader in readers:
@@ -117,17 +117,24 @@ def test_client_that_reads_nothing_delays_no_other_client(
     server: RunningServer, http: httpx.Client, stream: str
 ) -> None:
     """Its connection's buffers fill up; other readers and writers go on."""
-    stalled = socket.socket()
+    stalled, received = socket.socket(), list[str]()
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    with stalled, subscribed(http, stream) as events:
+
+    def read() -> None:
+        with httpx.Client(base_url=server.url) as own:
+            received.extend(data_until_closed(own, stream))
+
+    reader = Thread(target=read)
+    with stalled:
         stalled.connect((httpx.URL(server.url).host, httpx.URL(server.url).port))
         stalled.sendall(request_bytes("GET", f"{stream}?offset=-1&live=sse", []))
-        with httpx.Client(base_url=server.url) as writer:
-            for _ in range(40):
-                assert writer.post(stream, content=b"x" * 60_000, headers=TEXT).status_code == 204
-            writer.post(stream, headers={"Stream-Closed": "true"})
-        received = sum(len(event.data) for event in events if event.kind == "data")
-        assert received == 5 + 40 * 60_000
+        reader.start()
+        until(lambda: live_reads(http) == 2)
+        for _ in range(40):
+            assert http.post(stream, content=b"x" * 60_000, headers=TEXT).status_code == 204
+        http.post(stream, headers={"Stream-Closed": "true"})
+        reader.join(30)
+        assert sum(map(len, received)) == 5 + 40 * 60_000
 
 
 @pytest.mark.slow

@@ -47,3 +47,19 @@ def subscribed(http: httpx.Client, stream: str, offset: str = "-1") -> Iterator[
     with http.stream("GET", stream, params={"offset": offset, "live": "sse"}) as response:
         assert response.status_code == 200
         yield events_of(response)
+
+
+def data_until_closed(http: httpx.Client, stream: str, offset: str = "-1") -> Iterator[str]:
+    """The data events of a stream from an offset on until it is closed, over as many responses as that takes.
+
+    A response ends at its maximal age, which a busy machine may reach in the middle of a test.
+    """
+    is_closed = False
+    while not is_closed:
+        with subscribed(http, stream, offset) as events:
+            for event in events:
+                if event.kind == "data":
+                    yield event.data
+                else:
+                    offset = event.fields["streamNextOffset"]
+                    is_closed = "streamClosed" in event.fields

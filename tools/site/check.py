@@ -30,6 +30,9 @@ LOADED = {
 #: A `link` of these kinds leads to another page, and nothing is loaded.
 LINKED_PAGES = {"canonical", "next", "prev", "alternate"}
 
+#: A host with a dot, or the reader's own machine.
+HOST = re.compile(r"localhost(:|$)|[^.]+\..")
+
 CSS_URL = re.compile(r"(?:url\(\s*[\"']?|@import\s+[\"'])([^\"')\s]+)")
 
 
@@ -66,19 +69,26 @@ def problems(site: Path) -> Iterator[str]:
     pages = {path: parse(path) for path in sorted(site.rglob("*.html"))}
     if not pages:
         yield f"{site}: there is no page"
-    for path, page in pages.items():
-        where = path.relative_to(site).as_posix()
-        for url in page.loads:
-            if is_foreign(url):
-                yield f"{where}: loads {url} from another host"
-        for url in (*page.links, *page.loads):
-            reason = broken(url, path, site, pages)
-            if reason:
-                yield f"{where}: {url} {reason}"
+    for path in pages:
+        yield from (f"{path.relative_to(site).as_posix()}: {text}" for text in page_problems(path, site, pages))
     for path in sorted(site.rglob("*.css")):
         for url in CSS_URL.findall(path.read_text()):
             if is_foreign(url):
                 yield f"{path.relative_to(site)}: loads {url} from another host"
+
+
+def page_problems(path: Path, site: Path, pages: dict[Path, PageParser]) -> Iterator[str]:
+    """What is wrong with one page."""
+    page = pages[path]
+    if "--8" in path.read_text():
+        yield "shows a line that should include a file"
+    for url in page.loads:
+        if is_foreign(url):
+            yield f"loads {url} from another host"
+    for url in (*page.links, *page.loads):
+        reason = broken(url, path, site, pages)
+        if reason:
+            yield f"{url} {reason}"
 
 
 def parse(path: Path) -> PageParser:
@@ -97,7 +107,9 @@ def broken(url: str, path: Path, site: Path, pages: dict[Path, PageParser]) -> s
     """Why a link leads nowhere, if it does."""
     parts = urlsplit(url)
     if parts.scheme or parts.netloc:
-        is_formed = parts.scheme in {"data", "mailto"} or (parts.scheme in {"http", "https"} and "." in parts.netloc)
+        is_formed = parts.scheme in {"data", "mailto"} or (
+            parts.scheme in {"http", "https"} and bool(HOST.match(parts.netloc))
+        )
         return None if is_formed else "is not a URL of another host"
     base = site if parts.path.startswith("/") else path.parent
     target = (base / unquote(parts.path).lstrip("/")).resolve() if parts.path else path
