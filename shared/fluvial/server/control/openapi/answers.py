@@ -29,7 +29,7 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that carries a request out.
+    """An answer that carries a request out, or says in a form of its own why not.
 
     Its body is JSON of one of the types in `bodies`, or one of the media types in `content`, or it is empty. The fields
     of `always` are in each such answer, those of `at_times` in some.
@@ -103,8 +103,8 @@ def render_answers(
     """The answers of a route by their statuses. Without `has_bodies`, as for HEAD, no answer has a body."""
     answers = {str(answer.status): _render_answer(answer, schema_of) for answer in operation.answers}
     for status, codes in codes_by_status((*shared, *operation.errors)).items():
-        assert str(status) not in answers, "an error has no status of success"
-        answers[str(status)] = _render_error(status, codes, schema_of(Error) if has_bodies else None)
+        rendered = _render_error(status, codes, schema_of(Error) if has_bodies else None)
+        answers.setdefault(str(status), rendered)  # a route may describe its own answer with such a status
     return answers
 
 
