@@ -25,6 +25,10 @@ class StoreLimits:
     pending_bytes_max: int = 256 * 1_048_576
     pending_work_max: int = 4_096
 
+    #: SQLite: a disk with less than this free is full for `probe_write`: the log would fit into the database no more,
+    #: and many an append not into the log. (A small one may still be stored.)
+    free_disk_bytes_min: int = 16 * 1_048_576
+
     #: DynamoDB: the first pause before the retry of a request that the table was too busy for, and before a fence.
     busy_pause_s: float = 0.05
     fence_pause_s: float = 0.05

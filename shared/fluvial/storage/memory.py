@@ -13,6 +13,7 @@ from fluvial.model.page import Page
 from fluvial.model.transition import transition
 from fluvial.storage.memory_projects import MemoryProjects
 from fluvial.storage.notifier import HeadNotifier, has_changed
+from fluvial.storage.observer import StoreSize
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
 
@@ -145,6 +146,16 @@ class MemoryStore:
     async def follower(self, source: Incarnation, estuary: StreamName) -> Follower | None:
         """See Store.follower."""
         return self._followers.get(source, {}).get(estuary)
+
+    async def measure(self) -> StoreSize:
+        """See MeasuredStore.measure."""
+        byte_count = sum(log.ends[-1] - log.starts[0] for log in self._logs.values() if log.ends)
+        return StoreSize(sum(not head.soft_deleted for head in self._heads.values()), {"memory": byte_count})
+
+    async def probe_write(self) -> None:
+        """See WriteProbe.probe_write."""
+        if self._is_closed:
+            raise StoreUnavailable
 
     async def close(self) -> None:
         """See Store.close: there are no resources to release."""

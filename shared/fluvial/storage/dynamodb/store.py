@@ -18,10 +18,14 @@ from fluvial.storage.dynamodb.projects import DynamoDbProjects
 from fluvial.storage.dynamodb.reads.head_poller import Poller
 from fluvial.storage.dynamodb.reads.listing import list_names, load_heads
 from fluvial.storage.dynamodb.reads.page_reader import PageReader
+from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.aws_client import Aws, Endpoints
+from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
+from fluvial.storage.dynamodb.table.keys import head_key
 from fluvial.storage.dynamodb.table.objects import Objects
 from fluvial.storage.dynamodb.table.table import Table
+from fluvial.storage.dynamodb.table.write_outcome import require_known
 from fluvial.storage.dynamodb.upkeep.background_tasks import CLOSING_S, BackgroundTasks
 from fluvial.storage.dynamodb.upkeep.garbage_collection import GarbageCollector
 from fluvial.storage.dynamodb.upkeep.rotation import Rotator, rotation_is_due
@@ -35,12 +39,16 @@ from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.keyed_lock import KeyedLock
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.notifier import HeadNotifier
+from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.open_calls import OpenCalls
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
 
 #: A read waits so long for its renewal: a function is frozen once it has answered, and could not go on with it.
 RENEWAL_WAIT_S: Final = 10.0
+
+#: An attribute that no item has.
+PROBED: Final = "probed"
 
 #: Requests to AWS at the same time; a function serves one request at a time and needs few.
 THREADS_MAX: Final = 32
@@ -56,6 +64,7 @@ class DynamoDbConfig:
     runs_background_tasks: bool = False
     threads_max: int = THREADS_MAX
     limits: StoreLimits = STORE_LIMITS
+    observer: StoreObserver = UNOBSERVED
 
 
 class DynamoDbStore:
@@ -64,7 +73,7 @@ class DynamoDbStore:
     def __init__(self, config: DynamoDbConfig, clock: Clock) -> None:
         """No request is sent before the first call. Raises StartupError when no region is set."""
         self.config, self._clock = config, clock
-        self._aws = Aws(config.endpoints, clock.jitter, config.threads_max, config.limits)
+        self._aws = Aws(config.endpoints, clock.jitter, config.threads_max, config.limits, config.observer)
         self.table = Table(self._aws, config.table)
         self._backend = build_backend(self.table, Objects(self._aws, config.bucket))
         payloads, cold = self._backend.payloads, self._backend.cold
@@ -165,6 +174,16 @@ class DynamoDbStore:
     def sweeper(self, *, dry_run: bool) -> Sweeper:
         """A sweeper of the table and the bucket."""
         return Sweeper(self._backend, self.apply, self._clock, dry_run=dry_run)
+
+    async def probe_write(self) -> None:
+        """See WriteProbe.probe_write: an update whose condition never holds costs a write, and writes nothing."""
+        e = Expression()
+        key, condition = e.name(a.PK), "attribute_exists({0}) AND attribute_not_exists({0})"
+        update = f"REMOVE {e.name(PROBED)}"
+        request = {"Key": head_key(StreamName("fluvial")), "UpdateExpression": update}
+        require_known(
+            await self.table.update({**request, "ConditionExpression": condition.format(key), **e.parameters()})
+        )
 
     async def close(self) -> None:
         """See Store.close."""

@@ -22,6 +22,7 @@ take turns with the groups.
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from fluvial.model.commit import Commit, Outcome
 from fluvial.model.errors import StoreError, StoreUnavailable
 from fluvial.model.names import StreamName
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
+from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.sqlite.checkpoints import Checkpoints
 from fluvial.storage.sqlite.group_changes import GroupChanges, LoadHead
 from fluvial.storage.sqlite.queries import SQL
@@ -74,9 +76,10 @@ class GroupCommit:
         load_head: LoadHead,
         on_durable: Callable[[GroupChanges], None],
         limits: StoreLimits = STORE_LIMITS,
+        observer: StoreObserver = UNOBSERVED,
     ) -> None:
         """`connection` is for this object alone. `on_durable` is called with each durable group, before its answers."""
-        self._limits = limits
+        self._limits, self._observer = limits, observer
         (self._newest_born_us,) = connection.execute(SQL.newest_birth).fetchone()
         self._load_head = load_head
         self._on_durable = on_durable
@@ -90,7 +93,7 @@ class GroupCommit:
         self._idle.set()
         self._is_closed = False
         self._checkpoints = Checkpoints(self._start_soon)
-        self._writer = TransactionWriter(connection, self._on_transaction_finished)
+        self._writer = TransactionWriter(connection, self._on_transaction_finished, observer)
 
     def submit(self, name: StreamName, commit: Commit, byte_count: int) -> asyncio.Future[Outcome]:
         """Queue a commit. Its outcome comes once its group is durable.
@@ -185,6 +188,7 @@ class GroupCommit:
 
     def _start_group(self) -> None:
         taken, byte_count = self._take_group()
+        began = time.perf_counter()
         changes = GroupChanges(self._load_head, self._newest_born_us)
         outcomes = [self._evaluate(changes, pending) for pending in taken]
         self._newest_born_us = changes.newest_born_us
@@ -192,6 +196,8 @@ class GroupCommit:
         def on_end(error: TransactionError | None) -> None:
             try:
                 if error is None:
+                    if changes.heads:
+                        self._observer.on_group(len(taken), time.perf_counter() - began)
                     self._on_durable(changes)
             finally:  # the commits are durable, so they are answered even when `on_durable` fails
                 for pending, outcome in zip(taken, outcomes, strict=True):

@@ -53,6 +53,8 @@ class StreamQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remove_some_followers: str
     remove_segment: str
     remove_ended_incarnation: str
+    stream_count: str
+    segment_bytes: str
 
 
 class AdoptionQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -168,3 +168,11 @@ DELETE FROM segment WHERE incarnation = ? AND end_offset = ?;
 -- name: remove_ended_incarnation
 -- Garbage collection has deleted everything of an ended incarnation.
 DELETE FROM ended_life WHERE incarnation = ?;
+
+-- name: stream_count
+-- Streams that are listed. It reads all of them, so it is asked off the event loop.
+SELECT count(*) FROM stream WHERE NOT soft_deleted;
+
+-- name: segment_bytes
+-- The batches' bytes in all segment files.
+SELECT coalesce(sum(end_offset - start_offset), 0) FROM segment;

@@ -29,6 +29,7 @@ from fluvial.model.head import INCARNATION_BITS, Head, Incarnation
 from fluvial.storage.batch_range import BatchRange, concatenate
 from fluvial.storage.failures import log_failure
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
+from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.sqlite.group_commit import GroupCommit
 from fluvial.storage.sqlite.queries import SQL
 from fluvial.storage.sqlite.rows import batch_range_of_row
@@ -99,9 +100,10 @@ class Rotator:
         files: SegmentFiles,
         group_commit: GroupCommit,
         limits: StoreLimits = STORE_LIMITS,
+        observer: StoreObserver = UNOBSERVED,
     ) -> None:
         """The task begins with `start`; `on_append` may be called before."""
-        self._reader, self._limits = reader, limits
+        self._reader, self._limits, self._observer = reader, limits, observer
         self._files = files
         self._group_commit = group_commit
         self._sizes: dict[Incarnation, HotLogSize] = {}
@@ -199,6 +201,7 @@ class Rotator:
         await self._group_commit.submit_work(lambda connection: _cut_over(connection, key, len(segment.ends)))
         if self._reader.execute(SQL.has_incarnation, (incarnation,)).fetchone() is None:
             await asyncio.to_thread(self._files.remove_all, [key])
+        self._observer.on_rotation(moved.byte_count)
         size = self._sizes.get(incarnation)
         if size is not None:
             size.subtract(moved)

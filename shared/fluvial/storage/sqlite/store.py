@@ -28,9 +28,12 @@ from fluvial.storage.batch_range import BatchRange, concatenate, read_ranges
 from fluvial.storage.failures import log_failure
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.notifier import HeadNotifier, has_changed
+from fluvial.storage.observer import UNOBSERVED, StoreObserver, StoreSize
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
+from fluvial.storage.sqlite.checkpoints import overwrite_log
 from fluvial.storage.sqlite.database import DATABASE, connect, open_database, open_folder
+from fluvial.storage.sqlite.folder_size import check_free_bytes, measure_folder
 from fluvial.storage.sqlite.garbage_collection import GarbageCollector
 from fluvial.storage.sqlite.group_changes import GroupChanges
 from fluvial.storage.sqlite.group_commit import GroupCommit
@@ -63,7 +66,13 @@ _RangeKey = tuple[Incarnation, int]
 class SqliteStore:
     """One process's streams in one data folder. `open_sqlite_store` makes it, on the event loop that will use it."""
 
-    def __init__(self, folder: Path, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        limits: StoreLimits = STORE_LIMITS,
+        observer: StoreObserver = UNOBSERVED,
+    ) -> None:
         """Take the folder's lock, open its databases and start the background tasks. Raises StartupError."""
         with contextlib.ExitStack() as opened:
             self._lock = open_folder(folder)
@@ -81,13 +90,14 @@ class SqliteStore:
                 raise StartupError(f"cannot open the data in {folder}: {exc}") from exc
             opened.pop_all()
         self.projects: Projects = projects
+        self._folder, self._limits = folder, limits
         self._close_projects = projects.close
         self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEAD_CACHE_WEIGHT, getsizeof=_head_weight)
         self._ranges: LRUCache[_RangeKey, BatchRange] = LRUCache(RANGE_CACHE_BYTES, getsizeof=_memory_bytes)
         self._notifier = HeadNotifier()
-        self._group_commit = GroupCommit(self._writer, self._durable_head, self._on_durable, limits)
+        self._group_commit = GroupCommit(self._writer, self._durable_head, self._on_durable, limits, observer)
         self._renewals = Renewals(self.apply)
-        self._rotator = Rotator(self._reader, self._files, self._group_commit, limits)
+        self._rotator = Rotator(self._reader, self._files, self._group_commit, limits, observer)
         self._collector = GarbageCollector(self.apply, clock.now_ms, self._reader, self._files, self._group_commit)
         self._collector.start()
         self._rotator.start(due, self._collector.orphans_removed)
@@ -170,6 +180,15 @@ class SqliteStore:
         """See Store.follower."""
         rows = self._fetch_rows(SQL.load_follower, source, estuary)
         return follower_of_row(rows[0]) if rows else None
+
+    async def measure(self) -> StoreSize:
+        """See MeasuredStore.measure."""
+        return await asyncio.to_thread(measure_folder, self._folder)
+
+    async def probe_write(self) -> None:
+        """See WriteProbe.probe_write: it takes its turn with the groups, and is fsynced as they are."""
+        await asyncio.to_thread(check_free_bytes, self._folder, self._limits.free_disk_bytes_min)
+        await self._group_commit.submit_work(overwrite_log)
 
     async def close(self) -> None:
         """See Store.close. From the last line to the first: those that submit transactions stop before the writer."""
@@ -299,6 +318,8 @@ def _memory_bytes(cached: BatchRange) -> int:
     return len(cached.data) + _BATCH_OVERHEAD_BYTES * len(cached.ends) + _RANGE_OVERHEAD_BYTES
 
 
-async def open_sqlite_store(folder: Path, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> SqliteStore:
+async def open_sqlite_store(
+    folder: Path, clock: Clock, limits: StoreLimits = STORE_LIMITS, observer: StoreObserver = UNOBSERVED
+) -> SqliteStore:
     """Open the store of a data folder on the running event loop. Raises StartupError."""
-    return SqliteStore(folder, clock, limits)
+    return SqliteStore(folder, clock, limits, observer)

@@ -23,6 +23,7 @@ from typing import Final
 
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.storage.failures import log_failure
+from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.sqlite.checkpoints import copy_log, overwrite_log
 from fluvial.storage.sqlite.commit_times import CommitTimes
 
@@ -68,9 +69,15 @@ _Job = Callable[[], Callable[[], None]]
 class TransactionWriter:
     """Runs transactions; the caller starts the next one only after the end of the one before."""
 
-    def __init__(self, connection: sqlite3.Connection, on_finished: Callable[[Transaction], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        on_finished: Callable[[Transaction], None],
+        observer: StoreObserver = UNOBSERVED,
+    ) -> None:
         """Start the thread. The loop calls `on_finished` after each transaction's `on_end`, even if that raises."""
-        self._connection, self._on_finished = connection, on_finished
+        self._connection, self._on_finished, self._observer = connection, on_finished, observer
+        self._fsync_s: float | None = None  # of the COMMIT whose transaction has not ended yet
         self._loop = asyncio.get_running_loop()
         self._commit_times = CommitTimes()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -93,7 +100,17 @@ class TransactionWriter:
 
     def run_checkpoint(self, on_end: Callable[[bool], None]) -> None:
         """Run a checkpoint on the thread; `on_end` is called on the loop, and says whether it was complete."""
-        self._jobs.put(lambda: partial(on_end, copy_log(self._connection)))
+
+        def end(seconds: float, is_complete: bool) -> None:  # noqa: FBT001  `on_end`'s own
+            self._observer.on_checkpoint(seconds, is_complete=is_complete)
+            on_end(is_complete)
+
+        def copy() -> Callable[[], None]:
+            began = time.perf_counter()
+            is_complete = copy_log(self._connection)
+            return partial(end, time.perf_counter() - began, is_complete)
+
+        self._jobs.put(copy)
 
     def close(self) -> None:
         """Stop the thread after its last job."""
@@ -150,13 +167,15 @@ class TransactionWriter:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as exc:
+            self._fsync_s = time.perf_counter() - began
             # SQLite finds a full disk before the transaction's last page is in the log. After any other error of COMMIT
             # all pages may be in the log.
             is_full = getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             error = StoreUnavailable() if is_full or self._overwrite_failed_commit() else StoreUncertain()
             error.__cause__ = exc
             return error
-        self._commit_times.add(time.perf_counter() - began)
+        self._fsync_s = time.perf_counter() - began
+        self._commit_times.add(self._fsync_s)
         return None
 
     def _overwrite_failed_commit(self) -> bool:
@@ -181,6 +200,9 @@ class TransactionWriter:
 
     def _end(self, transaction: Transaction, error: TransactionError | None) -> None:
         """Clean up after a failed transaction, then call back; on the loop."""
+        if self._fsync_s is not None:
+            self._observer.on_fsync(self._fsync_s)
+            self._fsync_s = None
         try:
             if error is not None:
                 log.error("commit_failed", extra={"reason": str(error.__cause__)})

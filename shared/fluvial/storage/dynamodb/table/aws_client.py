@@ -51,6 +51,7 @@ from fluvial.storage.dynamodb.table.write_outcome import (
     Written,
 )
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
+from fluvial.storage.observer import UNOBSERVED, AwsOutcome, StoreObserver
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,9 @@ class _Busy:
 
 _Result = _Answer | ConditionFailed | TransactionConditionFailed | InDoubt | _Busy
 
+#: What an observer is told of each result; of all others, that the request was answered.
+_OUTCOMES: Final[dict[type[object], AwsOutcome]] = {InDoubt: AwsOutcome.IN_DOUBT, _Busy: AwsOutcome.BUSY}
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
@@ -131,9 +135,11 @@ class Aws:
         jitter: Callable[[], float],
         threads_max: int,
         limits: StoreLimits = STORE_LIMITS,
+        observer: StoreObserver = UNOBSERVED,
     ) -> None:
         """No connection is made before the first call. Raises StartupError when the region is not known."""
         self._endpoints, self._jitter, self._threads_max, self._limits = endpoints, jitter, threads_max, limits
+        self._observer = observer
         self._is_closed = False
         self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="fluvial-aws")
         self._session = botocore.session.get_session()
@@ -211,6 +217,7 @@ class Aws:
         def whole(**parameters: Any) -> dict[str, Any]:  # noqa: ANN401
             return {"Body": method(**parameters)["Body"].read()}
 
+        whole.__name__ = method.__name__
         body: bytes = (await self.read(whole, **parameters))["Body"]
         return body
 
@@ -228,9 +235,22 @@ class Aws:
         raise AssertionError("the last try returns or raises")
 
     async def _send(self, method: Callable[..., Any], parameters: dict[str, Any]) -> _Result:
-        """Send one request. Raises NotFound, StoreUnavailable: nothing was written."""
+        """Send one request, and tell the observer how it ended. Raises as `_send_once` does."""
         if self._is_closed:
             raise StoreUnavailable
+        outcome = AwsOutcome.FAILED
+        try:
+            result = await self._send_once(method, parameters)
+            outcome = _OUTCOMES.get(type(result), AwsOutcome.ANSWERED)
+        except NotFound:
+            outcome = AwsOutcome.ANSWERED
+            raise
+        finally:
+            self._observer.on_aws_request(method.__name__, outcome)
+        return result
+
+    async def _send_once(self, method: Callable[..., Any], parameters: dict[str, Any]) -> _Result:
+        """Send one request. Raises NotFound, StoreUnavailable: nothing was written."""
         loop = asyncio.get_running_loop()
         try:
             answer: dict[str, Any] = await loop.run_in_executor(self._threads, functools.partial(method, **parameters))
