@@ -6,7 +6,7 @@ only its own: the append function runs without a web framework, and a server on 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,19 +17,26 @@ from fluvial.access.authorizer import Authorizer, OperatorSecrets, no_operator
 from fluvial.access.project_cache import ProjectCache
 from fluvial.access.throttle import Throttle
 from fluvial.clock import Clock
+from fluvial.metrics.metrics import Metrics
+from fluvial.metrics.sampler import Sampler
+from fluvial.metrics.sources import Sources
 from fluvial.model.errors import RequestError, SettingsError, StartupError, StoreUnavailable
 from fluvial.model.names import StreamName
 from fluvial.model.project import Secret, parse_origins, parse_secret
-from fluvial.settings import AccessMode, Settings, StoreKind
+from fluvial.settings import AccessMode, LogFormat, Settings, StoreKind
 from fluvial.storage.contract import Store, UndeliveredIndex
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
+from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.projects import Projects, StreamNames
 from fluvial.wire.cors import LOCAL_ORIGINS
 
 if TYPE_CHECKING:
     from fluvial.fanout.publisher import Backlog
     from fluvial.server.application import Application
+    from fluvial.server.exchange import Observers
     from fluvial.server.live_reads import SseDelivery
+    from fluvial.server.monitoring import Monitoring
+    from fluvial.server.streams import StreamsApp
     from fluvial.storage.dynamodb.store import DynamoDbStore
     from fluvial.storage.sqlite.adoption import Adoption
 
@@ -58,7 +65,7 @@ def check_data_exists(settings: Settings) -> None:
             raise SettingsError(message)
 
 
-async def open_store(settings: Settings, clock: Clock) -> Store:
+async def open_store(settings: Settings, clock: Clock, observer: StoreObserver = UNOBSERVED) -> Store:
     """Open the settings' store for a long-running process. Raises StartupError."""
     match settings.store:
         case StoreKind.MEMORY:
@@ -68,14 +75,16 @@ async def open_store(settings: Settings, clock: Clock) -> Store:
         case StoreKind.SQLITE:
             from fluvial.storage.sqlite.store import open_sqlite_store  # noqa: PLC0415
 
-            return await open_sqlite_store(data_folder(settings), clock)
+            return await open_sqlite_store(data_folder(settings), clock, observer=observer)
         case StoreKind.DYNAMODB:
-            return await open_dynamodb_store(settings, clock)
+            return await open_dynamodb_store(settings, clock, observer)
 
 
-async def open_dynamodb_store(settings: Settings, clock: Clock) -> "DynamoDbStore":
+async def open_dynamodb_store(
+    settings: Settings, clock: Clock, observer: StoreObserver = UNOBSERVED
+) -> "DynamoDbStore":
     """Open the store on the settings' table, which must exist: one read proves it. Raises StartupError."""
-    store = _build_dynamodb_store(settings, clock, None)
+    store = _build_dynamodb_store(settings, clock, None, observer=observer)
     try:
         await store.head(StreamName("fluvial"))
     except StoreUnavailable as exc:
@@ -103,7 +112,11 @@ def _check_boto3_is_installed() -> None:
 
 
 def _build_dynamodb_store(
-    settings: Settings, clock: Clock, function_threads: int | None, limits: StoreLimits = STORE_LIMITS
+    settings: Settings,
+    clock: Clock,
+    function_threads: int | None,
+    limits: StoreLimits = STORE_LIMITS,
+    observer: StoreObserver = UNOBSERVED,
 ) -> "DynamoDbStore":
     _check_boto3_is_installed()
     from fluvial.storage.dynamodb.store import THREADS_MAX, DynamoDbConfig, DynamoDbStore  # noqa: PLC0415
@@ -117,6 +130,7 @@ def _build_dynamodb_store(
         runs_background_tasks=function_threads is None and not settings.read_only,
         threads_max=function_threads or THREADS_MAX,
         limits=limits,
+        observer=observer,
     )
     return DynamoDbStore(config, clock)
 
@@ -227,15 +241,18 @@ def build_application(  # noqa: PLR0913  the parts that differ between the serve
     sse: "SseDelivery | None" = None,
     *,
     operators: OperatorSecrets | None = None,
+    observers: "Observers | None" = None,
 ) -> "Application":
     """Build the application over an open store.
 
     `backlog` takes the background deliveries. `sse` says whether the events of an SSE response are streamed (the
-    default) or buffered. `operators` are the operators' secrets if they are loaded already.
+    default) or buffered. `operators` are the operators' secrets if they are loaded already. `observers` are from
+    `open_observers`; by default requests are counted alone.
     """
     from fluvial.fanout.deliveries import Deliveries  # noqa: PLC0415
     from fluvial.fanout.publisher import Publisher  # noqa: PLC0415
     from fluvial.server.application import Application  # noqa: PLC0415
+    from fluvial.server.exchange import Observers  # noqa: PLC0415
     from fluvial.server.live_reads import LiveLimits, LiveReads, SseDelivery  # noqa: PLC0415
     from fluvial.server.streams import StreamsApp  # noqa: PLC0415
 
@@ -245,7 +262,9 @@ def build_application(  # noqa: PLR0913  the parts that differ between the serve
     live = LiveReads(store, clock, limits, authorizer.throttle)
     publisher = Publisher(store, Deliveries(store, clock), backlog)
     streams = StreamsApp(store, clock, live, publisher, authorizer, settings.max_body, bool(settings.cdn_secret))
-    return Application(streams, read_only=settings.read_only, cdn_secret=settings.cdn_secret)
+    observers = observers or Observers(Metrics(), clock)
+    monitoring = _build_monitoring(settings, streams, observers, backlog)
+    return Application(streams, observers, monitoring, read_only=settings.read_only, cdn_secret=settings.cdn_secret)
 
 
 @asynccontextmanager
@@ -261,16 +280,51 @@ async def open_application(
     from fluvial.fanout.delivery_worker import DeliveryWorker  # noqa: PLC0415
     from fluvial.server.openness import end_anonymous_reads  # noqa: PLC0415
 
-    store = await open_store(settings, clock)
     async with contextlib.AsyncExitStack() as opened:
+        observers = opened.enter_context(open_observers(settings, clock))
+        store = await open_store(settings, clock, observers.metrics)
         opened.push_async_callback(store.close)
         list_undelivered = store.undelivered if isinstance(store, UndeliveredIndex) else None
         worker = DeliveryWorker(store, Deliveries(store, clock), list_undelivered)
         opened.push_async_callback(worker.stop)
-        application = build_application(settings, store, clock, worker, operators=operators)
+        application = build_application(settings, store, clock, worker, operators=operators, observers=observers)
         if not settings.read_only:
             worker.start()
         watcher = asyncio.create_task(end_anonymous_reads(application), name="openness")
         opened.callback(watcher.cancel)
         opened.callback(application.live.stop)
         yield application
+
+
+def _build_monitoring(
+    settings: Settings, streams: "StreamsApp", observers: "Observers", backlog: "Backlog"
+) -> "Monitoring":
+    from fluvial.fanout.delivery_worker import DeliveryWorker  # noqa: PLC0415
+    from fluvial.server.monitoring import Monitoring  # noqa: PLC0415
+    from fluvial.server.readiness import Readiness  # noqa: PLC0415
+
+    live, authorizer, access_log = streams.live, streams.authorizer, observers.access_log
+    sources = Sources(settings.store.value, Sampler(streams.store), settings.max_live_reads)
+    sources.rejected_origins = lambda: authorizer.rejected_origin_count
+    if isinstance(backlog, DeliveryWorker):
+        sources.fan_out_backlog = lambda: backlog.behind_count
+    if access_log is not None:
+        sources.dropped_log_lines = lambda: access_log.dropped_count
+    readiness = Readiness(streams.store, is_read_only=settings.read_only, is_stopping=lambda: live.is_stopping)
+    return Monitoring(observers.metrics, sources, readiness)
+
+
+@contextlib.contextmanager
+def open_observers(settings: Settings, clock: Clock) -> Iterator["Observers"]:
+    """What observes requests by the settings; the end of the block writes and sends the rest. Raises StartupError."""
+    from fluvial.logs import write_log_bytes  # noqa: PLC0415
+    from fluvial.server.access_log import AccessLog, json_lines, text_lines  # noqa: PLC0415
+    from fluvial.server.exchange import Observers  # noqa: PLC0415
+
+    with contextlib.ExitStack() as opened:
+        access_log = None
+        if settings.access_log:
+            encode = json_lines if settings.log_format is LogFormat.JSON else text_lines
+            access_log = AccessLog(encode, write_log_bytes)
+            opened.callback(access_log.close)
+        yield Observers(Metrics(), clock, access_log)

@@ -35,6 +35,10 @@ def _random_reader_key() -> ReaderKey:
     return ReaderKey(secrets.token_urlsafe(READER_KEY_BYTES))
 
 
+def _random_request_id() -> str:
+    return f"{random.getrandbits(64):016x}"
+
+
 def _random_secret() -> str:
     return secrets.token_urlsafe(SECRET_BYTES_MIN)
 
@@ -49,4 +53,5 @@ class Clock:
     new_subscription_id: Callable[[], SubscriptionId] = _random_subscription_id
     new_reader_key: Callable[[], ReaderKey] = _random_reader_key
     new_secret: Callable[[], str] = _random_secret  # for signing a project's tokens
+    new_request_id: Callable[[], str] = _random_request_id  # for log lines; not secret
     jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads reconnects and cursors over time

@@ -5,23 +5,18 @@ import sys
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
 
+from fluvial.metrics.log_events import LOG_EVENTS
 from fluvial.settings import LogFormat, Settings
 
 #: Loggers whose INFO lines are noise: uvicorn's start and stop, which Fluvial logs itself, botocore's credentials.
 _QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio", "botocore", "urllib3")
 
-_EVENTS: Final = Counter("fluvial_log_events", "How often each event was logged.", ["event", "level"])
 
-
-class _EventCounter(logging.Handler):
-    """Counts Fluvial's own events, so that failures in the background show in the metrics."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Count an event. Its name is a constant in the code, so the number of label values is bounded."""
-        if record.name.startswith("fluvial."):
-            _EVENTS.labels(event=record.msg, level=record.levelname.lower()).inc()
+def write_log_bytes(data: bytes) -> None:
+    """Write whole lines to where the other lines of the log go. Raises OSError."""
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
 
 
 def configure_logs(settings: Settings) -> None:
@@ -43,7 +38,7 @@ def configure_logs(settings: Settings) -> None:
     printer = logging.StreamHandler(sys.stderr)
     printer.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=renderers))
     root = logging.getLogger()
-    root.handlers[:] = [printer, _EventCounter()]
+    root.handlers[:] = [printer, LOG_EVENTS]
     root.setLevel(settings.log_level.value.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -124,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 10.0
     log_level: Annotated[LogLevel, Meta(description="Least severe level to log.")] = LogLevel.INFO
     log_format: Annotated[LogFormat, Meta(description="text for people, or json for programs.")] = LogFormat.TEXT
+    access_log: Annotated[bool, Meta(description="Log a line for each request.")] = False
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:

@@ -18,9 +18,14 @@ from fluvial.access.throttle import Throttle
 from fluvial.clock import Clock
 from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.estuaries import Estuaries
+from fluvial.metrics.metrics import Metrics
+from fluvial.metrics.sampler import Sampler
+from fluvial.metrics.sources import Sources
 from fluvial.model.permissions import OPERATOR, Scope
 from fluvial.server.control.app import CONTROL_PERMISSIONS, build_control_app
 from fluvial.server.live_reads import LiveLimits, LiveReads
+from fluvial.server.monitoring import Monitoring
+from fluvial.server.readiness import Readiness
 from fluvial.server.streams import STREAM_PERMISSIONS
 from fluvial.storage.memory import MemoryStore
 from fluvial.wire.request import LiveMode
@@ -124,6 +129,7 @@ ROWS = {
     ("POST", STREAM): Row(WRITE, b"x", headers=TEXT),
     ("DELETE", STREAM): Row(WRITE),
     ("GET", "/health"): Row(NOTHING),
+    ("GET", "/ready"): Row(NOTHING),
     ("GET", "/metrics"): Row(NOTHING),
     ("GET", "/openapi.json"): Row(NOTHING),
     ("GET", "/v1/streams"): Row(LIST | {"other project": OK}),
@@ -281,7 +287,9 @@ def application() -> FastAPI:
     throttle = Throttle(store.projects, clock)
     authorizer = Authorizer(ProjectCache(store.projects, clock, closed=False), throttle, clock, no_operator, "*")
     live = LiveReads(store, clock, LiveLimits(1, 1, 1), throttle)
-    return build_control_app(live, store, Estuaries(store, clock, Deliveries(store, clock)), authorizer, clock).app
+    estuaries = Estuaries(store, clock, Deliveries(store, clock))
+    monitoring = Monitoring(Metrics(), Sources("memory", Sampler(store)), Readiness(store))
+    return build_control_app(live, store, estuaries, authorizer, clock, monitoring=monitoring).app
 
 
 def test_every_route_is_in_the_authorization_matrix() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fluvial import __version__
 from tests.aws_local.environments import Context
 from tests.functions.conftest import ImportHandler, events
 from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, SWEPT, event, offset
@@ -39,7 +40,7 @@ EDGE: dict[str, tuple[int, bytes | None, dict[str, str]]] = {
     "delete": (204, b"", {}),
     "options": (204, b"", {"access-control-allow-methods": "GET, HEAD, PUT, POST, DELETE, OPTIONS"}),
     "get_missing": (404, None, {}),
-    "get_health": (200, b'{"status":"ok","liveReads":0}', {}),
+    "get_health": (200, f'{{"status":"ok","version":"{__version__}","liveReads":0}}'.encode(), {}),
 }
 
 #: The append function's results; of a rejection, its code.

@@ -133,7 +133,7 @@ class Authorizer:
         self._open_tenant = Tenant(None, is_open=True, origins=origins)
         self._absent_tenant = Tenant(None, is_open=False, origins=())
         self._verified: LRUCache[tuple[str, int, int, str], VerifiedToken] = LRUCache(TOKENS_CACHED_MAX)
-        self._rejected_origins = RejectedOrigins()
+        self._rejected_origins, self.rejected_origin_count = RejectedOrigins(), 0
         secret = Secret(clock.new_secret(), 0)
         self._decoy = Project(name=ProjectName("-"), incarnation=0, secrets=(secret,), created_ms=0)
 
@@ -194,9 +194,9 @@ class Authorizer:
             raise RequestError(ErrorCode.FORBIDDEN, "pages of this origin may not: see --cors-origins", 403)
 
     def log_rejected_origin(self, tenant: Tenant, headers: Headers) -> None:
-        """Log a page whose browser will not let it read the answer, for the operator."""
-        if tenant.is_open or tenant.project is not None:
-            self._is_page_allowed(tenant, headers)
+        """Log and count a page whose browser will not let it read the answer, for the operator."""
+        if (tenant.is_open or tenant.project is not None) and not self._is_page_allowed(tenant, headers):
+            self.rejected_origin_count += 1
 
     def _is_page_allowed(self, tenant: Tenant, headers: Headers) -> bool:
         origin = headers.get(b"origin")

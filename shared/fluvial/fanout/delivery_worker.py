@@ -61,6 +61,7 @@ class DeliveryWorker:
         self._unmarked: dict[StreamName, Source] = {}
         self._resting: TTLCache[StreamName, bool] = TTLCache(RESTING_MAX, REST_S)
         self._tasks = list[asyncio.Task[None]]()
+        self.behind_count = 0  # sources with an undelivered follower, at the last look
 
     async def put(self, source: Source) -> None:
         """See Backlog.put."""
@@ -101,20 +102,22 @@ class DeliveryWorker:
 
     async def _look(self) -> None:
         """Look at all undelivered sources, page by page."""
-        after = ""
+        after, behind_count = "", 0
         while not self._is_stopping.is_set():
             await self._write_marks()
             names = await self._list_undelivered(after, SOURCES_PER_LOOK)
             due = [name for name in names if name not in self._resting]
-            await map_bounded(due, self._catch_up, SOURCES_AT_ONCE)
+            completed = await map_bounded(due, self._catch_up, SOURCES_AT_ONCE)
+            behind_count += len(names) - sum(completed)
             if len(names) < SOURCES_PER_LOOK:
+                self.behind_count = behind_count
                 return
             after = names[-1]
 
     async def _list_remembered(self, after: str, count_max: int) -> list[StreamName]:
         return sorted(name for name in self._remembered if name > after)[:count_max]
 
-    async def _catch_up(self, name: StreamName) -> None:
+    async def _catch_up(self, name: StreamName) -> bool:
         """Deliver to all followers of a source; one that is not complete then rests. Raises nothing."""
         try:
             is_complete = await self._deliver(name)
@@ -126,6 +129,7 @@ class DeliveryWorker:
             is_complete = False
         if not is_complete:
             self._resting[name] = True
+        return is_complete
 
     async def _deliver(self, name: StreamName) -> bool:
         """Deliver to all followers of a source; whether it is complete. Raises StoreError."""

@@ -23,6 +23,8 @@ from fluvial.access.authorizer import OPEN_ACCESS, Authorization, Authorizer, Cr
 from fluvial.clock import Clock
 from fluvial.fanout.publisher import FanOutReport, Publisher, publish_append
 from fluvial.model.append_result import precondition_failed
+from fluvial.model.command import Append
+from fluvial.model.commit import Applied, Outcome
 from fluvial.model.entity_tag import stream_etag
 from fluvial.model.errors import ErrorCode, FluvialError, RequestError
 from fluvial.model.head import Head, StreamStatus, stream_status
@@ -31,10 +33,12 @@ from fluvial.model.names import STREAM_ROOT, StreamName, parse_name
 from fluvial.model.offset import ReservedOffset
 from fluvial.model.permissions import Permission
 from fluvial.model.plan import plan_delete, plan_write
+from fluvial.model.project import Project
 from fluvial.operations.create_stream import create_stream
 from fluvial.operations.open_read import OpenedRead, open_read
 from fluvial.server.asgi_send import send_response
 from fluvial.server.content_coding import PADDING_BYTES_MAX, Compression, decode_body
+from fluvial.server.exchange import exchange_of, note_append, note_body, note_live_read, note_stream, request_id_of
 from fluvial.server.live_reads import LiveReads
 from fluvial.server.sse import EventStream, EventStreams
 from fluvial.storage.contract import Store
@@ -88,9 +92,6 @@ STREAM_PERMISSIONS: Final[dict[str, Permission]] = {
 
 METHODS: Final = ", ".join((*STREAM_PERMISSIONS, "OPTIONS"))
 
-#: The methods of a read-only server.
-SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-
 _UNAUTHORIZED: Final = frozenset({401, 403})
 
 
@@ -133,6 +134,7 @@ class StreamsApp:
         try:
             name, headers = parse_name_and_headers(scope)
             tenant = self.authorizer.cached_tenant(name) or await self.authorizer.find_tenant(name)
+            note_stream(scope, name, tenant.project, headers)
             self.authorizer.log_rejected_origin(tenant, headers)
             method, origin = scope["method"], headers.get(b"origin")
             cors = (error_cors_headers if method == "OPTIONS" else cors_headers)(tenant.origins, origin)
@@ -156,7 +158,8 @@ class StreamsApp:
         except Exception as exc:
             answer = response_of(exc)
             if answer is None:
-                log.exception("request_failed", extra={"method": scope["method"], "path": scope["path"]})
+                fields = {"method": scope["method"], "path": scope["path"], "request_id": request_id_of(scope)}
+                log.exception("request_failed", extra=fields)
                 answer = internal_error_response()
             elif answer.status in _UNAUTHORIZED:
                 cors = error_cors_headers(tenant.origins, headers.get(b"origin"))
@@ -174,13 +177,23 @@ class StreamsApp:
         body = await self._read_body(request, authorization)
         command = parse_append(request.name, request.headers, body)
         write = partial(self.store.apply, request.name, plan_write(command, self.clock.now_ms()))
-        outcome = await self.authorizer.throttle.write_within_quota(authorization.project, len(body), write)
+        outcome = await self._write(request, authorization.project, len(body), write)
+        if isinstance(outcome, Applied) and isinstance(command, Append):
+            note_append(request.scope, len(command.data))
         response = append_response(command, outcome)
         if outcome.head is None or outcome.head.delivered is None:  # most streams have no followers
             return response
         report = await publish_append(self.publisher, command, outcome, self.clock.now_ms())
         fields = () if report is None else fan_out_headers(report)
         return Response(response.status, (*response.headers, *fields), response.parts)
+
+    def _write(
+        self, request: Request, project: Project | None, byte_count: int, write: Callable[[], Awaitable[Outcome]]
+    ) -> Awaitable[Outcome]:
+        """Carry out a write within the project's quota; traced, if requests are. Raises RequestError, StoreError."""
+        carried_out = self.authorizer.throttle.write_within_quota(project, byte_count, write)
+        exchange = exchange_of(request.scope)
+        return exchange.time_write(carried_out) if exchange is not None and exchange.is_traced else carried_out
 
     async def create(self, request: Request, authorization: Authorization) -> Response:
         """PUT: create a stream or a fork, or confirm an existing one."""
@@ -191,7 +204,9 @@ class StreamsApp:
         if command.fork is not None:
             authorization.require_stream(command.fork.source)
         write = partial(create_stream, self.store, self.clock, command)
-        outcome = await self.authorizer.throttle.write_within_quota(authorization.project, len(body), write)
+        outcome = await self._write(request, authorization.project, len(body), write)
+        if isinstance(outcome, Applied) and body:
+            note_append(request.scope, len(body))
         return create_response(command, outcome, self._location(request, root_path))
 
     def _location(self, request: Request, root_path: str) -> bytes:
@@ -233,6 +248,8 @@ class StreamsApp:
         conditions = query.stream_preconditions
         if conditions.if_match is not None and not conditions.matches(stream_etag(head)):
             return rejection_response(precondition_failed(head))
+        if query.live is not LiveMode.NONE:
+            note_live_read(request.scope, query.live.value)
         match query.live:
             case LiveMode.SSE:
                 is_at_end = query.has_seen_end and head.closed and read.position == head.tail
@@ -279,6 +296,7 @@ class StreamsApp:
         if project is not None and project.limits.body_bytes is not None:
             byte_count_max = min(byte_count_max, project.limits.body_bytes)
         body = await read_body(request.headers.get(b"content-length"), request.receive, byte_count_max)
+        note_body(request.scope, len(body))
         body = await decode_body(body, request.headers, byte_count_max)
         await self._authorize_again(request, authorization)
         return body
@@ -324,13 +342,6 @@ async def read_body(content_length: bytes | None, receive: Receive, byte_count_m
             raise body_too_large(byte_count_max)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def reject_write(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """The answer of a read-only server to a request that is not a read."""
-    allow = (b"allow", ", ".join(SAFE_METHODS).encode())
-    message = "this server only reads; send what changes streams to another one"
-    await send_response(send, error_response(405, ErrorCode.METHOD_NOT_ALLOWED, message, allow))
 
 
 def check_path(path: bytes) -> None:

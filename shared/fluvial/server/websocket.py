@@ -19,11 +19,12 @@ from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.operations.open_read import OpenedRead, open_read
 from fluvial.server.asgi_send import send_response
+from fluvial.server.exchange import note_live_read, note_stream, request_id_of
 from fluvial.server.live_reads import LiveRead, LiveReads
 from fluvial.server.streams import parse_name_and_headers
 from fluvial.wire.cors import error_cors_headers
 from fluvial.wire.http_head import check_subprotocols
-from fluvial.wire.request import Headers, parse_websocket_read, split_token
+from fluvial.wire.request import Headers, LiveMode, parse_websocket_read, split_token
 from fluvial.wire.response import Header, Response, error_response, internal_error_response, response_of
 from fluvial.wire.websocket_messages import PONG, is_ping, page_messages
 
@@ -88,6 +89,8 @@ class WebSocketApp:
             name, headers = parse_name_and_headers(scope)
             tenant = await self.authorizer.find_tenant(name)
             cors = error_cors_headers(tenant.origins, headers.get(b"origin"))
+            note_stream(scope, name, tenant.project, headers)
+            note_live_read(scope, LiveMode.WEBSOCKET.value)
             read = await self._open_read(scope, tenant, name, headers)
             if isinstance(read, Response):
                 return await _refuse_handshake(send, read, cors)
@@ -95,7 +98,7 @@ class WebSocketApp:
         except Exception as exc:
             response = response_of(exc)
             if connection.is_accepted or response is None:
-                log.exception("socket_failed", extra={"stream": name})
+                log.exception("socket_failed", extra={"stream": name, "request_id": request_id_of(scope)})
             if not connection.is_accepted:
                 return await _refuse_handshake(send, response or internal_error_response(), cors)
             connection.close_code = INTERNAL
@@ -169,7 +172,7 @@ async def _refuse_handshake(send: Send, response: Response, cors: tuple[Header, 
     await send({"type": "websocket.http.response.body", "body": response.body})
 
 
-async def reject_cdn_bypass(scope: Scope, send: Send) -> None:
+async def reject_cdn_bypass(scope: Scope, _receive: Receive, send: Send) -> None:
     """Answer a request that did not come through the CDN."""
     response = error_response(403, ErrorCode.NOT_THROUGH_THE_CDN, "this server is reached through its CDN alone")
     if scope["type"] == "websocket":

@@ -22,7 +22,7 @@ _EXPOSED: Final = (
     b"Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, "
     b"Stream-Fanout-Count, Stream-Fanout-Successes, Stream-Fanout-Failures, Stream-Fanout-Mode, "
     b"Stream-Reader-Key, ETag, Location, Retry-After, Allow, Accept-Encoding, Content-Encoding, "
-    b"WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate"
+    b"X-Request-Id, WWW-Authenticate, X-Amzn-Remapped-WWW-Authenticate"
 )
 
 #: The fields that pages may send in addition to the CORS-safelisted ones.

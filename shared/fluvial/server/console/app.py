@@ -10,10 +10,14 @@ from fluvial.access.project_cache import ProjectCache
 from fluvial.server.asgi_send import send_response
 from fluvial.server.console.files import ALIASES, HEADERS, ROOT, ConsoleFile, load_files
 from fluvial.server.console.visitors import find_objection
+from fluvial.server.exchange import exchange_of
 from fluvial.wire.request import Headers, singular_headers
 from fluvial.wire.response import NO_STORE, Header, Response, internal_error_response, response_of
 
 log = logging.getLogger(__name__)
+
+#: What metrics and logs call the path of a file.
+ROUTE: Final = "/console/{file}"
 
 METHODS: Final = ("GET", "HEAD")
 
@@ -41,6 +45,9 @@ class ConsoleApp:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer one HTTP request, also if it fails."""
+        exchange = exchange_of(scope)
+        if exchange is not None:
+            exchange.route = ROUTE
         try:
             response = await self._respond(scope, singular_headers(scope["headers"]))
         except Exception as exc:

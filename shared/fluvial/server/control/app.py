@@ -2,9 +2,7 @@
 
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from fastapi import FastAPI
 
 from fluvial import __version__
 from fluvial.access.authorizer import Authorizer
@@ -13,17 +11,18 @@ from fluvial.fanout.estuaries import Estuaries
 from fluvial.model.permissions import Permission
 from fluvial.server.control.authorization import ControlApp
 from fluvial.server.control.estuary_routes import ESTUARY_PERMISSIONS, estuary_routes
-from fluvial.server.control.fastapi_errors import RoutePermissions, control_routes, install_error_handlers
+from fluvial.server.control.fastapi_errors import RoutePermissions, install_error_handlers
+from fluvial.server.control.monitoring_routes import monitoring_routes
 from fluvial.server.control.project_routes import PROJECT_PERMISSIONS, project_routes
 from fluvial.server.control.stream_routes import STREAM_CONTROL_PERMISSIONS, stream_control_routes
 from fluvial.server.live_reads import LiveReads
+from fluvial.server.monitoring import Monitoring
 from fluvial.storage.contract import Store
-
-_LIVE_READS: Final = Gauge("fluvial_live_reads", "Long-polls, SSE connections and WebSockets that are open.")
 
 #: The permission that each route requires. A route that is not listed requires an operator's token.
 CONTROL_PERMISSIONS: Final[RoutePermissions] = {
     ("GET", "/health"): Permission.NOTHING,
+    ("GET", "/ready"): Permission.NOTHING,
     ("GET", "/metrics"): Permission.NOTHING,
     ("GET", "/openapi.json"): Permission.NOTHING,
     **ESTUARY_PERMISSIONS,
@@ -44,8 +43,14 @@ class _DescribedApp(FastAPI):
         return self.openapi_schema
 
 
-def build_control_app(
-    live: LiveReads, store: Store, estuaries: Estuaries, authorizer: Authorizer, clock: Clock
+def build_control_app(  # noqa: PLR0913  the parts of the server
+    live: LiveReads,
+    store: Store,
+    estuaries: Estuaries,
+    authorizer: Authorizer,
+    clock: Clock,
+    *,
+    monitoring: Monitoring,
 ) -> ControlApp:
     """Build the application of all paths that are not streams'."""
     app = _DescribedApp(
@@ -60,26 +65,8 @@ def build_control_app(
         project_routes(store, clock, authorizer),
         estuary_routes(estuaries),
         stream_control_routes(store, clock, live),
-        _server_routes(live),
+        monitoring_routes(live, monitoring),
     ):
         app.router.routes.extend(router.routes)  # unchanged, because ControlApp looks each path up
     install_error_handlers(app)
-    _LIVE_READS.set_function(lambda: live.count)
     return ControlApp(app, authorizer, CONTROL_PERMISSIONS)
-
-
-def _server_routes(live: LiveReads) -> APIRouter:
-    """The routes of the server itself."""
-    routes = control_routes("server")
-
-    @routes.get("/health")
-    async def health() -> JSONResponse:
-        """Answers while the process works, with the number of open live reads."""
-        return JSONResponse({"status": "ok", "liveReads": live.count})
-
-    @routes.get("/metrics")
-    async def metrics() -> Response:
-        """Counters and gauges in Prometheus's text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    return routes

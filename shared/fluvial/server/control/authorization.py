@@ -21,6 +21,7 @@ from fluvial.model.permissions import Permission
 from fluvial.server.asgi_send import send_response
 from fluvial.server.content_coding import compress_answer, decode_body
 from fluvial.server.control.fastapi_errors import RoutePermissions
+from fluvial.server.exchange import exchange_of, note_body, note_stream, request_id_of
 from fluvial.server.streams import ClientDisconnected, check_path, read_body
 from fluvial.wire.cors import cors_headers, error_cors_headers, preflight_response
 from fluvial.wire.request import Headers, singular_headers, split_token
@@ -64,10 +65,14 @@ class ControlApp:
             if is_head:  # "the same header fields [...] as it would have sent if the request method had been GET"
                 scope = {**scope, "method": "GET"}
             route, scope, methods = self._match_route(scope)
-            name = _stream_name(route, scope)
+            exchange, name = exchange_of(scope), _stream_name(route, scope)
+            if exchange is not None and route is not None:
+                exchange.route = route.path
             body = await read_body(headers.get(b"content-length"), receive, CONTROL_BODY_BYTES_MAX)
             body = await decode_body(body, headers, CONTROL_BODY_BYTES_MAX)
+            note_body(scope, len(body))
             tenant = await self.authorizer.find_tenant(_tenant_name(name, scope))
+            note_stream(scope, name, tenant.project, headers)
             self.authorizer.log_rejected_origin(tenant, headers)
             fields = error_cors_headers(tenant.origins, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
@@ -130,7 +135,8 @@ class ControlApp:
 def _log_failure(scope: Scope, error: Exception) -> None:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     location = f"{frame.filename}:{frame.lineno}"
-    log.error("request_failed", extra={"path": scope["path"], "error": type(error).__name__, "place": location})
+    fields = {"path": scope["path"], "error": type(error).__name__, "place": location}
+    log.error("request_failed", extra={**fields, "request_id": request_id_of(scope)})
 
 
 def _stream_name(route: _RouteWithPath | None, scope: Scope) -> StreamName | None:

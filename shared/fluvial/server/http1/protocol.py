@@ -36,8 +36,9 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from fluvial.model.errors import RequestError
+from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import HEADER_BYTES_MAX, REFUSED_BODY_BYTES_MAX
+from fluvial.server.application import Application
 from fluvial.server.http1.bounds import ARRIVAL_S, IDLE_S, LINGER_S, LINGERING_BYTES_MAX, STALLED_BYTES_MAX
 from fluvial.server.http1.cycle import HttpCycle
 from fluvial.server.http1.deadline import Deadline
@@ -211,6 +212,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         except RequestError as exc:
             self.scope = build_scope(self, method, version, Target(b"/", b""))
             app, is_good = partial(send_refusal, request_error_response(exc)), False
+            self._count_refusal(exc.code)
             self._is_discarding = True
         if is_good and self.parser.should_upgrade() and self._should_upgrade():
             return
@@ -364,9 +366,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if arriving is not None and arriving.response_complete:
             self.transport.close()
             return
+        self._count_refusal(refusal.code)
         self.transport.write(render_refusal(refusal, self.server_state.default_headers))
         self._discarded_bytes, self._discarded_bytes_max = 0, LINGERING_BYTES_MAX
         self._linger()
+
+    def _count_refusal(self, code: ErrorCode) -> None:
+        """Count a request that no application sees, among those that it refuses itself."""
+        if isinstance(self.app, Application):
+            self.app.observers.metrics.refused[code.value] += 1
 
     def _linger(self) -> None:
         """End the connection in steps: shut down the sending side, discard the client's input for a while, close.

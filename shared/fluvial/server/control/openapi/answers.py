@@ -53,6 +53,7 @@ class Operation:
 
 _RETRY_AFTER: Final = Field("Retry-After", "The seconds after which to send the request again.", COUNT)
 _CLOSED: Final = Field("Stream-Closed", "The stream is closed.", TRUE)
+_REQUEST_ID: Final = Field("X-Request-Id", "The request's own or a new one; the server's log lines have it, too.")
 _CHALLENGE: Final = Field("WWW-Authenticate", "Which token the request needs.")
 
 #: The header fields that errors of a status always have.
@@ -123,7 +124,7 @@ def _render_error(status: int, codes: list[ErrorCode], schema: JsonSchema | None
     bodies = {} if schema is None else {"content": {"application/json": {"schema": schema}}}
     return {
         "description": f"{HTTPStatus(status).phrase}: {listed}.",
-        **_render_fields(ERROR_FIELDS_ALWAYS.get(status, ()), at_times),
+        **_render_fields(ERROR_FIELDS_ALWAYS.get(status, ()), (_REQUEST_ID, *at_times)),
         **bodies,
         "x-error-codes": [code.value for code in codes],
     }

@@ -15,6 +15,7 @@ from fluvial.server.control.openapi.schemas import (
     ProjectDescription,
     ProjectsPage,
     ReaderKey,
+    Ready,
     SecretDescription,
     StreamDescriptionsPage,
     StreamDetails,
@@ -37,6 +38,7 @@ _PAGE: Final = Answer(
 
 _SERVER: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/health"): Operation((Answer(200, "The server works.", (Health,)),)),
+    ("GET", "/ready"): Operation((Answer(200, "The server can write; if it is read-only, read.", (Ready,)),)),
     ("GET", "/metrics"): Operation((Answer(200, "Prometheus's text format.", content={"text/plain": TEXT}),)),
 }
 

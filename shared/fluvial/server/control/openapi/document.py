@@ -17,7 +17,7 @@ from fluvial.model.errors import ErrorCode
 from fluvial.model.limits import STREAM_NAME_BYTES_MAX
 from fluvial.model.permissions import Permission
 from fluvial.model.project import PROJECT_NAME_PATTERN
-from fluvial.server.application import HEALTH
+from fluvial.server.application import CHECKS
 from fluvial.server.control.fastapi_errors import RoutePermissions
 from fluvial.server.control.openapi import schemas
 from fluvial.server.control.openapi.answers import (
@@ -136,7 +136,7 @@ def _complete(operation: dict[str, Any], route: tuple[str, str], described: Oper
     shared = shared_codes(method, required, is_named=bool({"stream", "estuary"} & set(_placeholders(path))))
     if method != "GET":
         shared += WITH_BODY
-    if path == HEALTH.decode():
+    if path.encode() in CHECKS:
         shared = tuple(code for code in shared if code is not ErrorCode.NOT_THROUGH_THE_CDN)
     operation["responses"] = render_answers(described, shared, _schema_of, has_bodies=True)
 

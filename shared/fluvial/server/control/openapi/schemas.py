@@ -39,7 +39,15 @@ class Health(Body, rename="camel"):
     """The server's state."""
 
     status: Literal["ok"]
+    version: str
     live_reads: Annotated[_Count, Meta(description="Long-polls, event streams and WebSockets that are open.")]
+
+
+class Ready(Body, rename="camel"):
+    """That the server can write."""
+
+    status: Literal["ready"]
+    writes: Annotated[bool, Meta(description="False on a server that only reads.")]
 
 
 class ForkPoint(Body, rename="camel"):
