@@ -33,7 +33,7 @@ from fluvial.wire.cors import LOCAL_ORIGINS
 if TYPE_CHECKING:
     from fluvial.fanout.publisher import Backlog
     from fluvial.server.application import Application
-    from fluvial.server.exchange import Observers
+    from fluvial.server.exchange import Observers, SpanMaker
     from fluvial.server.live_reads import SseDelivery
     from fluvial.server.monitoring import Monitoring
     from fluvial.server.streams import StreamsApp
@@ -322,9 +322,21 @@ def open_observers(settings: Settings, clock: Clock) -> Iterator["Observers"]:
     from fluvial.server.exchange import Observers  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
-        access_log = None
+        spans = access_log = None
+        if settings.tracing:
+            spans = opened.enter_context(_open_spans(settings))
         if settings.access_log:
             encode = json_lines if settings.log_format is LogFormat.JSON else text_lines
             access_log = AccessLog(encode, write_log_bytes)
             opened.callback(access_log.close)
-        yield Observers(Metrics(), clock, access_log)
+        yield Observers(Metrics(), clock, access_log, spans)
+
+
+def _open_spans(settings: Settings) -> "contextlib.AbstractContextManager[SpanMaker]":
+    try:
+        from fluvial.tracing import open_spans  # noqa: PLC0415  it imports OpenTelemetry
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] != "opentelemetry":
+            raise  # a bug of ours, not a missing package
+        raise StartupError("--tracing needs OpenTelemetry: pip install 'fluvial[tracing]'") from exc
+    return open_spans(settings.store.value)

@@ -125,6 +125,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[LogLevel, Meta(description="Least severe level to log.")] = LogLevel.INFO
     log_format: Annotated[LogFormat, Meta(description="text for people, or json for programs.")] = LogFormat.TEXT
     access_log: Annotated[bool, Meta(description="Log a line for each request.")] = False
+    tracing: Annotated[
+        bool,
+        Meta(description="Send traces over OTLP; OTEL_EXPORTER_OTLP_ENDPOINT says where, fluvial[tracing] has it."),
+    ] = False
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:

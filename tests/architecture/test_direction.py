@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "operations": {"model", "wire", "clock", "storage", "access", "operations"},
     "fanout": {"model", "wire", "clock", "concurrency", "storage", "fanout"},
     "server": {"model", "wire", "clock", "storage", "access", "operations", "fanout", "metrics", "server"},
+    "tracing": {"server"},
     "aws": {
         "model",
         "wire",
@@ -70,6 +71,7 @@ MAY_DEPEND_ON = {
         "pydantic",
     },
     "aws": {"msgspec", "boto3", "botocore", "mangum", "aws_lambda_powertools", "starlette"},
+    "tracing": {"msgspec", "opentelemetry"},
     "settings": {"msgspec"},
     "logs": {"structlog"},
     "app": set[str](),
