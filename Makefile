@@ -19,7 +19,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_mo
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench cost cold build docs docs-serve fmt lint types check lock pythons release clean
+.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench bench-metrics cost cold build docs docs-serve fmt lint types check lock pythons release clean
 
 # An order-only prerequisite: the folder's time changes with each file in it.
 .venv/bin/python:
@@ -150,6 +150,9 @@ soak: install ## run at length what finds the more the longer it runs: state mac
 
 bench: install bench/node_modules/.installed ## measure against the reference server; prints ratios
 	$(BIN)/python -m bench
+
+bench-metrics: install ## measure what metrics, access log and traces cost an append; prints ratios
+	$(BIN)/python -m bench.observability
 
 cost: install ## measure what appends and reads take of DynamoDB; prints units and dollars
 	$(BIN)/python -m bench.cost

@@ -3,10 +3,11 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 HERE = Path(__file__).parent
 
@@ -35,8 +36,18 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _contender(name: str, command: list[str]) -> Iterator[Contender]:
-    process = subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def contender(
+    name: str, command: list[str], log: IO[bytes] | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Contender]:
+    """Run a server until the end of the block; `log` gets its log, and `environment` is its whole environment."""
+    process = subprocess.Popen(
+        command,
+        cwd=HERE.parent if command[1] == "-m" else HERE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if log is None else log,
+        text=True,
+        env=environment,
+    )
     assert process.stdout is not None
     try:
         for line in process.stdout:
@@ -62,14 +73,14 @@ def contenders(folder: Path) -> Iterator[list[Contender]]:
     reference = ["node", "reference.mjs"]
     with ExitStack() as stack:
         yield [
-            stack.enter_context(_contender("fluvial", _fluvial(folder / "fluvial"))),
-            stack.enter_context(_contender("file", [*reference, str(_free_port()), str(folder / "reference")])),
-            stack.enter_context(_contender("memory", [*reference, str(_free_port())])),
+            stack.enter_context(contender("fluvial", _fluvial(folder / "fluvial"))),
+            stack.enter_context(contender("file", [*reference, str(_free_port()), str(folder / "reference")])),
+            stack.enter_context(contender("memory", [*reference, str(_free_port())])),
         ]
 
 
 @contextmanager
 def fluvial_alone(folder: Path) -> Iterator[Contender]:
     """This server on a folder of its own."""
-    with _contender("fluvial", _fluvial(folder)) as alone:
+    with contender("fluvial", _fluvial(folder)) as alone:
         yield alone
