@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 
 from fluvial import __version__
-from fluvial.cli.main import main
+from fluvial.cli.main import SECTIONS, main
 from fluvial.model.errors import SettingsError, StartupError
 from fluvial.model.limits import SEGMENT_BYTES
 from fluvial.serve import open_listening_sockets
@@ -82,6 +82,27 @@ def test_cli_docs_contain_the_help_of_each_command() -> None:
     manual = (ROOT / "docs" / "cli.md").read_text()
     for path in command_paths(main):
         assert help_of(*path) in manual, path
+
+
+def test_table_of_commands_has_their_first_sentences() -> None:
+    """The table spares an import, and must say what the command itself says."""
+    for section in SECTIONS.values():
+        for entry in section:
+            assert entry.short_help == entry.load().get_short_help_str(limit=100), entry.name
+
+
+def test_help_imports_no_command() -> None:
+    """`fluvial --help` imports click and little else, so that it is quick."""
+    code = "import sys; from fluvial.cli.main import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(ran.stdout.split())
+    assert "click" in imported
+    assert not imported & {"asyncio", "fastapi", "httpx", "msgspec", "rich", "structlog", "fluvial.app"}
+
+
+def test_unknown_command_gets_a_suggestion() -> None:
+    """Although no command is imported."""
+    assert_usage_error(fluvial("sevre"), "No such command 'sevre'", "serve")
 
 
 def test_taken_port_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -1,18 +1,26 @@
-"""The command line: `fluvial serve`, `sweep`, `project` and `token`."""
+"""The command line: `fluvial` and the table of its commands."""
 
 import os
 import sys
+from typing import Final
 
 import click
 
 from fluvial import __version__
-from fluvial.cli.projects import project_group
-from fluvial.cli.serve import serve_command
-from fluvial.cli.sweep import sweep_command
-from fluvial.cli.tokens import token_group
+from fluvial.cli.lazy import Entry, LazyGroup
+
+#: All commands, by the headings of `fluvial --help`: name, place in this package, and first sentence of the help text.
+SECTIONS: Final = {
+    "Server": (Entry("serve", "serve:serve_command", "Serve streams over HTTP until SIGTERM or Ctrl-C."),),
+    "Access": (
+        Entry("project", "projects:project_group", "Create, show, change and delete projects."),
+        Entry("token", "tokens:token_group", "Mint and inspect tokens."),
+    ),
+    "Care": (Entry("sweep", "sweep:sweep_command", "Sweep a table and a bucket once, from beginning to end."),),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, sections=SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fluvial")
 def main() -> None:
     """A server for Durable Streams: append-only streams at plain URLs."""
@@ -33,7 +41,3 @@ def _open_standard_streams() -> None:
             os.set_inheritable(number, True)  # noqa: FBT003  takes no keyword
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
-
-
-for command in (serve_command, sweep_command, project_group, token_group):
-    main.add_command(command)
