@@ -9,13 +9,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from shutil import which
 from threading import Thread
 
-import click
 import httpx
 import msgspec
 import pytest
@@ -36,6 +34,7 @@ from fluvial.settings import (
 )
 from fluvial.storage.sqlite.database import migrations
 from tests.access.clients import operator
+from tests.support import command_manual
 from tests.support.folders import create_data_folder
 from tests.support.ports import free_port
 from tests.support.program import assert_command_failed, assert_usage_error, fluvial, fluvial_process
@@ -46,23 +45,6 @@ TEXT = {"Content-Type": "text/plain"}
 ROOT = Path(__file__).parents[2]
 
 
-def command_paths(command: click.Command) -> Iterator[tuple[str, ...]]:
-    """The words that call each command."""
-    if not isinstance(command, click.Group):
-        yield ()
-        return
-    for name, child in command.commands.items():
-        for path in command_paths(child):
-            yield (name, *path)
-
-
-def help_of(*path: str) -> str:
-    """The help text of a command."""
-    done = CliRunner().invoke(main, [*path, "--help"], prog_name="fluvial", env={"COLUMNS": "100"})
-    assert done.exit_code == 0
-    return done.stdout.strip()
-
-
 def test_usage_names_the_program_fluvial() -> None:
     """Also when it is started as a module."""
     ran = fluvial_process("serve", "--help")
@@ -71,7 +53,7 @@ def test_usage_names_the_program_fluvial() -> None:
 
 def test_help_lists_every_setting_and_its_variable() -> None:
     """`fluvial serve` takes every setting."""
-    ran = help_of("serve")
+    ran = command_manual.help_of("serve")
     for field in msgspec.structs.fields(Settings):
         assert f"--{field.name.replace('_', '-')}" in ran
         assert f"{ENVIRONMENT_PREFIX}{field.name.upper()}" in ran
@@ -79,9 +61,8 @@ def test_help_lists_every_setting_and_its_variable() -> None:
 
 def test_cli_docs_contain_the_help_of_each_command() -> None:
     """docs/cli.md has each help text, word for word."""
-    manual = (ROOT / "docs" / "cli.md").read_text()
-    for path in command_paths(main):
-        assert help_of(*path) in manual, path
+    manual = command_manual.PATH.read_text()
+    assert manual == command_manual.renewed(manual), "python -m tests.support.command_manual renews it"
 
 
 def test_table_of_commands_has_their_first_sentences() -> None:
