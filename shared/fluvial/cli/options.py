@@ -10,6 +10,7 @@ from typing import Any, Final, get_type_hints
 import click
 import msgspec
 
+from fluvial.model.duration import format_duration, parse_duration
 from fluvial.model.errors import RequestError, SettingsError, StartupError, StoreError
 from fluvial.settings import ENVIRONMENT_PREFIX, Settings, is_kubernetes_service_link
 
@@ -39,6 +40,29 @@ class WholeNumber(click.IntRange):
     """A whole number within bounds, which click would call an "integer range" in help texts and errors."""
 
     name = "whole number"
+
+
+class Duration(click.ParamType[int]):
+    """A duration such as 24h, in seconds and within bounds."""
+
+    name = "duration"
+
+    def __init__(self, seconds_min: int = 0, seconds_max: int | None = None) -> None:
+        """The bounds are allowed themselves."""
+        self._min = seconds_min
+        self._max = seconds_max
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse it."""
+        try:
+            seconds = value if isinstance(value, int) else parse_duration(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+        if seconds < self._min:
+            self.fail(f"'{value}' is less than {format_duration(self._min)}", param, ctx)
+        if self._max is not None and seconds > self._max:
+            self.fail(f"'{value}' is more than {format_duration(self._max)}", param, ctx)
+        return seconds
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import click
 import msgspec
 
 from fluvial.access.tokens import Claims, InvalidToken, decode_unverified, mint, parse_stream_claim, verify
-from fluvial.cli.options import STORE_SETTINGS, CommandFailed, UsageError, WholeNumber, cli_errors, with_settings
+from fluvial.cli.options import STORE_SETTINGS, CommandFailed, Duration, UsageError, cli_errors, with_settings
 from fluvial.cli.projects import parse_settings, read_or_make_secret, run_with_project_admin
 from fluvial.clock import Clock
+from fluvial.model.duration import format_duration
 from fluvial.model.lifetime import format_rfc3339
 from fluvial.model.limits import TOKEN_BYTES_MAX
 from fluvial.model.permissions import OPERATOR, Scope
@@ -39,10 +40,10 @@ def token_group() -> None:
 )
 @click.option(
     "--expires-in",
-    type=WholeNumber(1, _EXPIRES_IN_S_MAX),
-    default=_EXPIRES_IN_S_DEFAULT,
+    type=Duration(1, _EXPIRES_IN_S_MAX),
+    default=format_duration(_EXPIRES_IN_S_DEFAULT),
     show_default=True,
-    help="Seconds until the token expires.",
+    help="Time until the token expires, e.g. 90s, 15m, 24h, 7d or 1w; a number is seconds, 366d at most.",
 )
 @click.option(
     "--stream", help="Restrict the token to this stream of the project or, with a slash at its end, to all below."
