@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "metrics": {"model", "storage", "metrics"},
     "operations": {"model", "wire", "clock", "storage", "access", "operations"},
     "fanout": {"model", "wire", "clock", "concurrency", "storage", "fanout"},
+    "client": {"model", "client"},
     "server": {"model", "wire", "clock", "storage", "access", "operations", "fanout", "metrics", "server"},
     "tracing": {"server"},
     "aws": {
@@ -58,6 +59,7 @@ MAY_DEPEND_ON = {
     "concurrency": set[str](),
     "storage": {"msgspec", "cachetools", "boto3", "botocore"},
     "access": {"cachetools", "jwt", "msgspec"},
+    "client": {"httpx", "msgspec"},
     "metrics": {"prometheus_client"},
     "operations": set[str](),
     "fanout": {"cachetools"},
@@ -79,7 +81,7 @@ MAY_DEPEND_ON = {
     "embed": {"starlette", "uvicorn", "msgspec"},
     "testing": {"pytest"},
     "lambda_client": {"msgspec", "boto3", "botocore"},
-    "cli": {"click", "msgspec", "uvloop"},
+    "cli": {"click", "msgspec", "rich", "uvloop"},
     "__main__": set[str](),
     "__init__": set[str](),
 }

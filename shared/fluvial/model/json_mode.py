@@ -89,6 +89,24 @@ def _same_ranges(messages: list[msgspec.Raw], masked: bytes, body: bytes) -> lis
     return found
 
 
+def split_array(array: bytes) -> list[bytes]:
+    """The messages of a page, as they were written. ValueError when it is not a JSON array."""
+    return [bytes(message) for message in _split(array, _STORED)] if array.lstrip(_WHITESPACE) else []
+
+
+def check_message(text: bytes) -> None:
+    """Raise RequestError when a text is not exactly one JSON value in UTF-8."""
+    try:
+        text.decode("utf-8")
+        _ONE.decode(_SURROGATE.sub(rb"\\u0000", text))
+    except UnicodeDecodeError as exc:
+        raise _invalid("it is not UTF-8") from exc
+    except RecursionError as exc:
+        raise _invalid("it nests too deeply") from exc
+    except msgspec.DecodeError as exc:
+        raise _invalid(str(exc).removeprefix("JSON is malformed: ")) from exc
+
+
 def array_parts(stored: bytes) -> tuple[bytes | memoryview, ...]:
     """The JSON array of a stored range that begins and ends between messages, in parts, without a copy."""
     return (b"[", memoryview(stored)[:-1], b"]") if stored else (b"[]",)
