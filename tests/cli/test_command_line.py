@@ -216,7 +216,7 @@ def test_invalid_setting_is_reported_with_the_allowed_values(field: str, value: 
 
 def test_invalid_number_is_reported_as_not_a_whole_number() -> None:
     """Not as an integer range, which is click's word."""
-    assert_usage_error(fluvial("token", "mint", "shop", "--expires-in", "1h"), "'1h' is not a valid whole number")
+    assert_usage_error(fluvial("read", "a", "--limit", "1h"), "'1h' is not a valid whole number")
 
 
 def test_kubernetes_service_variables_are_ignored(tmp_path: Path) -> None:

@@ -11,12 +11,28 @@ from fluvial.cli.lazy import Entry, LazyGroup
 
 #: All commands, by the headings of `fluvial --help`: name, place in this package, and first sentence of the help text.
 SECTIONS: Final = {
+    "Streams": (
+        Entry("create", "streams:create_command", "Create a stream."),
+        Entry("append", "append:append_command", "Append texts, a file or standard input to a stream."),
+        Entry("read", "read:read_command", "Print what a stream has."),
+        Entry("tail", "read:tail_command", "Print the end of a stream, and with -f what is appended to it."),
+        Entry("ls", "listing:list_command", "List the streams whose names begin with PREFIX."),
+        Entry("info", "listing:info_command", "Show all that the server tells of a stream."),
+        Entry("close", "streams:close_command", "Close a stream, so that readers see its end."),
+        Entry("fork", "streams:fork_command", "Create a stream that begins as another one."),
+        Entry("rm", "streams:remove_command", "Delete streams."),
+        Entry("context", "contexts:context_group", "Keep servers and tokens by name."),
+    ),
     "Server": (Entry("serve", "serve:serve_command", "Serve streams over HTTP until SIGTERM or Ctrl-C."),),
     "Access": (
         Entry("project", "projects:project_group", "Create, show, change and delete projects."),
         Entry("token", "tokens:token_group", "Mint and inspect tokens."),
     ),
-    "Care": (Entry("sweep", "sweep:sweep_command", "Sweep a table and a bucket once, from beginning to end."),),
+    "Care": (
+        Entry("export", "transfer:export_command", "Print streams as lines of JSON, with offsets and a checksum."),
+        Entry("import", "transfer:import_command", "Create the streams of an export, and append their contents."),
+        Entry("sweep", "sweep:sweep_command", "Sweep a table and a bucket once, from beginning to end."),
+    ),
 }
 
 

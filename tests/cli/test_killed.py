@@ -1,0 +1,133 @@
+"""`fluvial append` that is killed, and servers that are killed under `append` and `tail -f`: every line once."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.servers import RunningServer, running_server, start_server, stop_at_exit
+
+KILLS = 20
+LINE_COUNT = 20_000
+
+#: A writer whose lines come in bursts of random sizes, as those of a build do. It takes two seconds, longer than any
+#: process lives that is killed.
+WRITER = """
+import random, sys, time
+for number in range(int(sys.argv[1])):
+    print("line", number)
+    if random.random() < 0.02:
+        sys.stdout.flush()
+        time.sleep(0.005)
+"""
+
+
+@pytest.mark.slow
+def test_producer_in_a_pipe_that_is_killed_twenty_times_appends_every_line_once(tmp_path: Path) -> None:
+    """Each time, the same input is piped from its beginning. A process is killed at any time from its start on."""
+    with running_server(tmp_path / "data") as server:
+        stream = server.url + "/v1/stream/log"
+        httpx.put(stream, headers={"Content-Type": "text/plain"})
+        kill_count, tails = 0, set[str]()
+        while (status := run_pipe(stream, kill_after_s(kill_count))) is None:
+            kill_count += 1
+            tails.add(httpx.head(stream).headers["stream-next-offset"])
+        assert status == 0
+        assert kill_count >= KILLS
+        assert len(tails) > 1  # processes were killed after they had appended
+        lines = read_all(stream).splitlines()
+    assert lines == [f"line {number}" for number in range(LINE_COUNT)]
+
+
+def kill_after_s(kill_count: int) -> float | None:
+    """When to kill a process; None for the last one."""
+    return random.uniform(0.2, 1.4) if kill_count < KILLS else None
+
+
+def run_pipe(stream: str, kill_s: float | None) -> int | None:
+    """The exit status of `append` in a pipe; None when it was killed."""
+    with ExitStack() as stack:
+        writer = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(LINE_COUNT)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        )
+        assert writer.stdout is not None
+        append = stack.enter_context(command("append", stream, "--producer", "build", stdin=writer.stdout))
+        writer.stdout.close()  # so that the writer ends with its reader
+        try:
+            return append.wait(kill_s)
+        except subprocess.TimeoutExpired:
+            append.kill()
+            writer.kill()
+            return None
+
+
+def command(verb: str, stream: str, *options: str, stdin: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """A command for a stream, in a process of its own."""
+    parts = urlsplit(stream)
+    return subprocess.Popen(
+        [sys.executable, "-m", "fluvial", verb, parts.path.removeprefix("/v1/stream/"), *options],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "FLUVIAL_URL": f"{parts.scheme}://{parts.netloc}", "FLUVIAL_TOKEN": ""},
+    )
+
+
+def read_all(stream: str) -> str:
+    """The whole contents of a stream."""
+    text, offset = "", "-1"
+    while True:
+        answer = httpx.get(stream, params={"offset": offset})
+        text, offset = text + answer.text, answer.headers["stream-next-offset"]
+        if "stream-up-to-date" in answer.headers:
+            return text
+
+
+@contextmanager
+def restartable(folder: Path) -> Iterator[RunningServer]:
+    """A server with a port that it has again after a restart."""
+    with stop_at_exit(start_server(folder, "--port", str(free_port()))) as server:
+        yield server
+
+
+def restart(server: RunningServer, folder: Path) -> None:
+    """Kill a server, and start it with the same data and port."""
+    server.kill()
+    server.process = start_server(folder, "--port", str(urlsplit(server.url).port)).process
+
+
+@pytest.mark.slow
+def test_tail_and_append_go_on_over_restarts_of_the_server(tmp_path: Path) -> None:
+    """No line is left out or doubled, in the stream and in what `tail -f` prints."""
+    folder = tmp_path / "data"
+    with restartable(folder) as server:
+        stream = server.url + "/v1/stream/log"
+        httpx.put(stream, content=b"before\n", headers={"Content-Type": "text/plain"})
+        with (
+            command("tail", stream, "-f") as tail,
+            command("append", stream, "--producer", "p", "--close", stdin=subprocess.PIPE) as append,  # type: ignore[arg-type]
+        ):
+            assert tail.stdout is not None
+            assert append.stdin is not None
+            assert tail.stdout.readline() == b"before\n"
+            for number in range(4):
+                append.stdin.write(b"line %d\n" % number)
+                append.stdin.flush()
+                if number % 2:  # the server is killed while the line is on its way, or after it has come
+                    assert tail.stdout.readline() == b"line %d\n" % (number - 1)
+                    assert tail.stdout.readline() == b"line %d\n" % number
+                restart(server, folder)
+            append.stdin.close()
+            assert tail.stdout.read() == b""
+            assert (append.wait(30), tail.wait(30)) == (0, 0)
+        assert read_all(stream) == "before\nline 0\nline 1\nline 2\nline 3\n"

@@ -1,0 +1,160 @@
+"""`fluvial create`, `append`, `read`, `tail`, `ls`, `info`, `close`, `fork` and `rm` against a server."""
+
+from base64 import b64decode
+
+import msgspec
+import pytest
+
+from tests.cli.verbs import Shell
+from tests.support.program import assert_command_failed, assert_usage_error
+
+LINES = "".join(f"{number}\n" for number in range(1, 26))
+
+
+def test_created_stream_is_text_unless_a_type_is_given(shell: Shell) -> None:
+    """A second create with the same configuration changes nothing, another one is refused."""
+    for _ in range(2):
+        shell.output("create", "create/a")
+    assert_command_failed(shell.run("create", "create/a", "--json"), "stream_exists", "fluvial info")
+    shell.output("create", "create/b", "--json", "--ttl", "24h")
+    told = msgspec.json.decode(shell.output("info", "create/b", "-o", "json"))
+    assert (told["contentType"], told["ttlSeconds"], told["closed"]) == ("application/json", 86_400, False)
+    assert_usage_error(shell.run("create", "create/c", "--ttl", "soon"), "'soon' is not a duration")
+    assert_usage_error(shell.run("create", "create/c", "--ttl", "1h", "--expires-at", "2030-01-01T00:00:00Z"), "--ttl")
+
+
+def test_append_takes_arguments_standard_input_and_files(shell: Shell) -> None:
+    """Each argument and each line of the input is a line of the stream."""
+    (shell.folder / "file").write_text("from a file")
+    shell.output("create", "append/a")
+    shell.output("append", "append/a", "one", "two words")
+    shell.output("append", "append/a", piped="three\n\nfive")
+    shell.output("append", "append/a", "--file", str(shell.folder / "file"))
+    shell.output("append", "append/a", "--whole", "--close", piped="the\nend")
+    assert shell.output("read", "append/a") == "one\ntwo words\nthree\n\nfive\nfrom a file\nthe\nend"
+    assert_command_failed(shell.run("append", "append/a", "late"), "closed")
+    assert_usage_error(shell.run("append", "append/a", "x", "--file", "y"), "exclude")
+    assert_usage_error(shell.run("append", "append/a", "--file", "/none"), "cannot read /none")
+
+
+def test_line_of_json_is_a_message_also_if_it_is_an_array(shell: Shell) -> None:
+    """Blank lines are left out. A line that is not JSON ends the command after the lines before it."""
+    shell.output("create", "json", "--json")
+    shell.output("append", "json", piped='{"a":1}\n\n[1,2]\n')
+    ran = shell.run("append", "json", piped='"good"\nnot good\n3\n')
+    assert_usage_error(ran, "line 2 is not valid JSON", "1 lines before it are appended")
+    assert shell.output("read", "json") == '{"a":1}\n[1,2]\n"good"\n'
+    assert msgspec.json.decode(shell.output("read", "json", "-o", "json")) == [{"a": 1}, [1, 2], "good"]
+    assert shell.output("read", "json", "--last", "1", "-o", "raw") == '"good"'
+
+
+def test_formats_of_text(shell: Shell) -> None:
+    """Lines as JSON strings, an array of them, or all bytes in base64."""
+    shell.output("create", "text")
+    shell.output("append", "text", "ä", "b")
+    assert shell.output("read", "text", "-o", "raw") == "ä\nb\n"
+    assert shell.output("read", "text", "-o", "jsonl") == '"ä"\n"b"\n'
+    assert msgspec.json.decode(shell.output("read", "text", "-o", "json")) == ["ä", "b"]
+    assert b64decode(shell.output("read", "text", "-o", "base64")).decode() == "ä\nb\n"
+
+
+def test_read_continues_at_the_offset_that_it_printed(shell: Shell) -> None:
+    """--offsets prints the offset after each part."""
+    shell.output("create", "offsets")
+    shell.output("append", "offsets", "one")
+    part = msgspec.json.decode(shell.output("read", "offsets", "-o", "jsonl", "--offsets"))
+    assert part["data"] == "one\n"
+    shell.output("append", "offsets", "two")
+    assert shell.output("read", "offsets", "--from", part["offset"]) == "two\n"
+    assert_usage_error(shell.run("read", "offsets", "--offsets"), "-o jsonl")
+    assert_usage_error(shell.run("read", "offsets", "--from", "banana"), "malformed_offset")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "last"),
+    [
+        (("read", "--last", "3"), 23, 25),
+        (("read", "--limit", "2"), 1, 2),
+        (("tail",), 16, 25),
+        (("tail", "-n1"), 25, 25),
+    ],
+    ids=["read --last", "read --limit", "tail", "tail -n"],
+)
+def test_part_of_a_stream_is_chosen_by_lines(shell: Shell, arguments: tuple[str, ...], first: int, last: int) -> None:
+    """The first or the last lines."""
+    shell.output("create", "lines")
+    shell.output("append", "lines", "--producer", "test", piped=LINES)
+    command, *options = arguments
+    assert shell.output(command, "lines", *options).split() == [str(number) for number in range(first, last + 1)]
+
+
+def test_producer_appends_each_line_once(shell: Shell) -> None:
+    """The input may be longer the next time. A producer's close is repeated, too."""
+    shell.output("create", "once")
+    shell.output("append", "once", "--producer", "p", piped="a\nb\n")
+    again = shell.run("append", "once", "--producer", "p", "--close", piped="a\nb\nc\n")
+    assert "once has 2 lines of the producer p already" in again.stderr
+    repeated = shell.run("append", "once", "--producer", "p", "--close", piped="a\nb\nc\n")
+    assert (repeated.returncode, shell.output("read", "once")) == (0, "a\nb\nc\n")
+    assert_command_failed(shell.run("append", "once", "--producer", "p", "--close", piped="a\n"), "closed")
+    assert_usage_error(shell.run("append", "once", "--producer", "p", "--bytes", piped="a"), "--lines or --whole")
+
+
+def test_tail_follows_until_the_stream_is_closed(shell: Shell) -> None:
+    """With the last lines first."""
+    shell.output("create", "follow")
+    shell.output("append", "follow", "a", "b", "c", "--close")
+    assert shell.output("tail", "-f", "follow", "-n", "2") == "b\nc\n"
+
+
+def test_list_shows_names_and_with_l_details(shell: Shell) -> None:
+    """Content type, size, state, expiry and last append; the same as JSON."""
+    shell.output("create", "list/a", "--json", "--expires-at", "2099-01-01T00:00:00Z")
+    shell.output("create", "list/b")
+    shell.output("append", "list/b", "12345", "--close")
+    assert shell.output("ls", "list/") == "list/a\nlist/b\n"
+    heading, first, second = shell.output("ls", "-l", "list/").splitlines()
+    assert heading.split() == ["SIZE", "STATE", "EXPIRES", "LAST", "APPEND", "TYPE", "NAME"]
+    assert first.split() == ["0", "B", "open", "2099-01-01T00:00:00Z", "-", "application/json", "list/a"]
+    assert second.split()[:4] == ["6", "B", "closed", "never"]
+    listed = shell.output("ls", "list/", "-o", "jsonl").splitlines()
+    assert [msgspec.json.decode(line)["bytes"] for line in listed] == [0, 6]
+    assert len(msgspec.json.decode(shell.output("ls", "list/", "-o", "json"))) == 2
+
+
+def test_info_shows_the_producers(shell: Shell) -> None:
+    """And that a stream is not there."""
+    shell.output("create", "info")
+    shell.output("append", "info", "--producer", "logs", piped="a\n")
+    assert '"id":"logs"' in shell.output("info", "info")
+    assert_command_failed(shell.run("info", "none"), "there is no stream none", "fluvial ls")
+
+
+def test_fork_begins_as_its_source(shell: Shell) -> None:
+    """And goes on by itself."""
+    shell.output("create", "source")
+    shell.output("append", "source", "both")
+    shell.output("fork", "source", "fork")
+    shell.output("append", "fork", "fork alone")
+    assert shell.output("read", "fork") == "both\nfork alone\n"
+    assert shell.output("read", "source") == "both\n"
+
+
+def test_remove_deletes_names_or_a_prefix(shell: Shell) -> None:
+    """Without a terminal, a prefix needs --yes."""
+    for name in ("rm/a", "rm/b", "rm/c"):
+        shell.output("create", name)
+    shell.output("rm", "rm/a")
+    assert_usage_error(shell.run("rm", "--prefix", "rm/"), "2 streams", "--yes")
+    shell.output("rm", "--prefix", "rm/", "--yes")
+    assert shell.output("ls", "rm/") == ""
+    assert_command_failed(shell.run("rm", "rm/a"), "not_found")
+    assert_usage_error(shell.run("rm"), "give names")
+
+
+def test_closed_stream_takes_nothing_more(shell: Shell) -> None:
+    """Closing it again is no error."""
+    shell.output("create", "close")
+    for _ in range(2):
+        shell.output("close", "close")
+    assert_command_failed(shell.run("append", "close", "x"), "closed")
