@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from fluvial.storage.renewals import Renewals
 from fluvial.wire.response import store_error_response
 from tests.faults.test_failing_commits import FailingConnection
 from tests.support.clocks import START_MS
-from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit
+from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit, delete_commit, stamp
 from tests.support.rigs import SqliteRig, eventually
 
 LARGE = b"x" * 3_000_000
@@ -141,12 +142,26 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 
 
+def flip_a_byte(path: Path) -> None:
+    """Change one bit of the bytes."""
+    content = bytearray(path.read_bytes())
+    content[8] ^= 4
+    path.write_bytes(content)
+
+
+def flip_an_end(path: Path) -> None:
+    """Change one bit of the batch ends."""
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 4
+    path.write_bytes(content)
+
+
 def empty(path: Path) -> None:
     """Remove all bytes."""
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, truncate, empty])
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, empty, flip_a_byte, flip_an_end])
 async def test_read_of_a_damaged_segment_is_a_500(
     rig: SqliteRig, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
@@ -160,9 +175,83 @@ async def test_read_of_a_damaged_segment_is_a_500(
     with pytest.raises(StorageDamaged) as failed:
         await rig.store.read(NAME, damaged, 0, 100)
     assert store_error_response(failed.value).status == 500
-    assert "segment_unreadable" in caplog.text
+    assert "bytes_unreadable" in caplog.text
     assert (await rig.store.read(NAME, fine, 0, 100)).data == b"fine"
     assert isinstance(await rig.store.apply(NAME, delete_commit()), Applied)
+
+
+async def test_batch_beside_a_damaged_one_is_read(rig: SqliteRig) -> None:
+    """A read checks the batches that it returns, and no others."""
+    flip_a_byte(await create_segment_file(rig))
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert (await rig.store.read(NAME, head, 0, 6)).data == b"first,"
+    with pytest.raises(StorageDamaged):
+        await rig.store.read(NAME, head, 6, 100)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE hot_run SET data = 'xept'",
+        "UPDATE hot_run SET end_offset = end_offset + 1",
+        "UPDATE hot_run SET checksum = 0",
+    ],
+)
+async def test_read_of_a_damaged_hot_log_is_a_500(
+    rig: SqliteRig, caplog: pytest.LogCaptureFixture, statement: str
+) -> None:
+    """Other streams are served, and the log says where the damage is."""
+    await rig.store.apply(NAME, create_commit(body=b"kept"))
+    await rig.store.apply(OTHER, create_commit(2, body=b"fine"))
+    change(rig, f"{statement} WHERE incarnation = 1")
+    await rig.reopen()
+    damaged, fine = await rig.store.head(NAME), await rig.store.head(OTHER)
+    assert damaged is not None
+    assert fine is not None
+    with pytest.raises(StorageDamaged) as failed:
+        await rig.store.read(NAME, damaged, 0, 100)
+    assert store_error_response(failed.value).status == 500
+    [record] = [record for record in caplog.records if record.message == "bytes_unreadable"]
+    assert record.__dict__["reason"] == "the checksum of the hot log of 1 at 0 is wrong"
+    assert (await rig.store.read(OTHER, fine, 0, 100)).data == b"fine"
+
+
+async def test_damaged_hot_log_is_not_rotated(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:
+    """A segment would give the damage a valid checksum."""
+    await rig.store.apply(NAME, create_commit(body=b"kept"))
+    change(rig, "UPDATE hot_run SET data = 'xept'")
+    await rig.store.apply(NAME, close_commit())
+    await eventually(lambda: "rotation_failed" in caplog.text, rig.let_pass)
+    assert rig.query("SELECT count(*) FROM segment") == [(0,)]
+
+
+async def test_append_of_a_damaged_producer_is_refused(rig: SqliteRig) -> None:
+    """Otherwise a repeat could count as new."""
+    await rig.store.apply(NAME, create_commit())
+    await rig.store.apply(NAME, append_commit(producer=stamp()))
+    change(rig, "UPDATE producer SET seq = 7")
+    await rig.reopen()
+    with pytest.raises(StorageDamaged):
+        await rig.store.apply(NAME, append_commit(producer=stamp(seq=1)))
+
+
+async def test_damaged_head_does_not_become_valid_by_an_append(rig: SqliteRig) -> None:
+    """The head in memory is saved whole, and so the row is mended rather than sealed with the damage."""
+    await rig.store.apply(NAME, create_commit())
+    change(rig, "UPDATE stream SET config = replace(config, 'plain', 'plaiN')")
+    await rig.store.apply(NAME, append_commit(producer=stamp()))
+    await rig.reopen()
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert head.content_type == "text/plain"
+
+
+def change(rig: SqliteRig, statement: str) -> None:
+    """Change a row behind the server's back."""
+    with closing(sqlite3.connect(rig.folder / "fluvial.db")) as connection:
+        assert connection.execute(statement).rowcount == 1
+        connection.commit()
 
 
 async def test_stream_with_a_damaged_head_is_a_503(rig: SqliteRig, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from fluvial.model.lifetime import ExpiresAt, SlidingTtl
 from fluvial.model.limits import SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.storage.batch_range import BatchRange
 from fluvial.storage.limits import StoreLimits
+from fluvial.storage.sqlite.checksums import row_checksum
 from fluvial.storage.sqlite.database import connect, migrate, migrations, preallocate_log
 from fluvial.storage.sqlite.garbage_collection import GarbageCollector
 from fluvial.storage.sqlite.queries import SQL
@@ -288,7 +289,7 @@ async def test_orphans_of_a_crash_are_removed_before_the_first_rotation(rig: Sql
     connection = sqlite3.connect(rig.folder / "fluvial.db")
     row = (FIRST, SEGMENT_BYTES, 0, 1, None, b"x" * SEGMENT_BYTES, START_MS)
     connection.execute("DELETE FROM segment")
-    connection.execute("INSERT INTO hot_run VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO hot_run VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_checksum(*row)))
     connection.commit()
     connection.close()
     incomplete, unknown = path.with_suffix(".partial"), path.parent / "._notes"
@@ -317,7 +318,7 @@ async def test_close_makes_all_submitted_commits_durable(tmp_path: Path) -> None
     await again.close()
 
 
-@pytest.mark.parametrize("version", [number for number, _ in migrations()])
+@pytest.mark.parametrize("version", [number for number, _ in migrations()[:-1]])
 async def test_data_of_every_older_schema_is_migrated(tmp_path: Path, version: int) -> None:
     """The old stream is there, and takes appends and a close."""
     folder = tmp_path / "data"
@@ -366,11 +367,11 @@ def test_segment_file_returns_only_the_batches_asked_for(tmp_path: Path) -> None
     """The batch ends after the data say where they are."""
     (tmp_path / "segments").mkdir()
     files = SegmentFiles(tmp_path / "segments")
-    key = files.write(FIRST, BatchRange(10, (13, 15, 20), b"aaabbccccc"))
-    assert files.read(key, 3, 13, 3) == BatchRange(13, (15,), b"bb")
-    assert files.read(key, 3, 10, 100) == BatchRange(10, (13, 15, 20), b"aaabbccccc")
-    assert files.read(key, 3, 15, 1) == BatchRange(15, (20,), b"ccccc")
-    assert [files.keys_in(folder) for folder in files.folders()] == [[key]]
+    segment = files.write(FIRST, BatchRange(10, (13, 15, 20), b"aaabbccccc"))
+    assert files.read(segment, 13, 3) == BatchRange(13, (15,), b"bb")
+    assert files.read(segment, 10, 100) == BatchRange(10, (13, 15, 20), b"aaabbccccc")
+    assert files.read(segment, 15, 1) == BatchRange(15, (20,), b"ccccc")
+    assert [files.keys_in(folder) for folder in files.folders()] == [[segment.key]]
 
 
 def test_failed_segment_write_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +381,7 @@ def test_failed_segment_write_leaves_no_partial_file(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, "no space left on device")
 
     files = SegmentFiles(tmp_path / "segments")
-    key = files.write(FIRST, BatchRange(0, (1,), b"a"))
+    key = files.write(FIRST, BatchRange(0, (1,), b"a")).key
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         files.write(FIRST, BatchRange(1, (2,), b"b"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fluvial.model.errors import ErrorCode, RequestError, StoreUnavailable
+from fluvial.model.errors import ErrorCode, RequestError, StorageDamaged, StoreUnavailable
 from fluvial.model.limits import STREAM_NAME_BYTES_MAX
 from fluvial.model.project import ProjectName
 from fluvial.storage.projects import Projects
@@ -61,7 +61,10 @@ class Adoption:
         return await asyncio.to_thread(self._find, prefixes, owners, shown_max)
 
     async def rename(self) -> None:
-        """Rename the streams that `find` found, in one transaction. Raises StoreUnavailable: nothing was changed."""
+        """Rename the streams that `find` found, in one transaction.
+
+        Raises StoreUnavailable, StorageDamaged: nothing was changed.
+        """
         try:
             await asyncio.to_thread(self._rename)
         except (sqlite3.Error, msgspec.DecodeError) as exc:
@@ -85,12 +88,17 @@ class Adoption:
     def _rename(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
+            damaged = self._connection.execute(ADOPTION_SQL.damaged_row).fetchone()
+            if damaged is not None:
+                raise StorageDamaged(f"a row of {damaged[0]} is damaged; see fluvial verify")
             for name, config, cursors in self._connection.execute(ADOPTION_SQL.references_by_name).fetchall():
                 renamed = (self._rename_fork_source(config), self._rename_sources(cursors))
                 if renamed != (config, cursors):
                     self._connection.execute(ADOPTION_SQL.save_references, (*renamed, name))
             self._connection.execute(ADOPTION_SQL.rename_followers)
             self._connection.execute(ADOPTION_SQL.rename_streams)
+            self._connection.execute(ADOPTION_SQL.save_stream_checksums)
+            self._connection.execute(ADOPTION_SQL.save_follower_checksums)
             self._connection.execute("COMMIT")
         finally:
             if self._connection.in_transaction:

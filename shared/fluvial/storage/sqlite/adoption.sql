@@ -44,3 +44,24 @@ SELECT new_name FROM adopted WHERE name = ?;
 -- name: save_references
 -- Save the new names of other streams in a stream's row.
 UPDATE stream SET config = ?, cursors = ? WHERE name = ?;
+
+-- name: damaged_row
+-- A row whose checksum is wrong; adoption would give it a valid one.
+SELECT name FROM stream
+ WHERE checksum <> row_checksum(name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
+                                references_, soft_deleted, producer_count, delivered, cursors, reader_key, appended_ms)
+UNION ALL
+SELECT estuary FROM follower WHERE checksum <> row_checksum(source, estuary, mode, subscription) LIMIT 1;
+
+-- name: save_stream_checksums
+-- Save the checksums of the streams' rows that have changed.
+UPDATE stream SET checksum = row_checksum(name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
+                                          references_, soft_deleted, producer_count, delivered, cursors, reader_key,
+                                          appended_ms)
+ WHERE checksum <> row_checksum(name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
+                                references_, soft_deleted, producer_count, delivered, cursors, reader_key, appended_ms);
+
+-- name: save_follower_checksums
+-- Save the checksums of the followers' rows that have changed.
+UPDATE follower SET checksum = row_checksum(source, estuary, mode, subscription)
+ WHERE checksum <> row_checksum(source, estuary, mode, subscription);

@@ -12,6 +12,7 @@ from typing import Final
 
 from fluvial.model.errors import StartupError
 from fluvial.storage.sqlite.checkpoints import LOG_BYTES_MAX, LOG_PAGES, PAGE_BYTES
+from fluvial.storage.sqlite.checksums import add_checksum_function
 from fluvial.storage.sqlite.private_files import FOLDER_MODE, create_private_file, open_privately, remove_others_access
 from fluvial.storage.sqlite.segment_files import fsync_folder
 
@@ -69,6 +70,7 @@ def connect(file: Path) -> sqlite3.Connection:
     SQLite's own checkpoints are off; see `checkpoints`.
     """
     connection = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
+    add_checksum_function(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache, too

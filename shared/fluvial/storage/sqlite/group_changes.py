@@ -17,7 +17,15 @@ from fluvial.model.transition import Batch, transition
 from fluvial.storage.batch_range import BatchRange
 from fluvial.storage.sqlite.checkpoints import PAGE_BYTES
 from fluvial.storage.sqlite.queries import SQL
-from fluvial.storage.sqlite.rows import Row, has_only_grown, head_row, hot_range_row, new_head_row
+from fluvial.storage.sqlite.rows import (
+    Row,
+    ended_row,
+    has_only_grown,
+    head_row,
+    hot_range_row,
+    newest_birth_row,
+    producer_row,
+)
 
 #: A head keeps the states of the producers that wrote last; the others are loaded when they write again.
 PRODUCERS_KEPT_MAX: Final = 64
@@ -114,7 +122,7 @@ class GroupChanges:
             if head is None:
                 removed.append((name,))
             elif before is None or before.incarnation != head.incarnation:
-                new.append(new_head_row(name, head))
+                new.append(head_row(name, head))
             elif not has_only_grown(before, head):
                 saved.append(head_row(name, head))
         statements = (
@@ -131,15 +139,15 @@ class GroupChanges:
             ),
             (
                 SQL.save_producer,
-                [(*key, state.epoch, state.seq) for key, state in self._producers.items()],
+                [producer_row(*key, state) for key, state in self._producers.items()],
             ),
-            (SQL.add_ended_incarnation, [(incarnation,) for incarnation in self.dropped]),
+            (SQL.add_ended_incarnation, [ended_row(incarnation) for incarnation in self.dropped]),
         )
         for statement, rows in statements:
             if rows:
                 connection.executemany(statement, rows)
         if self._has_births:
-            connection.execute(SQL.save_newest_birth, (self.newest_born_us,))
+            connection.execute(SQL.save_newest_birth, newest_birth_row(self.newest_born_us))
 
     def _head(self, name: StreamName, producer_id: str | None) -> Head | None:
         """The head as the group leaves it so far, with the state of one producer."""

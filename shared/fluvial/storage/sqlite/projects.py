@@ -10,15 +10,16 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from fluvial.model.errors import StartupError, StorageDamaged, StoreUnavailable
 from fluvial.model.project import Project, ProjectName
 from fluvial.storage.failures import log_failure
+from fluvial.storage.sqlite.checksums import add_checksum_function, check_row
 from fluvial.storage.sqlite.private_files import create_private_file
-from fluvial.storage.sqlite.queries import PROJECT_SCHEMA, PROJECT_SQL
+from fluvial.storage.sqlite.queries import PROJECT_CHECKSUMS, PROJECT_SCHEMA, PROJECT_SQL
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class SqliteProjects:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
+            add_checksum_function(self._connection)
             self._connection.executescript(PROJECT_SCHEMA)
+            _add_checksums(self._connection)
         except (OSError, sqlite3.Error) as exc:
             message = f"cannot open {file}: {exc}"
             raise StartupError(message) from exc
@@ -60,7 +63,7 @@ class SqliteProjects:
     async def get(self, name: ProjectName) -> Project | None:
         """See Projects.get."""
         rows = await self._fetch(PROJECT_SQL.project, name)
-        return _decode(rows[0][0]) if rows else None
+        return _decode(rows[0]) if rows else None
 
     async def put(self, project: Project) -> bool:
         """See Projects.put."""
@@ -72,7 +75,7 @@ class SqliteProjects:
 
     async def list_after(self, after: str, count_max: int) -> list[Project]:
         """See Projects.list_after."""
-        return [_decode(row[0]) for row in await self._fetch(PROJECT_SQL.projects_after, after, count_max)]
+        return [_decode(row) for row in await self._fetch(PROJECT_SQL.projects_after, after, count_max)]
 
     async def has_had_any(self) -> bool:
         """See Projects.has_had_any."""
@@ -89,7 +92,7 @@ class SqliteProjects:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
-    async def _fetch(self, query: str, *parameters: object) -> list[tuple[bytes]]:
+    async def _fetch(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         return await self._on_thread(lambda: self._connection.execute(query, parameters).fetchall())
 
     async def _write(self, statement: str, project: Project, more: dict[str, object]) -> bool:
@@ -106,9 +109,21 @@ class SqliteProjects:
                 raise StoreUnavailable from exc
 
 
-def _decode(encoded: bytes) -> Project:
+def _add_checksums(connection: sqlite3.Connection) -> None:
+    """Add the checksums to a database of an older version, which may be open in other processes."""
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in PROJECT_CHECKSUMS.split(";\n"):
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+    connection.execute("COMMIT")
+
+
+def _decode(row: tuple[Any, ...]) -> Project:
     try:
-        return _PROJECT.decode(encoded)
-    except msgspec.DecodeError as exc:
+        check_row(row, "a project")
+        return _PROJECT.decode(row[3])
+    except (StorageDamaged, msgspec.DecodeError) as exc:
         log.exception("project_unreadable")
         raise StorageDamaged from exc

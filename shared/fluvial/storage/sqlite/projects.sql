@@ -1,23 +1,26 @@
 -- name: project
 -- One project, unless it was deleted.
-SELECT project FROM project WHERE name = ? AND project IS NOT NULL;
+SELECT name, life, version, project, checksum FROM project WHERE name = ? AND project IS NOT NULL;
 
 -- name: put_project
 -- Replace a project by its next version, or add the first version of a project where none exists.
-INSERT INTO project (name, life, version, project)
-SELECT :name, :life, :version, :project WHERE :version = 1 OR EXISTS (SELECT 1 FROM project WHERE name = :name)
-ON CONFLICT (name) DO UPDATE SET life = :life, version = :version, project = :project
+INSERT INTO project (name, life, version, project, checksum)
+SELECT :name, :life, :version, :project, row_checksum(:name, :life, :version, :project)
+ WHERE :version = 1 OR EXISTS (SELECT 1 FROM project WHERE name = :name)
+ON CONFLICT (name) DO UPDATE SET life = :life, version = :version, project = :project,
+                                checksum = excluded.checksum
  WHERE CASE WHEN project.project IS NULL THEN :version = 1
             ELSE project.life = :life AND project.version = :version - 1 END;
 
 -- name: end_project
 -- Delete a project. Its row stays, so that `any_project` still finds it.
-UPDATE project SET project = NULL
+UPDATE project SET project = NULL, checksum = row_checksum(name, life, version, NULL)
  WHERE name = :name AND life = :life AND version = :version AND project IS NOT NULL;
 
 -- name: projects_after
 -- Projects whose names come after a name, in order.
-SELECT project FROM project WHERE name > ? AND project IS NOT NULL ORDER BY name LIMIT ?;
+SELECT name, life, version, project, checksum FROM project
+ WHERE name > ? AND project IS NOT NULL ORDER BY name LIMIT ?;
 
 -- name: any_project
 -- Whether a project exists or existed.
@@ -25,7 +28,10 @@ SELECT 1 FROM project LIMIT 1;
 
 -- name: add_usage
 -- Add to the bytes that a project has appended on a day; returns the day's sum.
-INSERT INTO usage (name, day, byte_count) VALUES (:name, :day, :byte_count)
+INSERT INTO usage (name, day, byte_count, checksum)
+VALUES (:name, :day, :byte_count, row_checksum(:name, :day, :byte_count))
 ON CONFLICT (name) DO UPDATE SET day = :day,
-    byte_count = :byte_count + CASE WHEN usage.day = :day THEN usage.byte_count ELSE 0 END
+    byte_count = :byte_count + CASE WHEN usage.day = :day THEN usage.byte_count ELSE 0 END,
+    checksum = row_checksum(:name, :day,
+                            :byte_count + CASE WHEN usage.day = :day THEN usage.byte_count ELSE 0 END)
 RETURNING byte_count;

@@ -20,6 +20,7 @@ class StreamQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """queries.sql: the database of the streams."""
 
     load_head: str
+    load_head_of: str
     load_heads: str
     names_after: str
     load_producer: str
@@ -42,7 +43,6 @@ class StreamQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segment_after: str
     add_segment: str
     remove_hot_ranges: str
-    save_tail: str
     has_segment: str
     has_incarnation: str
     expired_names: str
@@ -71,6 +71,9 @@ class AdoptionQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     references_by_name: str
     new_name: str
     save_references: str
+    damaged_row: str
+    save_stream_checksums: str
+    save_follower_checksums: str
 
 
 class ProjectQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,3 +110,4 @@ ADOPTION_SQL: Final = parse_queries(_read("adoption.sql"), AdoptionQueries)
 
 PROJECT_SQL: Final = parse_queries(_read("projects.sql"), ProjectQueries)
 PROJECT_SCHEMA: Final = _read("projects_schema.sql")
+PROJECT_CHECKSUMS: Final = _read("projects_checksums.sql")

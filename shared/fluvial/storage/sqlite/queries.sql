@@ -1,23 +1,25 @@
 -- name: load_head
--- The head of one name. Its tail is the end of the hot log, or the saved tail where the hot log is empty or ends before;
--- so with the time of the last append.
-SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_run
-                                                 WHERE hot_run.incarnation = stream.incarnation), 0)),
-       closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors,
-       reader_key,
-       coalesce((SELECT appended_ms FROM hot_run WHERE hot_run.incarnation = stream.incarnation
-                  ORDER BY end_offset DESC LIMIT 1), appended_ms)
+-- The head's row of one name; then the end of the hot log and the time of its last append, NULL if it is empty.
+SELECT name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted,
+       producer_count, delivered, cursors, reader_key, appended_ms, checksum,
+       (SELECT max(end_offset) FROM hot_run WHERE hot_run.incarnation = stream.incarnation),
+       (SELECT appended_ms FROM hot_run WHERE hot_run.incarnation = stream.incarnation ORDER BY end_offset DESC LIMIT 1)
   FROM stream WHERE name = ?;
 
+-- name: load_head_of
+-- The same of one incarnation.
+SELECT name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted,
+       producer_count, delivered, cursors, reader_key, appended_ms, checksum,
+       (SELECT max(end_offset) FROM hot_run WHERE hot_run.incarnation = stream.incarnation),
+       (SELECT appended_ms FROM hot_run WHERE hot_run.incarnation = stream.incarnation ORDER BY end_offset DESC LIMIT 1)
+  FROM stream WHERE incarnation = ?;
+
 -- name: load_heads
--- The heads of the names in a JSON array, in any order, each with its name behind it; see load_head.
-SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_run
-                                                 WHERE hot_run.incarnation = stream.incarnation), 0)),
-       closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted, producer_count, delivered, cursors,
-       reader_key,
-       coalesce((SELECT appended_ms FROM hot_run WHERE hot_run.incarnation = stream.incarnation
-                  ORDER BY end_offset DESC LIMIT 1), appended_ms),
-       name
+-- The same of the names in a JSON array, in any order.
+SELECT name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted,
+       producer_count, delivered, cursors, reader_key, appended_ms, checksum,
+       (SELECT max(end_offset) FROM hot_run WHERE hot_run.incarnation = stream.incarnation),
+       (SELECT appended_ms FROM hot_run WHERE hot_run.incarnation = stream.incarnation ORDER BY end_offset DESC LIMIT 1)
   FROM stream WHERE name IN (SELECT value FROM json_each(?));
 
 -- name: names_after
@@ -25,25 +27,25 @@ SELECT incarnation, config, max(tail, coalesce((SELECT max(end_offset) FROM hot_
 SELECT name FROM stream WHERE name >= ? AND name > ? AND name < ? AND NOT soft_deleted ORDER BY name LIMIT ?;
 
 -- name: load_producer
--- The epoch and the seq of one producer of an incarnation.
-SELECT epoch, seq FROM producer WHERE incarnation = ? AND producer_id = ?;
+-- The row of one producer of an incarnation.
+SELECT incarnation, producer_id, epoch, seq, checksum FROM producer WHERE incarnation = ? AND producer_id = ?;
 
 -- name: producers_of
 -- The producers of an incarnation in the order of their ids.
-SELECT producer_id, epoch, seq FROM producer WHERE incarnation = ? ORDER BY producer_id LIMIT ?;
+SELECT incarnation, producer_id, epoch, seq, checksum FROM producer WHERE incarnation = ? ORDER BY producer_id LIMIT ?;
 
 -- name: save_new_head
 -- Save the head of a new incarnation. It replaces the row that the name had.
 INSERT OR REPLACE INTO stream (name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms,
-                               references_, soft_deleted, producer_count, delivered, cursors, reader_key, appended_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                               references_, soft_deleted, producer_count, delivered, cursors, reader_key, appended_ms, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: save_head
--- Save the fields of a head that can change during an incarnation.
-UPDATE stream SET tail = ?, closed = ?, closed_by = ?, stream_seq = ?, live_until_ms = ?, references_ = ?,
-                  soft_deleted = ?, producer_count = ?, delivered = ?, cursors = ?, reader_key = ?,
-                  appended_ms = ?
- WHERE name = ?;
+-- Save the head of an incarnation that has a row, whole: see checksums.py. The parameters are those of save_new_head.
+UPDATE stream SET config = ?3, tail = ?4, closed = ?5, closed_by = ?6, stream_seq = ?7, live_until_ms = ?8,
+                  references_ = ?9, soft_deleted = ?10, producer_count = ?11, delivered = ?12, cursors = ?13,
+                  reader_key = ?14, appended_ms = ?15, checksum = ?16
+ WHERE name = ?1 AND incarnation = ?2;
 
 -- name: remove_head
 -- Remove the head of a deleted stream, so that its name is free.
@@ -56,11 +58,11 @@ SELECT born_us FROM newest_life;
 -- name: save_newest_birth
 -- Save the `born_us` of a new incarnation if it is the latest. The next incarnation is born later, even when the clock
 -- was set back and no row of this incarnation is left.
-UPDATE newest_life SET born_us = max(born_us, ?);
+UPDATE newest_life SET born_us = ?1, checksum = ?2 WHERE born_us < ?1;
 
 -- name: save_producer
 -- Save the state of a producer after its latest batch.
-INSERT OR REPLACE INTO producer (incarnation, producer_id, epoch, seq) VALUES (?, ?, ?, ?);
+INSERT OR REPLACE INTO producer (incarnation, producer_id, epoch, seq, checksum) VALUES (?, ?, ?, ?, ?);
 
 -- name: undelivered_names
 -- Names, after a name, of streams that are not delivered up to their tail; uses the index stream_undelivered.
@@ -69,8 +71,8 @@ SELECT name FROM stream WHERE delivered < tail AND name > ? ORDER BY name LIMIT 
 -- name: add_follower
 -- Add an estuary to the followers of an incarnation; its latest subscription counts. Does nothing when the incarnation
 -- has ended meanwhile.
-INSERT OR REPLACE INTO follower (source, estuary, mode, subscription)
-SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1);
+INSERT OR REPLACE INTO follower (source, estuary, mode, subscription, checksum)
+SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1);
 
 -- name: remove_follower
 -- Remove an estuary from the followers of an incarnation, unless it has a later subscription.
@@ -78,24 +80,25 @@ DELETE FROM follower WHERE source = ? AND estuary = ? AND subscription = ?;
 
 -- name: followers_after
 -- The followers of an incarnation whose names come after a name, in order.
-SELECT estuary, mode, subscription FROM follower WHERE source = ? AND estuary > ? ORDER BY estuary LIMIT ?;
+SELECT source, estuary, mode, subscription, checksum FROM follower
+ WHERE source = ? AND estuary > ? ORDER BY estuary LIMIT ?;
 
 -- name: load_follower
 -- One follower of an incarnation.
-SELECT estuary, mode, subscription FROM follower WHERE source = ? AND estuary = ?;
+SELECT source, estuary, mode, subscription, checksum FROM follower WHERE source = ? AND estuary = ?;
 
 -- name: add_hot_range
 -- Add a batch range to the hot log.
-INSERT INTO hot_run (incarnation, end_offset, start_offset, batch_count, ends, data, appended_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?);
+INSERT INTO hot_run (incarnation, end_offset, start_offset, batch_count, ends, data, appended_ms, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_ended_incarnation
 -- Leave an ended incarnation to garbage collection.
-INSERT OR IGNORE INTO ended_life (incarnation) VALUES (?);
+INSERT OR IGNORE INTO ended_life (incarnation, checksum) VALUES (?, ?);
 
 -- name: hot_ranges_after
 -- The batch ranges of a hot log that end after a position, in offset order.
-SELECT start_offset, end_offset, ends, data FROM hot_run
+SELECT incarnation, end_offset, start_offset, batch_count, ends, data, appended_ms, checksum FROM hot_run
  WHERE incarnation = ? AND end_offset > ? ORDER BY end_offset;
 
 -- name: hot_log_sizes
@@ -106,24 +109,17 @@ SELECT incarnation, sum(end_offset - start_offset), sum(batch_count),
 
 -- name: segment_after
 -- The first segment that ends after a position.
-SELECT start_offset, end_offset, batch_count FROM segment
+SELECT incarnation, end_offset, start_offset, batch_count, layout, checksum FROM segment
  WHERE incarnation = ? AND end_offset > ? ORDER BY end_offset LIMIT 1;
 
 -- name: add_segment
 -- Add a segment whose file is complete. Does nothing when the incarnation has ended meanwhile.
-INSERT INTO segment (incarnation, end_offset, start_offset, batch_count)
-SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1);
+INSERT INTO segment (incarnation, end_offset, start_offset, batch_count, layout, checksum)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM stream WHERE incarnation = ?1);
 
 -- name: remove_hot_ranges
 -- Remove the batch ranges of a hot log that end at or before a position, because a segment holds them now.
 DELETE FROM hot_run WHERE incarnation = ? AND end_offset <= ?;
-
--- name: save_tail
--- Save the end of a segment as the tail, and the time of its last append, because the rows that end there leave the hot
--- log. Rows of older servers have no time. Any rows that stay in the hot log are later.
-UPDATE stream SET tail = max(tail, ?1), appended_ms = coalesce(
-    (SELECT appended_ms FROM hot_run WHERE incarnation = ?2 AND end_offset = ?1), appended_ms)
- WHERE incarnation = ?2;
 
 -- name: has_segment
 -- Whether the database refers to a segment file.

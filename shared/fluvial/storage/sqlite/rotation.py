@@ -26,14 +26,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from fluvial.model.head import INCARNATION_BITS, Head, Incarnation
+from fluvial.model.names import StreamName
 from fluvial.storage.batch_range import BatchRange, concatenate
 from fluvial.storage.failures import log_failure
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.sqlite.group_commit import GroupCommit
 from fluvial.storage.sqlite.queries import SQL
-from fluvial.storage.sqlite.rows import batch_range_of_row
-from fluvial.storage.sqlite.segment_files import SegmentFiles, SegmentKey
+from fluvial.storage.sqlite.rows import batch_range_of_row, head_of_row, head_row, segment_row
+from fluvial.storage.sqlite.segment_files import SegmentFiles, StoredSegment
 
 log = logging.getLogger(__name__)
 
@@ -197,10 +198,10 @@ class Rotator:
         if not ranges:
             return
         segment = concatenate(ranges)
-        key = await asyncio.to_thread(self._files.write, incarnation, segment)
-        await self._group_commit.submit_work(lambda connection: _cut_over(connection, key, len(segment.ends)))
+        stored = await asyncio.to_thread(self._files.write, incarnation, segment)
+        await self._group_commit.submit_work(lambda connection: _cut_over(connection, stored))
         if self._reader.execute(SQL.has_incarnation, (incarnation,)).fetchone() is None:
-            await asyncio.to_thread(self._files.remove_all, [key])
+            await asyncio.to_thread(self._files.remove_all, [stored.key])
         self._observer.on_rotation(moved.byte_count)
         size = self._sizes.get(incarnation)
         if size is not None:
@@ -223,12 +224,16 @@ async def _first_of(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _cut_over(connection: sqlite3.Connection, key: SegmentKey, batch_count: int) -> None:
-    """Replace the rows of a hot log by a segment's row, within one transaction.
+def _cut_over(connection: sqlite3.Connection, segment: StoredSegment) -> None:
+    """Replace the rows of a hot log by a segment's row, within one transaction, unless the incarnation has ended.
 
-    The tail is saved because an append writes only the hot log. Without that: the hot log is emptied, the process
+    The head is saved because an append writes only the hot log. Without that: the hot log is emptied, the process
     restarts, the head's row still has an old tail, and the next append is given positions that other bytes have.
     """
-    connection.execute(SQL.add_segment, (key.incarnation, key.end, key.start, batch_count))
-    connection.execute(SQL.save_tail, (key.end, key.incarnation))
-    connection.execute(SQL.remove_hot_ranges, (key.incarnation, key.end))
+    incarnation = segment.key.incarnation
+    row = connection.execute(SQL.load_head_of, (incarnation,)).fetchone()
+    if row is None:
+        return
+    connection.execute(SQL.save_head, head_row(StreamName(row[0]), head_of_row(row)))
+    connection.execute(SQL.add_segment, segment_row(segment))
+    connection.execute(SQL.remove_hot_ranges, (incarnation, segment.key.end))

@@ -40,8 +40,16 @@ from fluvial.storage.sqlite.group_commit import GroupCommit
 from fluvial.storage.sqlite.projects import SqliteProjects
 from fluvial.storage.sqlite.queries import SQL
 from fluvial.storage.sqlite.rotation import Rotator, find_due
-from fluvial.storage.sqlite.rows import Row, batch_range_of_row, follower_of_row, follower_row, head_of_row
-from fluvial.storage.sqlite.segment_files import SegmentFiles, SegmentKey
+from fluvial.storage.sqlite.rows import (
+    Row,
+    batch_range_of_row,
+    follower_of_row,
+    follower_row,
+    head_of_row,
+    producer_of_row,
+    segment_of_row,
+)
+from fluvial.storage.sqlite.segment_files import SegmentFiles
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +155,8 @@ class SqliteStore:
         for first in range(0, len(names), HEADS_PER_QUERY):
             asked = msgspec.json.encode(names[first : first + HEADS_PER_QUERY]).decode()
             try:
-                found |= {row[-1]: head_of_row(row[:-1]) for row in self._fetch_rows(SQL.load_heads, asked)}
-            except msgspec.DecodeError as exc:
+                found |= {row[0]: head_of_row(row) for row in self._fetch_rows(SQL.load_heads, asked)}
+            except (StorageDamaged, msgspec.DecodeError) as exc:
                 log_failure(log, "head_unreadable", exc)
                 raise StoreUnavailable from exc
             await asyncio.sleep(0)
@@ -156,7 +164,7 @@ class SqliteStore:
 
     async def producers(self, head: Head, count_max: int) -> list[ProducerStamp]:
         """See Store.producers."""
-        return [ProducerStamp(*row) for row in self._fetch_rows(SQL.producers_of, head.incarnation, count_max)]
+        return [producer_of_row(row) for row in self._fetch_rows(SQL.producers_of, head.incarnation, count_max)]
 
     async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
         """See UndeliveredIndex.undelivered."""
@@ -213,7 +221,7 @@ class SqliteStore:
         try:
             row = self._reader.execute(SQL.load_head, (name,)).fetchone()
             head = None if row is None else head_of_row(row)
-        except (sqlite3.Error, msgspec.DecodeError) as exc:
+        except (sqlite3.Error, StorageDamaged, msgspec.DecodeError) as exc:
             log_failure(log, "head_unreadable", exc, stream=name)
             raise StoreUnavailable from exc
         self._heads[name] = head
@@ -232,7 +240,8 @@ class SqliteStore:
         row = self._reader.execute(SQL.load_producer, (head.incarnation, producer_id)).fetchone()
         if row is None:
             return head
-        return replace(head, producers={**head.producers, producer_id: ProducerState(*row)})
+        stamp = producer_of_row(row)
+        return replace(head, producers={**head.producers, producer_id: ProducerState(stamp.epoch, stamp.seq)})
 
     def _on_durable(self, changes: GroupChanges) -> None:
         """Make a durable group visible: to later calls, to live reads and to the background tasks."""
@@ -272,9 +281,8 @@ class SqliteStore:
                 self._cache_range(incarnation, found)
                 return found
             row = self._reader.execute(SQL.segment_after, (incarnation, position)).fetchone()
-            if row is not None and row[0] <= position:
-                key = SegmentKey(incarnation, row[0], row[1])
-                found = await asyncio.to_thread(self._files.read, key, row[2], position, byte_count_max)
+            if row is not None and row[2] <= position:
+                found = await asyncio.to_thread(self._files.read, segment_of_row(row), position, byte_count_max)
                 self._cache_range(incarnation, found)
                 return found
             incarnation_row = self._reader.execute(SQL.has_incarnation, (incarnation,)).fetchone()
@@ -284,7 +292,7 @@ class SqliteStore:
         except StorageDamaged as exc:
             if not self._reader.execute(SQL.has_incarnation, (incarnation,)).fetchone():
                 raise StreamVanished from exc
-            log.error("segment_unreadable", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})  # noqa: TRY400  the message says everything
+            log.error("bytes_unreadable", extra={"incarnation": f"{incarnation:x}", "reason": str(exc)})  # noqa: TRY400  the message says everything
             raise
         if incarnation_row is None:
             raise StreamVanished
@@ -298,7 +306,7 @@ class SqliteStore:
         """The hot log's batches around `position` and after it, about `byte_count_max`; None when it begins later."""
         ranges, end_max = list[BatchRange](), position + byte_count_max
         for row in self._reader.execute(SQL.hot_ranges_after, (incarnation, position)):
-            if not ranges and row[0] > position:
+            if not ranges and row[2] > position:
                 return None
             ranges.append(batch_range_of_row(row))
             if ranges[-1].end >= end_max:
