@@ -30,7 +30,10 @@ from fluvial.server.websocket import POLICY_VIOLATION
 from fluvial.settings import settings_from
 from fluvial.storage.memory import MemoryStore
 from fluvial.storage.memory_projects import MemoryProjects
+from fluvial.storage.sqlite.checksums import add_checksum_function
+from fluvial.storage.sqlite.queries import ADOPTION_SQL
 from tests.access.clients import JSON, operator
+from tests.care.folders import problems_in
 from tests.support.access import token
 from tests.support.folders import create_data_folder, with_store
 from tests.support.servers import RunningServer, running_server
@@ -197,10 +200,24 @@ def test_adopted_source_replaces_the_cursor_of_a_deleted_one(tmp_path: Path) -> 
     with closing(sqlite3.connect(folder / "fluvial.db")) as database, database:
         cursors = json.dumps({"news": live, "shop/news": gone, "other": gone}).encode()
         database.execute("UPDATE stream SET cursors = ? WHERE name = 'inbox'", (cursors,))
+        add_checksum_function(database)
+        database.execute(ADOPTION_SQL.save_stream_checksums)
     assert run(folder, "project", "create", "shop", "--adopt", "").exit_code == 0
     with closing(sqlite3.connect(folder / "fluvial.db")) as database:
         [(kept,)] = database.execute("SELECT cursors FROM stream WHERE name = 'shop/inbox'")
     assert json.loads(kept) == {"shop/news": live, "other": gone}
+    assert problems_in(folder) == []
+
+
+def test_damaged_rows_are_not_adopted(tmp_path: Path) -> None:
+    """They would get valid checksums."""
+    folder = tmp_path / "data"
+    create_data_folder(folder, "inbox", "news")
+    with closing(sqlite3.connect(folder / "fluvial.db")) as database, database:
+        database.execute("UPDATE stream SET tail = 2 WHERE name = 'inbox'")
+    assert run(folder, "project", "create", "shop", "--adopt", "").exit_code == 1
+    with closing(sqlite3.connect(folder / "fluvial.db")) as database:
+        assert database.execute("SELECT name FROM stream").fetchall() == [("inbox",), ("news",)]
 
 
 KILLED: Final = """

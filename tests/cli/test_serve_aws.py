@@ -36,6 +36,9 @@ def test_serve_aws_prints_its_endpoints_and_stops_them_on_a_signal(number: signa
         made = fluvial("project", "create", "shop", **variables)
         assert made.returncode == 0, made.stderr
         assert httpx.get(found[1] + "/v1/streams").status_code in {200, 401}
+        verified = fluvial("verify", **variables)
+        assert (verified.returncode, verified.stderr) == (0, ""), verified
+        assert "1 projects checked" in verified.stdout
         for url in urls:
             assert listeners_at(urlsplit(url).port or 0) <= {"127.0.0.1"}
         process.send_signal(number)

@@ -8,6 +8,7 @@ import pytest
 
 from fluvial.cli.serve import NOT_ON_WINDOWS
 from fluvial.model.errors import StartupError
+from fluvial.storage.sqlite.database import NOT_ON_WINDOWS as NOT_ON_WINDOWS_DATA
 from fluvial.storage.sqlite.database import open_folder
 
 PROGRAM = """
@@ -31,6 +32,13 @@ def test_serve_does_not_run_on_windows_and_says_so_in_one_line(tmp_path: Path) -
     ran = fluvial_on_windows("serve", "--data-dir", str(tmp_path / "data"))
     assert (ran.returncode, ran.stderr) == (1, f"Error: {NOT_ON_WINDOWS}\n")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("verb", ["backup", "restore", "verify"])
+def test_data_folder_is_not_cared_for_on_windows(verb: str, tmp_path: Path) -> None:
+    """One line, and no traceback of an import."""
+    ran = fluvial_on_windows(verb, str(tmp_path))
+    assert (ran.returncode, ran.stderr) == (1, f"Error: {NOT_ON_WINDOWS_DATA}\n")
 
 
 def test_data_folder_is_not_opened_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,9 @@ SECTIONS: Final = {
         Entry("token", "tokens:token_group", "Mint and inspect tokens."),
     ),
     "Care": (
+        Entry("backup", "care:backup_command", "Back up a data folder, also while a server uses it."),
+        Entry("restore", "care:restore_command", "Restore a backup into a new data folder."),
+        Entry("verify", "care:verify_command", "Check stored data: each byte, checksum and offset."),
         Entry("export", "transfer:export_command", "Print streams as lines of JSON, with offsets and a checksum."),
         Entry("import", "transfer:import_command", "Create the streams of an export, and append their contents."),
         Entry("sweep", "sweep:sweep_command", "Sweep a table and a bucket once, from beginning to end."),

@@ -1,15 +1,10 @@
 """A progress bar on standard error, if that is a terminal."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Shows how far a step is: what it is, how much of it is done, and how much there is; 0 if that is unknown.
-Progress = Callable[[str, int, int], None]
-
-
-def no_progress(_what: str, _done: int, _total: int) -> None:
-    """Show nothing."""
+from fluvial.storage.findings import Progress, no_progress
 
 
 @contextmanager

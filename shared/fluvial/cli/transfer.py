@@ -12,7 +12,7 @@ import click
 
 from fluvial.cli.options import CommandFailed, UsageError, cli_errors
 from fluvial.cli.output import page_line
-from fluvial.cli.progress import Progress, progress_bar
+from fluvial.cli.progress import progress_bar
 from fluvial.cli.target import Target, tell, with_target
 from fluvial.client import streams
 from fluvial.client.connection import Connection
@@ -23,6 +23,7 @@ from fluvial.client.reading import read_pages
 from fluvial.client.retries import Retries
 from fluvial.client.streams import BEGINNING, StreamState
 from fluvial.model.names import parse_name
+from fluvial.storage.findings import Progress
 
 #: The characters of a checksum that tell one export from another in a producer's id.
 _CHECKSUM_CHARACTERS: Final = 32
