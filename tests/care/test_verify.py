@@ -1,16 +1,20 @@
 """`fluvial verify`: what it finds besides flipped bits, and how it says so."""
 
+import fcntl
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import httpx
 import pytest
 
+from fluvial.storage.findings import Finding, Findings
 from fluvial.storage.sqlite.checksums import add_checksum_function
-from fluvial.storage.sqlite.database import connect, migrations
+from fluvial.storage.sqlite.database import FolderLock, connect, migrations
 from fluvial.storage.sqlite.projects import SqliteProjects
-from tests.care.folders import TEXT, back_up, find_all, problems_in
+from fluvial.storage.sqlite.verification.write_ahead_log import check_logs
+from tests.care.folders import TEXT, back_up, find_all, flip, problems_in
 from tests.support.program import assert_command_failed, assert_usage_error, fluvial
 from tests.support.servers import running_server
 
@@ -125,6 +129,33 @@ def test_folder_of_a_running_server_is_verified(tmp_path: Path) -> None:
         assert problems_in(tmp_path / "data") == []
         back_up(tmp_path / "data", tmp_path / "backup")
     assert problems_in(tmp_path / "backup") == []
+
+
+def test_log_that_changes_because_a_server_has_started_is_not_judged(killed: Path) -> None:
+    """The start may come while the log is read."""
+    flip(killed / "fluvial.db-wal", (32 + 24 + 100) * 8)
+    found, locks = list[Finding](), list[FolderLock]()
+
+    def start(*_: object) -> None:
+        if not locks:
+            locks.append(FolderLock(killed))
+
+    check_logs(killed, ("fluvial.db",), Findings(found.append, start))
+    assert found == []
+    locks[0].release()
+    check_logs(killed, ("fluvial.db",), Findings(found.append))
+    assert len(found) == 1
+
+
+def test_server_starts_while_a_command_asks_whether_one_runs(tmp_path: Path) -> None:
+    """The command holds the lock for a moment."""
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open("rb") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        answered = Timer(0.03, lambda: fcntl.flock(asking, fcntl.LOCK_UN))
+        answered.start()
+        FolderLock(tmp_path).release()
+        answered.join()
 
 
 def test_verify_of_nothing_is_a_usage_error(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What a verification finds: problems, notes and totals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fluvial.model.head import Head
@@ -57,14 +57,24 @@ class Findings:
 
     def problem(self, place: Place, what: str) -> None:
         """Report that something is wrong."""
-        self.problem_count += 1
-        self.on_finding(Finding(True, place, what))  # noqa: FBT003  a field of a value
+        self._report(Finding(True, place, what))  # noqa: FBT003  a field of a value
 
     def note(self, place: Place, what: str) -> None:
         """Report something unusual."""
-        self.note_count += 1
-        self.on_finding(Finding(False, place, what))  # noqa: FBT003  likewise
+        self._report(Finding(False, place, what))  # noqa: FBT003  likewise
+
+    def add(self, found: Iterable[Finding], totals: Mapping[str, int]) -> None:
+        """Report what was found and counted apart."""
+        for finding in found:
+            self._report(finding)
+        for what, added in totals.items():
+            self.count(what, added)
 
     def count(self, what: str, added: int = 1) -> None:
         """Count something that was checked."""
         self.totals[what] = self.totals.get(what, 0) + added
+
+    def _report(self, finding: Finding) -> None:
+        self.problem_count += finding.is_problem
+        self.note_count += not finding.is_problem
+        self.on_finding(finding)

@@ -1,11 +1,13 @@
 """The data folder: its lock, its database file, and the schema's migrations."""
 
+import contextlib
 import errno
 import logging
 import os
 import re
 import sqlite3
 import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -32,6 +34,8 @@ _DATA: Final = (DATABASE, "projects.db")
 
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _CACHE_KIB: Final = 16_384
+_LOCK_TRIES: Final = 10
+_LOCK_WAIT_S: Final = 0.02
 
 
 class FolderLock:
@@ -41,7 +45,7 @@ class FolderLock:
         """Take the lock. Raises StartupError when another process holds it."""
         self._file = open(folder / "lock", "a+", opener=open_privately)  # noqa: SIM115  held as long as the lock
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError as exc:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"
@@ -51,6 +55,14 @@ class FolderLock:
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n")
         self._file.flush()
+
+    def _take(self) -> None:
+        """A command that asks whether the folder is in use holds the lock for a moment; so try again a few times."""
+        for _ in range(_LOCK_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(_LOCK_WAIT_S)
+        return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def release(self) -> None:
         """Release the lock, so that another process can take it."""

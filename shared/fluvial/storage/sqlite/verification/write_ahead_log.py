@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from fluvial.storage.findings import Findings, Place
+from fluvial.storage.findings import Finding, Findings, Place
 from fluvial.storage.sqlite.read_only import is_in_use
 
 _HEADER: Final = struct.Struct(">8I")
@@ -44,11 +44,16 @@ LOG_SUFFIX: Final = "-wal"
 def check_logs(folder: Path, names: Iterable[str], findings: Findings) -> None:
     """Check the logs of a data folder's databases, unless a server uses them: they would change while they are read.
 
-    Raises OSError.
+    What was found is forgotten if a server has started meanwhile. Raises OSError.
     """
+    if is_in_use(folder):
+        return
+    found = list[Finding]()
+    meanwhile = Findings(found.append, findings.progress)
+    for name in names:
+        check_log(folder / (name + LOG_SUFFIX), meanwhile)
     if not is_in_use(folder):
-        for name in names:
-            check_log(folder / (name + LOG_SUFFIX), findings)
+        findings.add(found, meanwhile.totals)
 
 
 def check_log(file: Path, findings: Findings) -> None:
