@@ -19,6 +19,9 @@ from tests.support.servers import RunningServer, running_server, start_server, s
 KILLS = 20
 LINE_COUNT = 20_000
 
+#: With --retry-for, because the first kill may come before `append` has reached the server for the first time.
+APPEND_OPTIONS = ("--producer", "p", "--close", "--retry-for", "1m")
+
 #: A writer whose lines come in bursts of random sizes, as those of a build do. It takes two seconds, longer than any
 #: process lives that is killed.
 WRITER = """
@@ -62,7 +65,7 @@ def run_pipe(stream: str, kill_s: float | None) -> int | None:
             )
         )
         assert writer.stdout is not None
-        append = stack.enter_context(command("append", stream, "--producer", "build", stdin=writer.stdout))
+        append = stack.enter_context(running("append", stream, "--producer", "build", stdin=writer.stdout))
         writer.stdout.close()  # so that the writer ends with its reader
         try:
             return append.wait(kill_s)
@@ -72,15 +75,22 @@ def run_pipe(stream: str, kill_s: float | None) -> int | None:
             return None
 
 
-def command(verb: str, stream: str, *options: str, stdin: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    """A command for a stream, in a process of its own."""
+@contextmanager
+def running(
+    verb: str, stream: str, *options: str, stdin: int | IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command for a stream, in a process of its own that does not outlive the block."""
     parts = urlsplit(stream)
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "fluvial", verb, parts.path.removeprefix("/v1/stream/"), *options],
         stdin=stdin,
         stdout=subprocess.PIPE,
         env={**os.environ, "FLUVIAL_URL": f"{parts.scheme}://{parts.netloc}", "FLUVIAL_TOKEN": ""},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def read_all(stream: str) -> str:
@@ -114,8 +124,8 @@ def test_tail_and_append_go_on_over_restarts_of_the_server(tmp_path: Path) -> No
         stream = server.url + "/v1/stream/log"
         httpx.put(stream, content=b"before\n", headers={"Content-Type": "text/plain"})
         with (
-            command("tail", stream, "-f") as tail,
-            command("append", stream, "--producer", "p", "--close", stdin=subprocess.PIPE) as append,  # type: ignore[arg-type]
+            running("tail", stream, "-f") as tail,
+            running("append", stream, *APPEND_OPTIONS, stdin=subprocess.PIPE) as append,
         ):
             assert tail.stdout is not None
             assert append.stdin is not None

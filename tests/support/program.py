@@ -20,7 +20,7 @@ def fluvial(*arguments: str, piped: str | None = None, **environment: str) -> su
 
     `serve` runs in a process of its own, because it changes the process. `environment` adds to this process's.
     """
-    if arguments[0] == "serve":
+    if arguments[:1] == ("serve",):
         return fluvial_process(*arguments, piped=piped, **environment)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
