@@ -174,12 +174,12 @@ lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.11 --constraint requirements/dev.txt pyproject.toml --group docs -o requirements/docs.txt
 
 pythons: install ## run the fast tests on every Python from 3.11 to 3.14 that is on this machine
-	$(BIN)/python -m release.pythons
+	$(BIN)/python -m tools.release.pythons
 
 # The page of the repository, for the links in what a package index shows: make release REPOSITORY=https://…
 REPOSITORY ?=
 release: install ## check, build and test what a release holds, into dist/, and say what to push
-	$(BIN)/python -m release --repository "$(REPOSITORY)"
+	$(BIN)/python -m tools.release --repository "$(REPOSITORY)"
 
 clean: ## remove what the targets made, but no data
 	rm -rf .venv .venv-docs .venv-sam .venv-pythons dist site .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules

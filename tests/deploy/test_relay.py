@@ -19,7 +19,7 @@ from tests.support.rigs import dynamodb_local_url
 from tests.support.servers import start_python, stop_at_exit
 
 ROOT = Path(__file__).parents[2]
-LINES = (ROOT / "relay" / "Containerfile").read_text().splitlines()
+LINES = (ROOT / "packaging" / "relay.Containerfile").read_text().splitlines()
 READERS = 40
 
 

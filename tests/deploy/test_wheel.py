@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from release.__main__ import build
-from release.checks import check_built
+from tools.release.__main__ import build
+from tools.release.checks import check_built
 
 from fluvial import __version__
 from tests.support.servers import BANNER

@@ -35,7 +35,7 @@ def fetch_document() -> Node:
     """Start a server that keeps nothing, and ask it."""
     command = [sys.executable, "-m", "fluvial", "serve", "--port", "0", "--store", "memory"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "shared")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603  our own
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             found = next((found for line in process.stdout if (found := BANNER.search(line))), None)

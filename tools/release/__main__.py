@@ -11,10 +11,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from release.checks import ReleaseRefusedError, check_before, check_built, git
-from release.metadata_hook import REPOSITORY_VARIABLE
+from tools.release.checks import ReleaseRefusedError, check_before, check_built, git
+from tools.release.metadata_hook import REPOSITORY_VARIABLE
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 
 
@@ -71,7 +71,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Make a release, or say in one line why not."""
-    parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.release", description=__doc__)
     parser.add_argument("--repository", default="", help="the URL of the repository's page, for absolute links")
     parser.add_argument("--check", action="store_true", help="only check what must hold before a build")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from shutil import which
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".venv-pythons"
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 UV = Path(sys.executable).parent / "uv"

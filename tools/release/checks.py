@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.metadata import Metadata
 
-from release.metadata_hook import version_of
+from tools.release.metadata_hook import version_of
 
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _LINK_TO_A_FILE = re.compile(r"\]\((?![a-z]+:|#)[^)]+\)")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from release.metadata_hook import with_absolute_links
+from tools.release.metadata_hook import with_absolute_links
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.medium
@@ -42,7 +42,7 @@ def repository(tmp_path: Path) -> Path:
 
 def check(repository: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`make release`, up to the build."""
-    command = [sys.executable, "-m", "release", "--check", "--root", str(repository), *options]
+    command = [sys.executable, "-m", "tools.release", "--check", "--root", str(repository), *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
