@@ -243,7 +243,7 @@ RIGS: dict[str, Callable[..., AbstractAsyncContextManager[Rig]]] = {
 }
 
 #: The parameters of a fixture for each store. DynamoDB Local, AWS's own engine, takes most of the time.
-STORES: Final = ["memory", "sqlite", pytest.param("dynamodb-local", marks=pytest.mark.slow)]
+STORES: Final = ["memory", "sqlite", pytest.param("dynamodb-local", marks=pytest.mark.medium)]
 
 #: Runs a test on moto's table, too: without Java a machine has no other one.
 also_on_moto = pytest.mark.parametrize("rig", [*STORES, "dynamodb-moto"], indirect=True)
