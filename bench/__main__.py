@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.load import Measure, closed_loops, each_once, fan_out, median_measure, once, request
+from bench.load import Measure, RequestRefused, closed_loops, each_once, fan_out, median_measure, once, request
 from bench.servers import Contender, contenders, fluvial_alone
 
 APPEND_BYTES = 100
@@ -49,7 +49,7 @@ async def make_streams(url: str, paths: Sequence[str], body: bytes = b"") -> Non
             try:
                 await once(url, request("GET", f"{path}?offset=now"))
                 break
-            except RuntimeError:
+            except RequestRefused:
                 await asyncio.sleep(0.01 * tried)
 
 
@@ -109,8 +109,8 @@ def publishes(subscriber_count: int) -> Callable[[str, float], Awaitable[Measure
         ]
         try:
             await once(url, subscriptions[0])
-        except RuntimeError as exc:
-            if " 404 " not in str(exc):
+        except RequestRefused as exc:
+            if exc.status != 404:
                 raise
             await make_streams(url, paths)
             return await fan_out(url, paths, append_to_all, seconds)
@@ -145,14 +145,14 @@ async def compare(cases: list[Case], servers: list[Contender], seconds: float, r
                 print(f"  {case.name}: round {number + 1}, {server.name} ...", end="\r", file=sys.stderr, flush=True)
                 try:
                     measures[server.name].append(await case.run(server.url, seconds))
-                except RuntimeError as exc:  # the reference server sometimes does not find what it has just made
+                except RequestRefused as exc:  # the reference server sometimes does not find what it has just made
                     answer = str(exc).splitlines()[0]
                     print(f"  {case.name}: {server.name} answered {answer}; round left out", file=sys.stderr)
         found = [median_measure(measures[server.name]) for server in servers]
         print(_row(case.name, [None if one is None else one.per_second for one in found], 0))
         if case.shows_latency:
             for percent in (50, 99):
-                of_all = [None if one is None else one.percentile_ms(percent) for one in found]
+                of_all = [None if one is None else one.latencies.percentile_ms(percent) for one in found]
                 print(_row(f"  p{percent}, ms", of_all, 1))
 
 
@@ -178,8 +178,10 @@ async def grow(seconds: float) -> None:
                 share = min(20_000, target - length)
                 length += await _append(server.url, payload, share)
             measure = await closed_loops(server.url, [payload] * 16, seconds)
-            length += len(measure.latencies_s)
-            figures = f"{measure.per_second:12,.0f}{measure.percentile_ms(50):10.2f}{server.resident_mib:14.0f}"
+            length += measure.latencies.count
+            figures = (
+                f"{measure.per_second:12,.0f}{measure.latencies.percentile_ms(50):10.2f}{server.resident_mib:14.0f}"
+            )
             print(f"{f'{target:,} batches':>20}{figures}")
 
 
@@ -189,7 +191,7 @@ async def _append(url: str, payload: bytes, how_many: int) -> int:
         for _ in range(how_many):
             await once(url, payload)
         return how_many
-    return len((await closed_loops(url, [payload] * 64, how_many / 20_000)).latencies_s)
+    return (await closed_loops(url, [payload] * 64, how_many / 20_000)).latencies.count
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ async def measure(server: Contender, connection_count: int, seconds: float, seri
     before = processor_s(server.process.pid)
     measured = await closed_loops(server.url, [payload] * connection_count, seconds)
     series.rates.append(measured.per_second)
-    series.cpu_us.append((processor_s(server.process.pid) - before) / len(measured.latencies_s) * 1e6)
+    series.cpu_us.append((processor_s(server.process.pid) - before) / measured.latencies.count * 1e6)
 
 
 async def compare(servers: list[Contender], seconds: float, rounds: int) -> None:
