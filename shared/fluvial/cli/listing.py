@@ -98,7 +98,7 @@ def _row(stream: Mapping[str, Any]) -> tuple[str, ...]:
         "-" if size is None else format_bytes(size),
         "closed" if stream.get("closed") else "open",
         _expiry(stream),
-        _time(stream.get("lastAppendAt"), "-"),
+        format_time(stream.get("lastAppendAt"), "-"),
         str(stream.get("contentType") or "-"),
         str(stream["name"]),
     )
@@ -108,10 +108,10 @@ def _expiry(stream: Mapping[str, Any]) -> str:
     ttl = stream.get("ttlSeconds")
     if ttl is not None and not stream.get("expiresAt"):
         return f"{format_duration(ttl)} unused"
-    return _time(stream.get("expiresAt"), "never")
+    return format_time(stream.get("expiresAt"), "never")
 
 
-def _time(text: object, missing: str) -> str:
+def format_time(text: object, missing: str) -> str:
     """A time in seconds, e.g. `2030-01-01T00:00:00Z`."""
     match = _UTC.fullmatch(str(text or ""))
     return f"{match[1]}Z" if match else str(text or missing)

@@ -10,7 +10,7 @@ from typing import Any, Final, get_type_hints
 import click
 import msgspec
 
-from fluvial.model.duration import format_duration, parse_duration
+from fluvial.model.duration import format_duration, parse_duration, parse_duration_ms
 from fluvial.model.errors import RequestError, SettingsError, StartupError, StoreError
 from fluvial.settings import ENVIRONMENT_PREFIX, Settings, is_kubernetes_service_link
 
@@ -63,6 +63,26 @@ class Duration(click.ParamType[int]):
         if self._max is not None and seconds > self._max:
             self.fail(f"'{value}' is more than {format_duration(self._max)}", param, ctx)
         return seconds
+
+
+class DurationMs(click.ParamType[float]):
+    """A duration such as 50ms or 1.5s, in milliseconds."""
+
+    name = "duration"
+
+    def __init__(self, ms_min: float = 0) -> None:
+        """The bound is allowed itself."""
+        self._min = ms_min
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse it."""
+        try:
+            ms = value if isinstance(value, float) else parse_duration_ms(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+        if ms < self._min:
+            self.fail(f"'{value}' is less than {self._min:g}ms", param, ctx)
+        return ms
 
 
 @contextmanager

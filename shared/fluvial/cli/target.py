@@ -123,11 +123,18 @@ def _find_context(wanted: str | None, known: Contexts) -> ServerContext | None:
 
 
 def with_target(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command with the options of a server. It gets a `target`, and its errors become one line."""
+    """Decorate a command with the options of a server. It gets a `target`, and its errors become one line.
+
+    A command may have an argument `server_url`, which is another way to give --url.
+    """
 
     @functools.wraps(command)
     def call(**values: object) -> None:
         options = {name: values.pop(name) for name in ("url", "token", "context", "retry_for")}
+        if (server_url := values.pop("server_url", None)) is not None:
+            if options["url"]:
+                raise UsageError("give the server's URL once")
+            options["url"] = server_url
         target = find_target(options, os.environ)
         with server_errors():
             command(target=target, **values)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluvial.model.duration import format_duration, parse_duration
+from fluvial.model.duration import format_duration, parse_duration, parse_duration_ms
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,18 @@ def test_formatted_duration_means_the_same(seconds: int) -> None:
     """And is not in weeks."""
     assert parse_duration(format_duration(seconds)) == seconds
     assert "w" not in format_duration(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"), [("50ms", 50), ("0.5ms", 0.5), ("1.5s", 1_500), ("2", 2_000), ("1m30s", 90_000), (" 1S ", 1_000)]
+)
+def test_short_duration_is_parsed(text: str, ms: float) -> None:
+    """With milliseconds, and with a fraction of a unit."""
+    assert parse_duration_ms(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "ms", "-1ms", "1.5m", ".5s", "1e3ms", "fast"])
+def test_other_text_is_no_short_duration(text: str) -> None:
+    """The error shows some that are."""
+    with pytest.raises(ValueError, match="such as 50ms"):
+        parse_duration_ms(text)
