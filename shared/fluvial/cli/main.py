@@ -34,6 +34,7 @@ SECTIONS: Final = {
         Entry("verify", "care:verify_command", "Check stored data: each byte, checksum and offset."),
         Entry("export", "transfer:export_command", "Print streams as lines of JSON, with offsets and a checksum."),
         Entry("import", "transfer:import_command", "Create the streams of an export, and append their contents."),
+        Entry("top", "top:top_command", "Show what a server does, and its busiest streams."),
         Entry("bench", "bench:bench_command", "Measure how fast a server takes appends."),
         Entry("sweep", "sweep:sweep_command", "Sweep a table and a bucket once, from beginning to end."),
     ),
