@@ -1,4 +1,5 @@
 import functools
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from tests.support.rigs import SqliteRig, sqlite_rig
 # Each session of botocore's parses the services' models anew, which takes ten times as long as all else that a store on
 # DynamoDB begins with. Here sessions share one loader, which keeps what it has read.
 botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and so does all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The folders with the longest tests, the longest first. They begin first, so that no worker ends with one of them.
 LONGEST_FIRST = ("e2e", "conformance", "faults", "contract", "server", "bench", "clients")

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -26,16 +27,20 @@ class OnTerminal:
     def wait_for(self, text: bytes) -> None:
         """Read until the text is there after what was waited for before."""
         while text not in self.seen:
-            self.seen += os.read(self.terminal, 65_536)
+            self.seen += self._read()
         self.seen = self.seen.partition(text)[2]
 
     def interrupt(self) -> int:
         """Press Ctrl-C, and return the exit status."""
         self.process.send_signal(signal.SIGINT)
         with suppress(OSError):  # the terminal is closed at the end
-            while os.read(self.terminal, 65_536):
+            while self._read():
                 pass
         return self.process.wait(TIMEOUT_S)
+
+    def _read(self) -> bytes:
+        assert select.select([self.terminal], [], [], TIMEOUT_S)[0], f"nothing more is written after {self.seen!r}"
+        return os.read(self.terminal, 65_536)
 
 
 @contextmanager
