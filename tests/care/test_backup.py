@@ -165,3 +165,28 @@ def test_verification_of_a_backup_makes_no_files(backup: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in backup.rglob("*")}
     assert problems_in(backup) == []
     assert {path: path.stat().st_mtime_ns for path in backup.rglob("*")} == before
+
+
+def test_place_that_cannot_be_replaced_is_refused_before_anything_is_copied(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount point, as the volume of a container is."""
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "volume")
+    ran = fluvial("restore", str(backup), "--data-dir", str(tmp_path / "volume"))
+    assert_command_failed(ran, "is a mount point", "restore into a folder in it")
+    assert fluvial("restore", str(backup), "--data-dir", str(tmp_path / "volume" / "data")).returncode == 0
+
+
+def test_backup_stays_one(backup: Path, killed: Path) -> None:
+    """No server starts on it, and no other backup is made within it."""
+    assert_command_failed(fluvial("serve", "--port", "0", "--data-dir", str(backup)), "is a backup", "fluvial restore")
+    assert_command_failed(fluvial("backup", str(backup / "b"), "--data-dir", str(killed)), "is in another backup")
+    assert problems_in(backup) == []
+
+
+def test_error_of_the_system_is_told_without_its_number(killed: Path) -> None:
+    """With the path that it is about."""
+    ran = fluvial("backup", "/proc/b", "--data-dir", str(killed))
+    assert_command_failed(ran, "No such file or directory: /proc/b.partial")
+    assert "Errno" not in ran.stderr

@@ -31,7 +31,7 @@ def test_sound_folder_is_ok(killed: Path) -> None:
     """The totals say what was checked, and the status is 0."""
     ran = fluvial("verify", str(killed))
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert f"ok: in {killed}: " in ran.stdout
+    assert f"ok: data folder {killed}: " in ran.stdout
     assert "6 streams" in ran.stdout
     assert "1 segments" in ran.stdout
     assert ran.stdout.endswith("0 problems, 0 notes\n")
@@ -49,7 +49,7 @@ def test_problem_is_one_line_and_exit_status_1(killed: Path) -> None:
     assert "; stream p/closed; offset " in line
     assert line.endswith("_0000000000000045")
     assert (ran.returncode, ran.stderr) == (1, "")
-    assert f"damaged: in {killed}" in ran.stdout
+    assert f"damaged: data folder {killed}" in ran.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import msgspec
 from fluvial import __version__
 from fluvial.app import check_data_exists, data_folder, open_dynamodb_store
 from fluvial.cli.options import STORE_SETTINGS, CommandFailed, UsageError, cli_errors, with_settings
+from fluvial.cli.output import count_of
 from fluvial.cli.progress import progress_bar
 from fluvial.cli.store_options import store_location
 from fluvial.clock import Clock
@@ -31,7 +32,7 @@ def _sqlite_settings(values: dict[str, str], verb: str) -> Settings:
         case StoreKind.SQLITE:
             return settings
         case StoreKind.MEMORY:
-            raise SettingsError(f"--store memory keeps nothing to {verb}")
+            raise SettingsError("--store memory keeps nothing on disk")
         case StoreKind.DYNAMODB:
             raise SettingsError(f"fluvial {verb} is for --store sqlite: {_POINT_IN_TIME}")
 
@@ -54,8 +55,8 @@ def backup_command(dest: Path, *, copy: bool, **values: str) -> None:
     DEST is a new folder. It appears when the backup is complete, and has all that was stored when the command began.
     Check it with fluvial verify DEST, and use it with fluvial restore DEST.
 
-    Segments never change, so on the data folder's own file system they become hard links. These take no space, and no
-    disk that fails is survived by them; --copy, or a DEST on another disk, makes copies.
+    Segments never change, so on the data folder's own file system they become hard links, which take no space. A disk
+    that fails takes both: --copy, or a DEST on another disk, makes copies.
     """
     _refuse_on_windows()
     from fluvial.storage.sqlite.backup.files import Segments  # noqa: PLC0415  imported only where it is used
@@ -74,7 +75,7 @@ def backup_command(dest: Path, *, copy: bool, **values: str) -> None:
 
 
 @click.command("restore")
-@click.argument("backup", type=click.Path(path_type=Path))
+@click.argument("backup", type=click.Path(path_type=Path, readable=False))
 @with_settings(frozenset({"data_dir"}))
 def restore_command(backup: Path, **values: str) -> None:
     """Restore a backup into a new data folder.
@@ -94,7 +95,7 @@ def restore_command(backup: Path, **values: str) -> None:
 
 
 @click.command("verify")
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path, readable=False))
 @with_settings(STORE_SETTINGS)
 def verify_command(folder: Path | None, **values: str) -> None:
     """Check stored data: each byte, checksum and offset.
@@ -108,7 +109,7 @@ def verify_command(folder: Path | None, **values: str) -> None:
     with cli_errors():
         settings = settings_from(values)
         if settings.store is StoreKind.MEMORY:
-            raise SettingsError("--store memory keeps nothing to verify")
+            raise SettingsError("--store memory keeps nothing on disk")
         if settings.store is StoreKind.DYNAMODB and folder is not None:
             raise UsageError("DIR is for --store sqlite")
         with progress_bar() as progress:
@@ -117,10 +118,10 @@ def verify_command(folder: Path | None, **values: str) -> None:
                 location = store_location(settings)
                 asyncio.run(_verify_table(settings, findings))
             else:
-                location = f"in {_verify_folder(settings, folder, findings)}"
+                location = _verify_folder(settings, folder, findings)
     totals = ", ".join(f"{count:,} {what}" for what, count in findings.totals.items())
     click.echo(f"{'damaged' if findings.problem_count else 'ok'}: {location}: {totals or 'nothing'} checked")
-    click.echo(f"{findings.problem_count:,} problems, {findings.note_count:,} notes")
+    click.echo(f"{count_of(findings.problem_count, 'problem')}, {count_of(findings.note_count, 'note')}")
     if findings.problem_count:
         sys.exit(1)
 
@@ -135,18 +136,19 @@ def _print_finding(finding: "Finding") -> None:
     click.echo(str(finding))
 
 
-def _verify_folder(settings: Settings, folder: Path | None, findings: "Findings") -> Path:
-    """Verify a data folder or a backup; its path. Raises StartupError."""
+def _verify_folder(settings: Settings, folder: Path | None, findings: "Findings") -> str:
+    """Verify a data folder or a backup; which of the two, and where. Raises StartupError."""
     _refuse_on_windows()
-    from fluvial.storage.sqlite.verification.folder import check_folder  # noqa: PLC0415  imported only where it is used
+    from fluvial.storage.sqlite.backup.manifest import is_backup  # noqa: PLC0415  imported only where it is used
+    from fluvial.storage.sqlite.verification.folder import check_folder  # noqa: PLC0415
 
     chosen = data_folder(settings) if folder is None else folder.absolute()
     check_data_exists(msgspec.structs.replace(settings, data_dir=str(chosen)))
     try:
         check_folder(chosen, findings)
     except OSError as exc:
-        raise CommandFailed(f"cannot read {chosen}: {exc}") from exc
-    return chosen
+        raise CommandFailed(f"cannot read {chosen}: {exc.strerror}") from exc
+    return f"{'backup' if is_backup(chosen) else 'data folder'} {chosen}"
 
 
 async def _verify_table(settings: Settings, findings: "Findings") -> None:

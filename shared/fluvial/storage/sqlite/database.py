@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from fluvial.model.errors import StartupError
+from fluvial.storage.sqlite.backup.manifest import is_backup
 from fluvial.storage.sqlite.checkpoints import LOG_BYTES_MAX, LOG_PAGES, PAGE_BYTES
 from fluvial.storage.sqlite.checksums import add_checksum_function
 from fluvial.storage.sqlite.private_files import FOLDER_MODE, create_private_file, open_privately, remove_others_access
@@ -138,6 +139,8 @@ def open_folder(folder: Path) -> FolderLock:
     if sys.platform == "win32":
         raise StartupError(NOT_ON_WINDOWS)
     try:
+        if is_backup(folder):
+            raise StartupError(f"{folder} is a backup: fluvial restore makes a data folder of it")
         _make_durably(folder.absolute(), FOLDER_MODE)
         lock = FolderLock(folder)
         try:

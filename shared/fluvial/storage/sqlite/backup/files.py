@@ -20,6 +20,14 @@ PARTIAL: Final = ".partial"
 _BLOCK_BYTES: Final = 1_048_576
 
 
+def reason_of(error: Exception) -> str:
+    """An error for a person: `No space left on device: /backups/monday.partial/fluvial.db`."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    path = error.filename2 or error.filename
+    return error.strerror if path is None else f"{error.strerror}: {path}"
+
+
 class Segments(Enum):
     """How segments get into a backup."""
 

@@ -23,13 +23,14 @@ from typing import Final
 from fluvial.model.errors import StartupError
 from fluvial.model.head import Incarnation
 from fluvial.storage.findings import Finding, Findings, Progress
-from fluvial.storage.sqlite.backup.files import Segments, link_or_copy, new_folder
+from fluvial.storage.sqlite.backup.files import Segments, link_or_copy, new_folder, reason_of
 from fluvial.storage.sqlite.backup.manifest import (
     MANIFEST,
     BackupDescription,
     BackupFile,
     encode_manifest,
     hash_file,
+    is_backup,
 )
 from fluvial.storage.sqlite.database import DATABASE
 from fluvial.storage.sqlite.private_files import FOLDER_MODE, create_private_file, open_privately
@@ -65,6 +66,8 @@ class Backup:
             raise StartupError(f"{target} exists: give a new folder")
         if target.absolute().resolve().is_relative_to(self.source.resolve()):
             raise StartupError(f"{target} is in the data folder: give a folder elsewhere")
+        if any(is_backup(parent) for parent in target.absolute().resolve().parents):
+            raise StartupError(f"{target} is in another backup: give a folder elsewhere")
         try:
             check_logs(self.source, (DATABASE, PROJECTS), Findings(_refuse, self.progress))
             with new_folder(target) as folder:
@@ -76,7 +79,7 @@ class Backup:
                     file.flush()
                     os.fsync(file.fileno())
         except (OSError, sqlite3.Error) as exc:
-            raise StartupError(f"cannot back up {self.source} to {target}: {exc}") from exc
+            raise StartupError(f"cannot back up {self.source} to {target}: {reason_of(exc)}") from exc
         return files
 
     def _copy_data(self, folder: Path) -> None:

@@ -43,6 +43,11 @@ class _Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+def is_backup(folder: Path) -> bool:
+    """Whether a folder is a complete backup. Raises OSError."""
+    return (folder / MANIFEST).exists()
+
+
 def encode_manifest(description: BackupDescription, files: Iterable[BackupFile]) -> bytes:
     """The content of the manifest."""
     lines = b"".join(msgspec.json.encode(line) + b"\n" for line in (description, *files))

@@ -4,8 +4,14 @@ from pathlib import Path
 
 from fluvial.model.errors import StartupError
 from fluvial.storage.findings import Progress
-from fluvial.storage.sqlite.backup.files import copy_file, new_folder
-from fluvial.storage.sqlite.backup.manifest import MANIFEST, BackupDescription, ManifestDamaged, decode_manifest
+from fluvial.storage.sqlite.backup.files import copy_file, new_folder, reason_of
+from fluvial.storage.sqlite.backup.manifest import (
+    MANIFEST,
+    BackupDescription,
+    ManifestDamaged,
+    decode_manifest,
+    is_backup,
+)
 from fluvial.storage.sqlite.private_files import FOLDER_MODE
 
 
@@ -17,6 +23,8 @@ def restore(backup: Path, target: Path, progress: Progress) -> tuple[BackupDescr
     try:
         if target.exists() and any(target.iterdir()):
             raise StartupError(f"{target} is not empty: restore into a new folder")
+        if target.is_mount():
+            raise StartupError(f"{target} is a mount point, which cannot be replaced: restore into a folder in it")
         content = _read_manifest(backup)
         description, files = decode_manifest(content)
         total, done = sum(file.byte_count for file in files), 0
@@ -34,11 +42,11 @@ def restore(backup: Path, target: Path, progress: Progress) -> tuple[BackupDescr
     except ManifestDamaged as exc:
         raise StartupError(f"{backup / MANIFEST}: {exc}") from exc
     except OSError as exc:
-        raise StartupError(f"cannot restore {backup} to {target}: {exc}") from exc
+        raise StartupError(f"cannot restore {backup} to {target}: {reason_of(exc)}") from exc
     return description, done
 
 
 def _read_manifest(backup: Path) -> bytes:
-    if not (backup / MANIFEST).exists():
+    if not is_backup(backup):
         raise StartupError(f"{backup} is not a backup: it has no {MANIFEST}")
     return (backup / MANIFEST).read_bytes()

@@ -8,7 +8,7 @@ from typing import Final
 
 from fluvial.model.head import Incarnation
 from fluvial.storage.findings import Findings, Place
-from fluvial.storage.sqlite.backup.manifest import MANIFEST, ManifestDamaged, decode_manifest, hash_file
+from fluvial.storage.sqlite.backup.manifest import MANIFEST, ManifestDamaged, decode_manifest, hash_file, is_backup
 from fluvial.storage.sqlite.database import DATABASE
 from fluvial.storage.sqlite.read_only import connect_read_only
 from fluvial.storage.sqlite.verification.databases import UNREADABLE, DatabaseCheck
@@ -26,24 +26,24 @@ _KNOWN: Final = {
 
 def check_folder(folder: Path, findings: Findings) -> None:
     """Check each byte that is used. Raises OSError when the folder itself cannot be read."""
-    is_backup = (folder / MANIFEST).exists()
-    if is_backup:
+    is_complete_backup = is_backup(folder)
+    if is_complete_backup:
         _check_manifest(folder, findings)
     else:
         for path in sorted(folder.iterdir()):
             if path.name not in _KNOWN:
                 findings.note(Place(path.name), "is not a file of fluvial")
         check_logs(folder, (DATABASE, PROJECTS), findings)
-    with _open(folder, PROJECTS, findings, is_backup=is_backup) as database:
+    with _open(folder, PROJECTS, findings, is_backup=is_complete_backup) as database:
         if database is not None:
             check_projects(database)
-    with _open(folder, DATABASE, findings, is_backup=is_backup) as database:
+    with _open(folder, DATABASE, findings, is_backup=is_complete_backup) as database:
         if database is None:
             return
         streams = StreamsCheck(database)
         streams.run()
-    check_segments(folder, streams.segments, lambda one: is_backup or _is_live(folder, one), findings)
-    if not is_backup:
+    check_segments(folder, streams.segments, lambda one: is_complete_backup or _is_live(folder, one), findings)
+    if not is_complete_backup:
         check_file_names(folder, streams.segments, findings)
 
 
