@@ -9,8 +9,9 @@ Rules:
 """
 
 import contextlib
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import UNSET
@@ -18,8 +19,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
@@ -27,11 +28,46 @@ from opentelemetry.util.types import AttributeValue
 from fluvial import __version__
 from fluvial.server.exchange import Exchange
 
+log = logging.getLogger(__name__)
+
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _NO_PARENT: Final = Context()
 _PROPAGATED: Final = (b"traceparent", b"tracestate")
 
 _FIRST_SERVER_ERROR: Final = 500
+
+
+class Sender(SpanExporter):
+    """Sends spans, and logs once when a collector is gone and once when it is back.
+
+    OpenTelemetry's own exporter logs each of its tries, for as long as the collector is away.
+    """
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        """`exporter` is OpenTelemetry's."""
+        self._exporter = exporter
+        self._dropped_count = 0
+        logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send spans; those that cannot be sent are dropped."""
+        result = self._exporter.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            if not self._dropped_count:
+                log.warning("spans_dropped", extra={"reason": "the collector does not take them"})
+            self._dropped_count += len(spans)
+        elif self._dropped_count:
+            log.info("spans_sent_again", extra={"dropped": self._dropped_count})
+            self._dropped_count = 0
+        return result
+
+    def shutdown(self) -> None:
+        """Give up on what is on its way."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what waits."""
+        return self._exporter.force_flush(timeout_millis)
 
 
 class Spans:
@@ -100,7 +136,7 @@ def open_spans(store: str) -> Iterator[Spans]:
     chosen = OTELResourceDetector().detect().attributes
     resource = Resource.create({SERVICE_NAME: "fluvial", SERVICE_VERSION: __version__, **chosen})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(Sender(OTLPSpanExporter())))
     try:
         yield Spans(provider, store)
     finally:

@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,8 +14,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from fluvial import __version__
+from fluvial.tracing import Sender
 from tests.support.servers import running_server
 
 TEXT = {"content-type": "text/plain"}
@@ -109,6 +113,31 @@ def test_collector_gets_spans_of_requests_and_commits_when_the_server_stops(tmp_
     assert resource["service.name"] == "streams"
     assert resource["service.version"] == __version__
     assert resource["deployment.environment"] == "test"
+
+
+@dataclass
+class FlakyExporter(SpanExporter):
+    """Fails when it is told to."""
+
+    result: SpanExportResult = SpanExportResult.FAILURE
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002  the base class's
+        """As told."""
+        return self.result
+
+
+def test_collector_that_is_away_is_logged_once_and_once_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """However many times the exporter tries."""
+    caplog.set_level("INFO")
+    exporter = FlakyExporter()
+    sender = Sender(exporter)
+    for _ in range(3):
+        sender.export([ReadableSpan("one"), ReadableSpan("two")])
+    exporter.result = SpanExportResult.SUCCESS
+    for _ in range(2):
+        sender.export([ReadableSpan("three")])
+    assert [record.message for record in caplog.records] == ["spans_dropped", "spans_sent_again"]
+    assert vars(caplog.records[1])["dropped"] == 6
 
 
 @pytest.mark.slow

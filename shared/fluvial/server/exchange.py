@@ -253,6 +253,8 @@ class Observers:
         ended, metrics = time.perf_counter(), self.metrics
         seconds = ended - exchange.began
         method = exchange.method = scope.get("method", "GET")
+        if method == "HEAD":
+            exchange.response_bytes = 0  # the body was given, for its length, and is not sent
         if not exchange.status:
             exchange.status = CLIENT_GONE
         if exchange.live is UNSET:
