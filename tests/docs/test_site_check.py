@@ -48,6 +48,7 @@ def test_links_that_lead_somewhere_are_no_problem(tmp_path: Path, body: str) -> 
         ('<img srcset="https://cdn.example/x.png 2x">', "from another host"),
         ('<p style="background: url(https://cdn.example/x.png)">', "from another host"),
         ('<iframe src="https://video.example/1"></iframe>', "from another host"),
+        ("<code><span>--</span><span>8&lt;</span>-- &quot;notes.py&quot;</code>", "should include a file"),
     ],
 )
 def test_broken_links_and_foreign_hosts_are_found(tmp_path: Path, body: str, reason: str) -> None:
