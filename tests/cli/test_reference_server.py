@@ -80,4 +80,5 @@ def test_list_says_that_the_server_has_none(reference: Shell) -> None:
     """The protocol has no route for it."""
     assert_command_failed(reference.run("ls"), "does not list its streams")
     assert_command_failed(reference.run("rm", "--prefix", "a", "--yes"), "does not list its streams")
-    assert_usage_error(reference.run("read", "log", "--from", "banana"), "offset")
+    reference.output("create", "listless")
+    assert_usage_error(reference.run("read", "listless", "--from", "banana"), "offset")

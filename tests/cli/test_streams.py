@@ -1,5 +1,8 @@
 """`fluvial create`, `append`, `read`, `tail`, `ls`, `info`, `close`, `fork` and `rm` against a server."""
 
+import os
+import subprocess
+import sys
 from base64 import b64decode
 
 import msgspec
@@ -42,7 +45,7 @@ def test_line_of_json_is_a_message_also_if_it_is_an_array(shell: Shell) -> None:
     shell.output("create", "json", "--json")
     shell.output("append", "json", piped='{"a":1}\n\n[1,2]\n')
     ran = shell.run("append", "json", piped='"good"\nnot good\n3\n')
-    assert_usage_error(ran, "line 2 is not valid JSON", "1 lines before it are appended")
+    assert_usage_error(ran, "line 2 is not valid JSON", "before it, 1 line appended")
     assert shell.output("read", "json") == '{"a":1}\n[1,2]\n"good"\n'
     assert msgspec.json.decode(shell.output("read", "json", "-o", "json")) == [{"a": 1}, [1, 2], "good"]
     assert shell.output("read", "json", "--last", "1", "-o", "raw") == '"good"'
@@ -100,6 +103,70 @@ def test_producer_appends_each_line_once(shell: Shell) -> None:
     assert_usage_error(shell.run("append", "once", "--producer", "p", "--bytes", piped="a"), "--lines or --whole")
 
 
+def test_shorter_input_is_another_input_than_the_producers(shell: Shell) -> None:
+    """It would be taken for one that the stream has: nothing is appended, and the stream stays open."""
+    shell.output("create", "shorter")
+    shell.output("append", "shorter", "--producer", "p", piped="a\nb\n")
+    for options in ((), ("--close",)):
+        ran = shell.run("append", "shorter", "--producer", "p", *options, piped="x\n")
+        assert_usage_error(ran, "shorter has 2 lines of the producer p, and this input only 1")
+    assert shell.output("read", "shorter") == "a\nb\n"
+    shell.output("append", "shorter", "c")
+
+
+@pytest.mark.parametrize("producer_id", ["ü", "a\nb", " a"])
+def test_id_that_no_header_field_can_have_is_refused(shell: Shell, producer_id: str) -> None:
+    """Before anything is sent."""
+    shell.output("create", "id")
+    assert_usage_error(shell.run("append", "id", "--producer", producer_id, piped="a\n"), "printable ASCII")
+
+
+def test_prefix_is_spelled_as_names_are(shell: Shell) -> None:
+    """With or without escapes, also one that a shell has cut off within an escape."""
+    shell.output("create", "ü b/ü c")
+    name = "%C3%BC%20b/%C3%BC%20c\n"
+    assert [shell.output("ls", prefix) for prefix in ("ü", "ü b/ü", "%C3%BC%20b", "%C3%BC%2")] == [name] * 4
+    assert shell.output("export", "--prefix", "ü b").count("\n") == 2
+    shell.output("rm", "--prefix", "ü b", "--yes")
+    assert_command_failed(shell.run("rm", "--prefix", "ü b", "--yes"), "no stream whose name begins with %C3%BC%20b")
+    assert_command_failed(shell.run("export", "--prefix", "ü b"), "no stream whose name begins with %C3%BC%20b")
+
+
+def test_json_message_of_several_lines_is_printed_in_one(shell: Shell) -> None:
+    """In text and as JSON lines; raw bytes stay as they are."""
+    shell.output("create", "pretty", "--json")
+    shell.output("append", "pretty", "--whole", piped='{\n "a": 1\n}')
+    assert shell.output("read", "pretty") == '{  "a": 1 }\n'
+    assert shell.output("read", "pretty", "-o", "jsonl") == '{  "a": 1 }\n'
+    assert shell.output("read", "pretty", "-o", "raw") == '[{\n "a": 1\n}]'
+
+
+@pytest.mark.parametrize(
+    "command", [("read", "full"), ("ls",), ("info", "full"), ("export", "--all"), ("--help",)], ids=str
+)
+def test_full_disk_below_the_output_is_one_line(shell: Shell, command: tuple[str, ...]) -> None:
+    """/dev/full is a disk without space."""
+    shell.run("create", "full")
+    shell.run("append", "full", "x" * 100_000)
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        program = [sys.executable, "-m", "fluvial", *command]
+        environment = {**os.environ, "FLUVIAL_URL": shell.url, "FLUVIAL_TOKEN": ""}
+        ran = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert (ran.returncode, ran.stderr.splitlines()[-1]) == (
+        1,
+        "Error: cannot write the output: No space left on device",
+    )
+    assert "Traceback" not in ran.stderr
+
+
+def test_full_disk_below_an_export_is_one_line(shell: Shell) -> None:
+    """With the name of the file."""
+    shell.output("create", "export-full")
+    assert_command_failed(
+        shell.run("export", "export-full", "-o", "/dev/full"), "cannot write /dev/full: No space left"
+    )
+
+
 def test_tail_follows_until_the_stream_is_closed(shell: Shell) -> None:
     """With the last lines first."""
     shell.output("create", "follow")
@@ -145,11 +212,16 @@ def test_remove_deletes_names_or_a_prefix(shell: Shell) -> None:
     for name in ("rm/a", "rm/b", "rm/c"):
         shell.output("create", name)
     shell.output("rm", "rm/a")
+    gone = shell.run("rm", "rm/a", "rm/c")
+    assert_command_failed(gone, "1 of 2 streams were not deleted")
+    assert gone.stderr.startswith("rm/a: ")
+    shell.output("create", "rm/c")
     assert_usage_error(shell.run("rm", "--prefix", "rm/"), "2 streams", "--yes")
     shell.output("rm", "--prefix", "rm/", "--yes")
     assert shell.output("ls", "rm/") == ""
-    assert_command_failed(shell.run("rm", "rm/a"), "not_found")
-    assert_usage_error(shell.run("rm"), "give names")
+    assert_command_failed(shell.run("rm", "rm/a"), "rm/a: ", "not_found")
+    for arguments in ((), ("rm/a", "--prefix", "rm/")):
+        assert_usage_error(shell.run("rm", *arguments), "either names or --prefix")
 
 
 def test_closed_stream_takes_nothing_more(shell: Shell) -> None:

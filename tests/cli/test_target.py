@@ -95,11 +95,13 @@ def test_refused_token_is_reported_with_the_settings_for_it(tmp_path: Path) -> N
         shell = Shell(server.url, tmp_path)
         assert_command_failed(shell.run("ls"), "unauthenticated", "FLUVIAL_TOKEN")
         assert_command_failed(shell.run("read", "other/a"), "unauthenticated", "FLUVIAL_TOKEN")
-        assert_command_failed(shell.run("ls", "--token", "a.b.c"), "invalid_token", "FLUVIAL_TOKEN")
+        for command in (("ls",), ("read", "other/a"), ("append", "other/a", "x"), ("info", "other/a")):
+            assert_command_failed(shell.run(*command, "--token", "a.b.c"), "invalid_token", "FLUVIAL_TOKEN")
         shell.output("project", "create", "shop", "--data-dir", str(tmp_path / "data"))
         minted = shell.output("token", "mint", "shop", "--expires-in", "24h", "--data-dir", str(tmp_path / "data"))
         reader = minted.strip()
         assert_command_failed(shell.run("create", "shop/a", FLUVIAL_TOKEN=reader), "forbidden", "FLUVIAL_TOKEN")
+        assert_command_failed(shell.run("create", "a", FLUVIAL_TOKEN=reader), "the project that the path begins with")
         assert shell.output("ls", STREAM_AUTH=f"Bearer {reader}") == ""
 
 

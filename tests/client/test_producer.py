@@ -115,26 +115,30 @@ def test_late_batch_of_a_process_before_is_refused(server_url: str) -> None:
         assert streams.read_page(connection, "late", "-1").body == b"".join(LINES)
 
 
-def test_producer_of_another_program_is_not_taken_over(server_url: str) -> None:
-    """Its epochs are small."""
+@pytest.mark.parametrize("stamps", [[(0, 0)], [(0, 0), (0, 1)], [(0, 0), (7, 0)], [(OPENING + 1, 0)]], ids=str)
+def test_producer_of_another_program_is_not_taken_over(server_url: str, stamps: list[tuple[int, int]]) -> None:
+    """Its epochs are small, or none of a batch. Its next append is carried out as if nothing had been."""
     with Connection(server_url) as connection:
-        streams.create(connection, "other", NewStream("text/plain"))
-        for epoch in (0, 7):
-            stamp = streams.Stamp("p", epoch, 0)
-            streams.append(connection, "other", b"x", content_type="text/plain", stamp=stamp)
-        streams.append(connection, "other", b"x", content_type="text/plain", stamp=streams.Stamp("p", OPENING + 1, 0))
+        name = f"other/{next(NUMBERS)}"
+        streams.create(connection, name, NewStream("text/plain"))
+        for epoch, seq in stamps:
+            streams.append(connection, name, b"x", content_type="text/plain", stamp=streams.Stamp("p", epoch, seq))
         with pytest.raises(ProducerTaken, match="another program"):
-            LineProducer(connection, "other", "p", "text/plain").open(line_at(LINES))
+            LineProducer(connection, name, "p", "text/plain").open(line_at(LINES))
+        epoch, seq = stamps[-1]
+        following = streams.Stamp("p", epoch, seq + 1)
+        assert streams.append(connection, name, b"x", content_type="text/plain", stamp=following).is_new
+        assert streams.read_page(connection, name, "-1").body == b"x" * (len(stamps) + 1)
 
 
-def test_known_producer_is_found_without_an_append(server_url: str) -> None:
-    """Before and after its first line."""
+def test_last_epoch_is_found_without_an_append(server_url: str) -> None:
+    """Before and after the producer's first line."""
     with Connection(server_url) as connection:
         streams.create(connection, "known", NewStream("text/plain"))
         producer = LineProducer(connection, "known", "p", "text/plain")
-        assert not producer.is_known()
+        assert producer.find_epoch() is None
         producer.open(line_at(LINES))
-        assert producer.is_known()
+        assert producer.find_epoch() == OPENING
         assert streams.read_page(connection, "known", "-1").body == LINES[0]
 
 

@@ -100,7 +100,7 @@ def _signed_payload(token: str, secrets: tuple[Secret, ...]) -> bytes:
         except (jwt.PyJWTError, ValueError, RecursionError):
             continue  # PyJWT's message may quote the token
     if payload is None:
-        raise InvalidToken("no secret of the project has signed it")
+        raise InvalidToken("no secret of the project that the path begins with has signed it")
     return payload
 
 

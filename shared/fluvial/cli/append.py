@@ -1,6 +1,7 @@
 """`fluvial append`: arguments, standard input or a file, as lines, as bytes or as a whole."""
 
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ import click
 
 from fluvial.cli.line_input import LineInput
 from fluvial.cli.options import CommandFailed, UsageError
+from fluvial.cli.output import count_of
 from fluvial.cli.target import StreamPath, Target, fail_refused, tell, with_target
 from fluvial.client import streams
 from fluvial.client.connection import Connection
@@ -27,6 +29,9 @@ BATCH_BYTES_MAX: Final = 1_048_576
 
 #: Lines with their numbers in the input.
 Lines = list[tuple[int, bytes]]
+
+#: What a header field can hold.
+_PRODUCER_ID: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 _TOO_LARGE: Final = 413
 _UNAVAILABLE: Final = 503
@@ -59,7 +64,7 @@ class Writer:
         return b"[" + b",".join(line for _, line in lines) + b"]"
 
     def _already(self) -> str:
-        return f"; the {self.line_count:,} lines before it are appended" if self.line_count else ""
+        return f"; before it, {count_of(self.line_count, 'line')} appended" if self.line_count else ""
 
     def append(self, body: bytes, what: str) -> None:
         """Append without a producer: never twice, so not again if the answer was lost. `what` is it, for an error."""
@@ -80,7 +85,9 @@ class Writer:
 
     def _in_doubt(self, what: str, reason: str) -> CommandFailed:
         message = f"{reason}. {what} may have been appended or not, and is not sent again: --producer makes that safe"
-        return CommandFailed(message + (f" ({self.line_count:,} lines before are appended)" if self.line_count else ""))
+        return CommandFailed(
+            message + (f" (before, {count_of(self.line_count, 'line')} appended)" if self.line_count else "")
+        )
 
     def append_lines(self, source: LineInput) -> None:
         """Append all lines of the input."""
@@ -127,10 +134,11 @@ class Writer:
                 raise
             self._check_closed_after(source, producer)
             return
+        if source.line_count < known:
+            has = f"{self.name} has {count_of(known, 'line')} of the producer {producer_id}"
+            raise UsageError(f"{has}, and this input only {source.line_count:,}: another input needs another ID")
         if known:
-            tell(f"{self.name} has {known:,} lines of the producer {producer_id} already.")
-        if source.line_count < producer.line_count:
-            tell(f"This input has only {source.line_count:,} lines.")
+            tell(f"{self.name} has {count_of(known, 'line')} of the producer {producer_id} already.")
 
         def append_part(part: Lines) -> None:
             producer.append(self.body_of(part), len(part))
@@ -155,7 +163,7 @@ class Writer:
             pass
         producer.line_count = source.line_count
         producer.close()
-        tell(f"{self.name} has all {source.line_count:,} lines of the producer already, and is closed.")
+        tell(f"{self.name} has {count_of(source.line_count, 'line')} of the producer already, and is closed.")
 
     def append_bytes(self, file: BinaryIO) -> None:
         """Append an input as it comes, in pieces."""
@@ -216,6 +224,8 @@ def append_command(  # noqa: PLR0913  one parameter for each option
         state = retries.run(lambda: streams.head(connection, name), is_repeatable=True)
         file = _open(stack, texts, path)
         unit = unit or ("lines" if texts or state.is_json or state.is_text else "bytes")
+        if producer is not None and not _PRODUCER_ID.fullmatch(producer):
+            raise UsageError("the ID of --producer has to be of printable ASCII characters")
         if producer is not None and unit == "bytes":
             raise UsageError("--producer needs --lines or --whole")
         writer = Writer(connection, name, state, retries, not no_newline)
@@ -223,8 +233,10 @@ def append_command(  # noqa: PLR0913  one parameter for each option
             _append(writer, file, unit, producer, closes=closes)
         except ServerRefused as exc:
             if exc.status == _TOO_LARGE:
-                raise UsageError(f"{exc}; {writer.line_count:,} lines are appended") from exc
-            fail_refused(exc)
+                raise UsageError(f"{exc}; before it, {count_of(writer.line_count, 'line')} appended") from exc
+            fail_refused(exc, name)
+        except ServerUnreachable as exc:
+            raise CommandFailed(f"{exc}; {count_of(writer.line_count, 'line')} appended") from exc
 
 
 def _append(writer: Writer, file: BinaryIO, unit: str, producer: str | None, *, closes: bool) -> None:

@@ -1,6 +1,9 @@
 """A group whose commands are imported when they are called, so that `fluvial --help` is quick."""
 
+import errno
+import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any, Final
@@ -9,6 +12,9 @@ import click
 
 #: What a shell reports for a program that Ctrl-C has ended.
 INTERRUPTED_EXIT_CODE: Final = 128 + signal.SIGINT
+
+#: Errors of a file that takes no more.
+_NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO})
 
 
 class Entry(click.Command):
@@ -80,6 +86,20 @@ class LazyGroup(click.Group):
             rows = [((entry.name or "").ljust(width), entry.get_short_help_str(limit=100)) for entry in entries]
             with formatter.section(heading):
                 formatter.write_dl(rows)
+
+    def main(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  click's
+        """Run the command line, and exit. A full disk below standard output is one line and exit status 1."""
+        try:
+            try:
+                return super().main(*args, **options)
+            finally:
+                sys.stdout.flush()
+        except OSError as exc:
+            if exc.errno not in _NOT_WRITTEN or exc.filename is not None:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes again at its end
+            click.echo(f"Error: cannot write the output: {exc.strerror}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command. Ctrl-C ends it without a message."""

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from fluvial.cli.options import CommandFailed
-from fluvial.cli.target import StreamPath, Target, with_target
+from fluvial.cli.target import NamePrefix, StreamPath, Target, with_target
 from fluvial.client import streams
 from fluvial.client.connection import Connection
 from fluvial.client.errors import ServerRefused
@@ -28,7 +28,7 @@ _HEADINGS: Final = ("SIZE", "STATE", "EXPIRES", "LAST APPEND", "TYPE", "NAME")
 
 
 @click.command("ls")
-@click.argument("prefix", default="")
+@click.argument("prefix", type=NamePrefix(), default="")
 @click.option("-l", "--long", "is_long", is_flag=True, help="With size, state, expiry, last append and content type.")
 @click.option("-o", "--output", "kind", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
 @with_target

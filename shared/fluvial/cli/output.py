@@ -94,7 +94,7 @@ class Renderer:
             case Format.BASE64:
                 return b64encode(item) + b"\n"
             case Format.TEXT:
-                return item + b"\n" if self._state.is_json else item
+                return one_line(item) + b"\n" if self._state.is_json else item
             case Format.JSONL:
                 return self._as_json(item) + b"\n"
             case Format.JSON:
@@ -108,6 +108,11 @@ class Renderer:
         if self._state.is_text:
             return msgspec.json.encode(item.decode(errors="replace").removesuffix("\n"))
         return msgspec.json.encode(b64encode(item).decode())
+
+
+def count_of(count: int, noun: str) -> str:
+    """A number with what it counts: `1 line`, `2,000 lines`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def one_line(message: bytes) -> bytes:

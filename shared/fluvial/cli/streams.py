@@ -4,8 +4,9 @@ import sys
 
 import click
 
-from fluvial.cli.options import Duration, UsageError, WholeNumber
-from fluvial.cli.target import StreamPath, Target, tell, with_target
+from fluvial.cli.options import CommandFailed, Duration, UsageError, WholeNumber
+from fluvial.cli.output import count_of
+from fluvial.cli.target import NamePrefix, StreamPath, Target, fail_refused, refusals_of, tell, with_target
 from fluvial.client import streams
 from fluvial.client.connection import Connection
 from fluvial.client.errors import ServerRefused
@@ -18,7 +19,7 @@ _NOT_THERE = frozenset({404, 410})
 
 
 def _create_and_tell(target: Target, name: StreamName, new: NewStream, body: bytes = b"") -> None:
-    with target.connect() as connection:
+    with target.connect() as connection, refusals_of(name):
         is_new, state = target.retries().run(lambda: streams.create(connection, name, new, body), is_repeatable=True)
     tell(f"{'Created' if is_new else 'There is already'} {name} ({state.content_type}).")
 
@@ -89,7 +90,7 @@ def close_command(*, target: Target, name: StreamName) -> None:
 
     Nothing can be appended any more. A stream that is closed already stays as it is.
     """
-    with target.connect() as connection:
+    with target.connect() as connection, refusals_of(name):
         target.retries().run(
             lambda: streams.append(connection, name, b"", content_type="", closes=True), is_repeatable=True
         )
@@ -98,7 +99,7 @@ def close_command(*, target: Target, name: StreamName) -> None:
 
 @click.command("rm")
 @click.argument("names", metavar="NAME...", nargs=-1, type=StreamPath())
-@click.option("--prefix", metavar="PREFIX", help="Delete all streams whose names begin with PREFIX.")
+@click.option("--prefix", type=NamePrefix(), help="Delete all streams whose names begin with PREFIX.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_target
 def remove_command(*, target: Target, names: tuple[StreamName, ...], prefix: str | None, yes: bool) -> None:
@@ -108,28 +109,40 @@ def remove_command(*, target: Target, names: tuple[StreamName, ...], prefix: str
     shop.
     """
     if bool(names) is (prefix is not None):
-        raise UsageError("give names, or --prefix")
+        raise UsageError("give either names or --prefix")
     with target.connect() as connection:
         retries = target.retries()
         found = list(names)
         if prefix is not None:
             listed = retries.run(lambda: list(streams.list_streams(connection, prefix)), is_repeatable=True)
             found = [StreamName(str(stream["name"])) for stream in listed]
+            if not found:
+                raise CommandFailed(f"there is no stream whose name begins with {prefix}")
             if not yes:
                 _ask(len(found), prefix)
-        for name in found:
-            _remove(connection, name, retries)
-    tell(f"Deleted {found[0] if len(found) == 1 else _streams(len(found))}.")
+        _remove_all(connection, found, retries)
+    tell(f"Deleted {found[0] if len(found) == 1 else count_of(len(found), 'stream')}.")
 
 
 def _ask(count: int, prefix: str) -> None:
     if not sys.stdin.isatty():
-        raise UsageError(f"--prefix '{prefix}' finds {_streams(count)}: give --yes to delete what it finds")
-    click.confirm(f"Delete {_streams(count)} whose names begin with '{prefix}'?", abort=True, err=True)
+        raise UsageError(f"--prefix '{prefix}' finds {count_of(count, 'stream')}: give --yes to delete what it finds")
+    click.confirm(f"Delete {count_of(count, 'stream')} whose names begin with '{prefix}'?", abort=True, err=True)
 
 
-def _streams(count: int) -> str:
-    return "1 stream" if count == 1 else f"{count:,} streams"
+def _remove_all(connection: Connection, names: list[StreamName], retries: Retries) -> None:
+    """Delete streams. A refusal of one does not keep the others; then the command fails."""
+    refused_count = 0
+    for name in names:
+        try:
+            _remove(connection, name, retries)
+        except ServerRefused as exc:
+            if len(names) == 1:
+                fail_refused(exc, name)
+            tell(f"{name}: {exc}")
+            refused_count += 1
+    if refused_count:
+        raise CommandFailed(f"{refused_count:,} of {count_of(len(names), 'stream')} were not deleted")
 
 
 def _remove(connection: Connection, name: StreamName, retries: Retries) -> None:

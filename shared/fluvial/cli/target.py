@@ -13,7 +13,7 @@ import click
 
 from fluvial.cli.context_file import Contexts, ServerContext, load_contexts
 from fluvial.cli.options import CommandFailed, Duration, UsageError, cli_errors
-from fluvial.model.names import StreamName, parse_name
+from fluvial.model.names import StreamName, parse_name, parse_prefix
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -36,6 +36,8 @@ class StreamPath(click.ParamType[StreamName]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> StreamName:
         """Parse it into its one spelling."""
         del param, ctx
+        if value == "":
+            raise UsageError("a stream's name is missing")
         with cli_errors():
             return parse_name(str(value))
 
@@ -45,6 +47,17 @@ class StreamPath(click.ParamType[StreamName]):
         from fluvial.cli.completion import complete_stream  # noqa: PLC0415
 
         return complete_stream(ctx, incomplete)
+
+
+class NamePrefix(click.ParamType[str]):
+    """The beginning of streams' names."""
+
+    name = "prefix"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Spell it as names are."""
+        del param, ctx
+        return parse_prefix(str(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +185,23 @@ def server_errors() -> Iterator[None]:
         raise CommandFailed(str(exc)) from exc
 
 
-def fail_refused(refused: "ServerRefused") -> Never:
-    """Raise UsageError or CommandFailed with the server's message, its code, and what to do."""
+@contextmanager
+def refusals_of(name: str) -> Iterator[None]:
+    """Turn refusals into UsageError and CommandFailed with the name of the stream."""
+    from fluvial.client.errors import ServerRefused  # noqa: PLC0415
+
+    try:
+        yield
+    except ServerRefused as exc:
+        fail_refused(exc, name)
+
+
+def fail_refused(refused: "ServerRefused", name: str = "") -> Never:
+    """Raise UsageError or CommandFailed with the stream's name, the server's message, its code, and what to do."""
     kind = UsageError if refused.status in _USAGE_ERROR_STATUSES else CommandFailed
+    subject = f"{name}: " if name else ""
     hint = f": {refused.hint}" if refused.hint else ""
-    raise kind(f"{refused}{hint}") from refused
+    raise kind(f"{subject}{refused}{hint}") from refused
 
 
 def write_out(data: bytes) -> None:

@@ -4,16 +4,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 import click
 
 from fluvial.cli.options import CommandFailed, UsageError, cli_errors
-from fluvial.cli.output import page_line
+from fluvial.cli.output import count_of, page_line
 from fluvial.cli.progress import progress_bar
-from fluvial.cli.target import Target, tell, with_target
+from fluvial.cli.target import NamePrefix, Target, tell, with_target
 from fluvial.client import streams
 from fluvial.client.connection import Connection
 from fluvial.client.errors import ServerRefused
@@ -29,13 +29,14 @@ from fluvial.storage.findings import Progress
 _CHECKSUM_CHARACTERS: Final = 32
 
 _NOT_FOUND: Final = 404
+_STANDARD_OUTPUT: Final = (None, "-")
 _NAMES_MAX: Final = 2
 
 
 @click.command("export")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Export all streams that the token may read.")
-@click.option("--prefix", metavar="PREFIX", help="Export all streams whose names begin with PREFIX.")
+@click.option("--prefix", type=NamePrefix(), help="Export all streams whose names begin with PREFIX.")
 @click.option("-o", "--output", "path", type=click.Path(), metavar="FILE", help="File; standard output without it.")
 @with_target
 def export_command(
@@ -48,20 +49,33 @@ def export_command(
     """
     if [bool(names), is_all, prefix is not None].count(True) != 1:
         raise UsageError("give names, --prefix or --all")
-    with ExitStack() as stack:
+    with _written_file(path), ExitStack() as stack:
         connection = stack.enter_context(target.connect())
         retries = target.retries()
         with cli_errors():
-            found = [str(parse_name(name)) for name in names]
+            found = [str(name) for name in dict.fromkeys(map(parse_name, names))]
         if not names:
             listed = retries.run(lambda: list(streams.list_streams(connection, prefix or "")), is_repeatable=True)
             found = [str(stream["name"]) for stream in listed]
+            if not found and prefix is not None:
+                raise CommandFailed(f"there is no stream whose name begins with {prefix}")
         states = [_state(connection, name, retries) for name in found]  # before a file is made
         file = _open_output(stack, path)
         show = stack.enter_context(progress_bar())
         for name, state in zip(found, states, strict=True):
             _export(connection, name, state, retries, Output(file, name, show))
-    tell(f"Exported {len(found):,} streams." if len(found) != 1 else f"Exported {found[0]}.")
+    tell(f"Exported {found[0] if len(found) == 1 else count_of(len(found), 'stream')}.")
+
+
+@contextmanager
+def _written_file(path: str | None) -> Iterator[None]:
+    """CommandFailed when the disk does not take what is written to a file. For standard output, the group says it."""
+    try:
+        yield
+    except OSError as exc:
+        if path in _STANDARD_OUTPUT:
+            raise
+        raise CommandFailed(f"cannot write {path}: {exc.strerror}") from exc
 
 
 def _state(connection: Connection, name: str, retries: Retries) -> StreamState:
@@ -94,7 +108,7 @@ def _export(connection: Connection, name: str, state: StreamState, retries: Retr
 
 
 def _open_output(stack: ExitStack, path: str | None) -> BinaryIO:
-    if path in {None, "-"}:
+    if path in _STANDARD_OUTPUT:
         return sys.stdout.buffer
     try:
         return stack.enter_context(open(str(path), "wb"))  # noqa: PTH123
@@ -120,7 +134,7 @@ def import_command(*, target: Target, arguments: tuple[str, ...]) -> None:
         names = [section.header.stream for section in sections]
         if len(arguments) == _NAMES_MAX:
             if len(sections) != 1:
-                raise UsageError(f"the file has {len(sections):,} streams: leave the name out")
+                raise UsageError(f"the file has {count_of(len(sections), 'stream')}: leave the name out")
             names = [arguments[0]]
         with cli_errors():
             names = [str(parse_name(name)) for name in names]
@@ -174,7 +188,8 @@ def _import(connection: Connection, name: str, parts: Parts, retries: Retries) -
     header = parts.section.header
     producer_id = f"import-{parts.section.sha256[:_CHECKSUM_CHARACTERS]}"
     producer = LineProducer(connection, name, producer_id, header.content_type, retries)
-    if not _is_there(producer, header):
+    is_there = _is_there(producer, header)
+    if not is_there:
         retries.run(lambda: streams.create(connection, name, header.new_stream), is_repeatable=True)
     try:
         known = producer.open(parts.at)
@@ -189,12 +204,15 @@ def _import(connection: Connection, name: str, parts: Parts, retries: Retries) -
             pass
         producer.line_count = known = parts.taken
         producer.close()  # fails unless this import has closed it
-    again = f", {known:,} of its {parts.taken:,} parts before" if known else ""
-    tell(f"Imported {name}{again}.")
+    if known == parts.taken and is_there:
+        tell(f"{name} was imported before.")
+    else:
+        again = f", {known:,} of its {count_of(parts.taken, 'part')} before" if known else ""
+        tell(f"Imported {name}{again}.")
 
 
 def _is_there(producer: LineProducer, header: Header) -> bool:
-    """Whether the stream exists. CommandFailed when it has other contents than of an earlier try of this import."""
+    """Whether the stream exists. CommandFailed when it has contents that no earlier try of this import has appended."""
     connection, name, retries = producer.connection, producer.name, producer.retries
     try:
         state = _state(connection, name, retries)
@@ -206,6 +224,6 @@ def _is_there(producer: LineProducer, header: Header) -> bool:
         raise CommandFailed(f"{name} exists, and is {state.content_type}, not {header.content_type}")
     if not state.closed:  # otherwise, it is only checked
         first = retries.run(lambda: streams.read_page(connection, name, BEGINNING), is_repeatable=True)
-        if first.body not in {b"", b"[]"} and not producer.is_known():
-            raise CommandFailed(f"{name} exists, with other contents: delete it, or import into another name")
+        if first.body not in {b"", b"[]"} and producer.find_epoch() is None:
+            raise CommandFailed(f"{name} exists, and is not of this import: delete it, or import into another name")
     return True

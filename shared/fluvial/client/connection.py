@@ -124,7 +124,7 @@ def parse_server_url(url: str) -> tuple[str, str]:
 
 def _reason(exc: Exception) -> str:
     text = str(exc) or type(exc).__name__
-    return re.sub(r"^\[Errno -?\d+\] ", "", text)
+    return re.sub(r"^\[Errno -?\d+\] ", "", text).removesuffix(".")
 
 
 def _refusal(response: httpx.Response) -> ServerRefused:

@@ -9,6 +9,9 @@ So the server's last epoch tells how many lines it has, whatever sizes the batch
 is needed. A later batch has a higher epoch, as the protocol demands. A batch whose answer was lost is sent again with
 the same epoch, and is a duplicate if it had arrived.
 
+Before its first append, a process asks for the server's last epoch with an append that cannot be carried out. An epoch
+that no batch of this module has is another program's, which is left alone.
+
 The last request of a process that was killed may still be on its way when the next process begins, and may be of
 another size. So the first append of a process has one line and the kind OPENING, which is above every size: from then
 on, the server refuses every batch of the process before. In turn the opening is sent with If-Match and the stream's tag
@@ -40,6 +43,9 @@ _OPENINGS_MAX: Final = 8
 _BAD_REQUEST: Final = 400
 _FORBIDDEN: Final = 403
 _CONFLICT: Final = 409
+
+#: A sequence number that no batch has, because every number from 0 on would come before it.
+_NEVER_SEQ: Final = 2**53 - 1
 _PRECONDITION_FAILED: Final = 412
 
 
@@ -73,21 +79,24 @@ class LineProducer:
     retries: Retries = field(default_factory=Retries)
     line_count: int = 0
 
-    def is_known(self) -> bool:
-        """Whether the stream has lines of this producer. Nothing is appended.
+    def find_epoch(self) -> int | None:
+        """The producer's last epoch in the stream; None if the stream does not know it. Nothing is appended.
 
-        An append of epoch 0 that is not the first of its epoch is fenced if the stream knows the producer, and is a gap
-        if not.
+        An append of epoch 0 with a number that is far ahead is a gap if the stream does not know the producer, or knows
+        it with epoch 0, and is fenced if the last epoch is another one.
         """
-        stamp, body = Stamp(self.producer_id, 0, 1), b"[0]" if is_json(self.content_type) else b"-"
+        stamp, body = Stamp(self.producer_id, 0, _NEVER_SEQ), b"[0]" if is_json(self.content_type) else b"-"
         try:
             self.retries.run(
                 lambda: streams.append(self.connection, self.name, body, content_type=self.content_type, stamp=stamp),
                 is_repeatable=True,
             )
         except ServerRefused as exc:
-            if exc.status in {_BAD_REQUEST, _FORBIDDEN, _CONFLICT} and not exc.is_closed:
-                return exc.status == _FORBIDDEN and "producer-epoch" in exc.fields
+            epoch = exc.fields.get("producer-epoch", "")
+            if exc.status == _FORBIDDEN and epoch.isdecimal():
+                return int(epoch)
+            if exc.status in {_BAD_REQUEST, _CONFLICT} and not exc.is_closed:
+                return None if exc.fields.get("producer-expected-seq", "0") == "0" else 0
             raise
         message = "the server does not check the sequence numbers of producers"
         raise UnexpectedAnswer(message)
@@ -98,7 +107,10 @@ class LineProducer:
         `line_at` gives the body for one line of the input, from 0, and is called with rising numbers; None after the
         end. Appends one line if there is one that the stream does not have. Returns how many lines it had.
         """
-        body, tries = line_at(0), 0
+        epoch = self.find_epoch()
+        if epoch is not None:
+            self.line_count = lines_through(epoch)
+        body, tries = line_at(self.line_count), 0
         while body is not None:
             tag = None
             if tries < _OPENINGS_MAX:

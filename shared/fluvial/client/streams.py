@@ -13,9 +13,11 @@ from fluvial.model.json_mode import split_array
 
 BEGINNING: Final = "-1"
 
+_UNAUTHENTICATED: Final = 401
+
 #: What a refusal means whose body is not sent.
 _HEAD_MESSAGES: Final = {
-    401: ("unauthenticated", "the server wants a valid token"),
+    _UNAUTHENTICATED: ("unauthenticated", "the server wants a valid token"),
     403: ("forbidden", "the token does not give access to {name}"),
     404: ("not_found", "there is no stream {name}"),
     410: ("gone", "the stream {name} was deleted"),
@@ -108,6 +110,8 @@ def head(connection: Connection, name: str) -> StreamState:
         message = _HEAD_MESSAGES.get(exc.status)  # an answer to HEAD has no body
         if message is None or exc.code:
             raise
+        if exc.status == _UNAUTHENTICATED:
+            read_page(connection, name, "now")  # raises with the reason, which the body of its answer has
         code, text = message
         raise ServerRefused(exc.status, code, text.format(name=name), exc.fields) from exc
 

@@ -67,6 +67,12 @@ def parse_name(path: str) -> StreamName:
     return StreamName(name)
 
 
+def parse_prefix(text: str) -> str:
+    """The beginning that names share in their canonical spelling; `text` may have escapes, and may end within one."""
+    whole = re.sub(r"%[0-9A-Fa-f]?\Z", "", text)
+    return "/".join(quote(unquote_to_bytes(segment), safe=_SEGMENT_SAFE) for segment in whole.split("/"))
+
+
 def parse_source_path(path: str, root_path: str = "") -> StreamName:
     """Parse a `Stream-Forked-From` header: a URL path on this server (spec 4.2).
 
