@@ -1,17 +1,18 @@
 """The npm packages that people have, run against the server as a user starts it: what they promise, they do."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.servers import running_server
 
-#: They wait for connections to end and come back.
-pytestmark = pytest.mark.slow
+#: They wait for connections to end and come back. In one process, because the fixture starts all of them.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("npm clients")]
 
 HERE = Path(__file__).parent
 SCRIPTS = ["client", "state", "yjs", "aisdk", "tanstack", "eventsource"]
@@ -31,12 +32,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subproc
         for script in SCRIPTS:
             command = ["node", "--test", "--test-force-exit", "--test-reporter=spec", f"{script}.test.mjs"]
             process = subprocess.Popen(
-                command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command,
+                cwd=HERE,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
             )
             started[script] = stack.enter_context(process)
-            stack.callback(process.kill)
+            stack.callback(kill_group, process)
         yield started
         assert "error" not in server.log, server.log
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a process and those that it has started: node runs each file in a process of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
