@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from base64 import b64decode
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.cli.untrue_server import Answers, untrue_server
 from tests.cli.verbs import Shell
 from tests.support.program import assert_command_failed, assert_usage_error
+from tests.support.servers import server_in_thread
 
 LINES = "".join(f"{number}\n" for number in range(1, 26))
 
@@ -230,3 +233,44 @@ def test_closed_stream_takes_nothing_more(shell: Shell) -> None:
     for _ in range(2):
         shell.output("close", "close")
     assert_command_failed(shell.run("append", "close", "x"), "closed")
+
+
+def test_lines_are_appended_in_requests_that_the_server_takes(tmp_path: Path) -> None:
+    """A line that is too large for any request ends the command, with the lines before it appended."""
+    with server_in_thread(tmp_path / "data", "--store", "memory", "--max-body", "100") as server:
+        shell = Shell(server.url, tmp_path)
+        shell.output("create", "small")
+        shell.output("append", "small", piped=LINES * 4)
+        assert shell.output("read", "small") == LINES * 4
+        ran = shell.run("append", "small", piped="a\nb\n" + "c" * 101 + "\nd\n")
+        assert_usage_error(ran, "small: ", "body_too_large", "before it, 2 lines appended")
+        assert shell.output("read", "small") == LINES * 4 + "a\nb\n"
+        assert_usage_error(shell.run("append", "small", "--whole", piped=LINES * 4), "body_too_large")
+        shell.output("append", "small", "--bytes", piped="e")
+        assert_usage_error(shell.run("append", "small", "--whole", piped=""), "the input is empty")
+
+
+def test_append_to_a_server_that_has_gone_tells_what_it_has_appended(tmp_path: Path) -> None:
+    """Nothing, here: the server was never there."""
+    ran = Shell("http://127.0.0.1:1", tmp_path).run("append", "a", "x")
+    assert_command_failed(ran, "Connection refused", "Is the server running?")
+
+
+def test_info_in_lines_has_lists_and_times(shell: Shell) -> None:
+    """Absent values are a dash, and yes or no."""
+    shell.output("create", "told", "--ttl", "1h")
+    lines = dict(line.split(maxsplit=1) for line in shell.output("info", "told").splitlines())
+    assert (lines["closed"], lines["ttlSeconds"], lines["producers"], lines["forkedFrom"]) == ("no", "3600", "-", "-")
+    shell.output("fork", "told", "told-fork")
+    assert '"stream":"told"' in shell.output("info", "told-fork")
+    assert "expiresAt" in lines
+
+
+def test_list_of_a_server_that_tells_names_alone_asks_for_each(tmp_path: Path) -> None:
+    """As servers of an earlier version do."""
+    with untrue_server(Answers(is_earlier=True, streams={"/v1/stream/a": b"12345"})) as url:
+        shell = Shell(url, tmp_path)
+        assert shell.output("ls") == "a\n"
+        assert "application/octet-stream" in shell.output("ls", "-l")
+        [described] = msgspec.json.decode(shell.output("ls", "-o", "json"))
+        assert (described["name"], described["offset"]) == ("a", "5")

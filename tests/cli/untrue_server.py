@@ -12,11 +12,15 @@ import msgspec
 
 @dataclass
 class Answers:
-    """What the server answers. `keep` decides which appends are stored; each is acknowledged."""
+    """What the server answers. `keep` decides which appends are stored; each is acknowledged.
+
+    `is_earlier`: it lists names alone, as earlier versions of the server do.
+    """
 
     keep: Callable[[int], bool] = lambda _number: True
     refuses_append: Callable[[int], bool] = lambda _number: False
     refused_paths: frozenset[str] = frozenset()
+    is_earlier: bool = False
     append_count: int = 0
     streams: dict[str, bytes] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
@@ -53,10 +57,16 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.answers.refused_paths:
             return self._answer(403)
         if path == "/v1/streams":
+            if self.answers.is_earlier:
+                return self._answer(200, b'{"streams":["a"],"next":null}')
             return self._answer(200, msgspec.json.encode({"streams": [{"name": "a", "bytes": 7}], "next": None}))
         if path not in self.answers.streams:
             return self._answer(404)
         return self._answer(200, self.answers.streams[path])
+
+    def do_HEAD(self) -> None:
+        """Answer as GET does; without a body."""
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -68,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 @contextmanager

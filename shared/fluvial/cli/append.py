@@ -233,7 +233,7 @@ def append_command(  # noqa: PLR0913  one parameter for each option
             _append(writer, file, unit, producer, closes=closes)
         except ServerRefused as exc:
             if exc.status == _TOO_LARGE:
-                raise UsageError(f"{exc}; before it, {count_of(writer.line_count, 'line')} appended") from exc
+                raise UsageError(f"{name}: {exc}; before it, {count_of(writer.line_count, 'line')} appended") from exc
             fail_refused(exc, name)
         except ServerUnreachable as exc:
             raise CommandFailed(f"{exc}; {count_of(writer.line_count, 'line')} appended") from exc
