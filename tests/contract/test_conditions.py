@@ -23,6 +23,7 @@ from fluvial.model.plan import plan_append
 from fluvial.model.transition import renewed_deadline_ms
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
+from fluvial.storage.dynamodb.table.item_size import item_bytes
 from fluvial.storage.dynamodb.table.items import (
     HeadItem,
     HotSegment,
@@ -32,7 +33,6 @@ from fluvial.storage.dynamodb.table.items import (
     decode_segment,
     encode_head_item,
     encode_hot_segment,
-    item_bytes,
 )
 from fluvial.storage.dynamodb.table.keys import head_key
 from fluvial.storage.dynamodb.writes.conditions import CLAUSES, conditions_of
@@ -54,7 +54,10 @@ EXPRESSION_BYTES_MAX = 4_096
 ids = st.binary(min_size=8, max_size=8).map(CommitId)
 inline = st.builds(lambda commit_id, data: StoredBatch(commit_id, len(data), Placement.INLINE, data), ids, st.binary())
 elsewhere = st.builds(StoredBatch, ids, st.integers(1, 2**28), st.sampled_from([Placement.ITEM, Placement.OBJECT]))
-batches = st.lists(inline | elsewhere, max_size=5).map(tuple)
+groups = st.builds(
+    StoredBatch, ids, st.integers(1, 2**28), st.just(Placement.GROUP), st.just(b""), batch_count=st.integers(2, 2**20)
+)
+batches = st.lists(inline | elsewhere | groups, max_size=5).map(tuple)
 
 
 @pytest.fixture(scope="module")

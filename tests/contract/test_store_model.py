@@ -572,7 +572,9 @@ class FaultyNetworkAnswersLikeModel(DynamoDbAnswersLikeModel):
 
 
 over_http = examples(15, stateful_step_count=40, suppress_health_check=list(HealthCheck))
-FaultyNetworkAnswersLikeModel.TestCase.settings = over_http
+FaultyNetworkAnswersLikeModel.TestCase.settings = examples(
+    8, stateful_step_count=40, suppress_health_check=list(HealthCheck)
+)
 DynamoDbAnswersLikeModel.TestCase.settings = over_http
 StoreAnswersLikeModel.TestCase.settings = examples(40)
 SqliteAnswersLikeModel.TestCase.settings = examples(15)

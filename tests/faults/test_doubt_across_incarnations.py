@@ -12,6 +12,7 @@ from fluvial.model.commit import Applied, Commit, Exists, Unmet
 from fluvial.model.entity_tag import Preconditions, TagList, stream_etag
 from fluvial.model.errors import StoreUncertain
 from fluvial.model.head import Incarnation
+from fluvial.model.limits import PAYLOAD_ITEM_BYTES_DEFAULT
 from fluvial.model.plan import ForkPosition, plan_delete, plan_fork, plan_renewal
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.dynamodb.table.write_outcome import InDoubt
@@ -143,7 +144,7 @@ async def test_renewal_in_doubt_does_not_raise_the_fence(rig: DynamoDbRig, write
     assert item["f"] == {"N": "0"}
 
 
-@pytest.mark.parametrize("size", [1_000, 301_000])
+@pytest.mark.parametrize("size", [1_000, PAYLOAD_ITEM_BYTES_DEFAULT + 1])
 async def test_rejected_batch_leaves_no_payload(rig: DynamoDbRig, writer: DynamoDbStore, size: int) -> None:
     """Neither of an append nor of a creation."""
     assert isinstance(await writer.apply(NAME, append_commit(b"x" * size)), Unmet)
@@ -151,7 +152,7 @@ async def test_rejected_batch_leaves_no_payload(rig: DynamoDbRig, writer: Dynamo
     again = await writer.apply(NAME, create_commit(incarnation=2, body=b"x" * size))
     assert isinstance(again, Unmet)
     assert not isinstance(again.requirement, Exists)
-    assert rig.items(f"PAYLOAD#{NAME}") == []
+    assert rig.payloads() == []
     assert writer._aws.objects.list_objects_v2(Bucket=rig.config.bucket)["KeyCount"] == 0
 
 

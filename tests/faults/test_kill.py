@@ -8,7 +8,8 @@ producer headers repeats nothing: each acknowledged batch must be there once, at
 
 import random
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -22,6 +23,7 @@ TEXT = {"Content-Type": "text/plain"}
 WRITERS = 6
 ROUNDS = 8
 SHARED = "/v1/stream/p/shared"
+PROGRESS_TIMEOUT_S = 60
 FOLLOWERS = [f"follower-{number}" for number in range(5)]
 
 
@@ -32,11 +34,20 @@ class Cluster:
     server: RunningServer
     stopping: Event = field(default_factory=Event)
 
+    def let_append(self, counts: Callable[[], Sequence[int]], seconds: float) -> None:
+        """Wait until each count of acknowledged appends has grown, however slow the machine is; then for a while."""
+        before, deadline_s = counts(), time.monotonic() + PROGRESS_TIMEOUT_S
+        while any(now <= then for now, then in zip(counts(), before, strict=True)):
+            assert time.monotonic() < deadline_s, "appends are acknowledged no more"
+            self.stopping.wait(0.02)
+        self.stopping.wait(seconds)
+
     def try_to(self, request: Callable[[str], httpx.Response]) -> httpx.Response | None:
         """The answer; None when the server was killed before it."""
         try:
             return request(self.server.url)
         except httpx.TransportError:
+            self.stopping.wait(0.05)  # the next server needs the processor to start
             return None
 
 
@@ -123,10 +134,10 @@ def test_killed_server_loses_and_doubles_no_acknowledged_batch(tmp_path: Path) -
         thread.start()
     try:
         for _ in range(ROUNDS):
-            cluster.stopping.wait(dice.uniform(0.3, 1.2))
+            cluster.let_append(lambda: acknowledged_counts(writers, plain), dice.uniform(0, 1))
             cluster.server.kill()
             cluster.server = start_server(folder)
-        cluster.stopping.wait(1)
+        cluster.let_append(lambda: acknowledged_counts(writers, plain), 0.5)
     finally:
         cluster.stopping.set()
         for thread in threads:
@@ -140,6 +151,11 @@ def test_killed_server_loses_and_doubles_no_acknowledged_batch(tmp_path: Path) -
             check_follower(cluster.server.url, f"/v1/stream/p/{estuary}")
     finally:
         cluster.server.kill()
+
+
+def acknowledged_counts(writers: Sequence[ProducerWriter], plain: PlainWriter) -> list[int]:
+    """How many appends of each writer were acknowledged."""
+    return [len(plain.acknowledged), *(writer.acknowledged for writer in writers)]
 
 
 def check_follower(url: str, path: str) -> None:

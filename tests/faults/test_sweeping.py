@@ -3,25 +3,30 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from fluvial.aws.change_feed import ChangeFeed, parse_changes
+from fluvial.aws.change_feed import ChangeFeed
+from fluvial.aws.connections import Connection, Connections
 from fluvial.aws.fanout_queue import FanOutQueue
 from fluvial.aws.sweep_job import PAGE_MS_MAX, Report, sweep, sweep_all
 from fluvial.aws.websocket_broadcast import Broadcaster
 from fluvial.model.command import ForkPoint
 from fluvial.model.head import Incarnation, ProducerStamp
 from fluvial.model.lifetime import SlidingTtl
+from fluvial.model.limits import PAYLOAD_ITEM_BYTES_DEFAULT
 from fluvial.model.names import StreamName
 from fluvial.model.plan import ForkPosition, plan_delete, plan_fork
+from fluvial.storage.dynamodb.bucket_owner import OWNER_KEY
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.limits import StoreLimits
 from tests.aws_local.change_feed import ChangeFeedReader
 from tests.faults.test_concurrent_appends import read_all
+from tests.support.change_batches import process_records
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, create_command, create_commit
 from tests.support.connections import ConnectionApi
@@ -41,6 +46,7 @@ NOTHING = {
     "producers": 0,
     "followers": 0,
     "coldObjects": 0,
+    "connections": 0,
     "stagedObjects": 0,
     "failures": 0,
 }
@@ -59,20 +65,21 @@ async def run_sweep(rig: DynamoDbRig, *, dry_run: bool = False) -> Report:
         assert isinstance(process.store, DynamoDbStore)
         report = await sweep_all(process.store, lambda _items, _objects: None, dry_run=dry_run)
     assert report.pop("dryRun") is dry_run
-    assert report.pop("isComplete") is True
+    assert (report.pop("isComplete"), report.pop("isWhole")) == (True, True)
     return {name: count for name, count in report.items() if name not in {"items", "objects"}}
 
 
 def items_but_tombstones(rig: DynamoDbRig) -> list[dict[str, Any]]:
-    """The items of the table, read without the store."""
+    """The items of the table but its own, read without the store."""
     found: list[dict[str, Any]] = rig.client.scan(TableName=rig.config.table, ConsistentRead=True)["Items"]
+    found = [item for item in found if item["pk"]["S"] != "TABLE"]
     return [item for item in found if not (item["sk"]["S"] == "H" and "i" not in item)]
 
 
 def objects(rig: DynamoDbRig) -> list[str]:
-    """The keys of the bucket's objects."""
+    """The keys of the bucket's objects, without the one that names its owner."""
     listed = boto3.client("s3", region_name=REGION).list_objects_v2(Bucket=rig.config.bucket)
-    return [one["Key"] for one in listed.get("Contents", [])]
+    return [one["Key"] for one in listed.get("Contents", []) if one["Key"] != OWNER_KEY]
 
 
 async def fill(store: DynamoDbStore, acknowledged: list[bytes]) -> None:
@@ -99,9 +106,13 @@ async def fork_and_delete(store: DynamoDbStore, incarnation: int) -> None:
 
 
 @pytest.mark.slow
-async def test_sweep_after_a_crash_deletes_orphans_and_keeps_acknowledged_bytes(rig: DynamoDbRig) -> None:
+@pytest.mark.parametrize("payload_item_bytes_max", [0, PAYLOAD_ITEM_BYTES_DEFAULT])
+async def test_sweep_after_a_crash_deletes_orphans_and_keeps_acknowledged_bytes(
+    rig: DynamoDbRig, payload_item_bytes_max: int
+) -> None:
     """A process dies between any two calls of appends, spills, rotations, forks and deletions; then a sweep runs."""
-    for at in range(0, 400, 3):
+    rig.config = replace(rig.config, payload_item_bytes_max=payload_item_bytes_max)
+    for at in range(0, 400, 7):
         async with own_process(rig) as process:
             await process.store.apply(NAME, create_commit(incarnation=2 * at + 1))
         acknowledged = list[bytes]()
@@ -209,7 +220,7 @@ async def test_sweep_has_the_change_feed_deliver_what_it_gave_up_on(rig: DynamoD
     assert await run_sweep(rig) == {**NOTHING, "undeliveredStreams": 1}
     queue = FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
     feed = ChangeFeed(rig.store, fan_out.deliveries, queue, Broadcaster(rig.store, fan_out.clock, ConnectionApi()))
-    assert await feed.process(parse_changes({"Records": reader.records()})) == set()
+    assert await process_records(feed, reader.records()) == set()
     assert await fan_out.read("p/a") == b"undelivered"
     assert await run_sweep(rig) == NOTHING
 
@@ -230,6 +241,16 @@ async def test_sweep_deletes_producers_and_followers_of_deleted_streams(rig: Dyn
     assert {item["pk"]["S"].partition("#")[0] for item in items_but_tombstones(rig)} <= {"S", "SEG"}
 
 
+async def test_sweep_counts_connections_that_have_not_expired(rig: DynamoDbRig) -> None:
+    """DynamoDB deletes an expired item up to two days late."""
+    async with own_process(rig) as process:
+        assert isinstance(process.store, DynamoDbStore)
+        connections, now_s = Connections(process.store.table), START_MS // 1_000
+        for connection_id, expires_s in (("open=", now_s + 60), ("expired=", now_s - 1)):
+            await connections.add(NAME, Connection(connection_id, Incarnation(1), 0, expires_s), expires_s)
+    assert await run_sweep(rig) == {**NOTHING, "connections": 1}
+
+
 async def test_sweep_without_time_left_is_continued_by_the_next(rig: DynamoDbRig) -> None:
     """A dry run starts at the beginning and saves no cursor."""
     async with own_process(rig) as process:
@@ -242,12 +263,12 @@ async def test_sweep_without_time_left_is_continued_by_the_next(rig: DynamoDbRig
             return await sweep(store, event, lambda: next(times, 0))
 
         first = await sweep_one_page()
-        assert (first["isComplete"], first["items"]) == (False, 1)
-        assert (await sweep_one_page(dryRun=True))["items"] == 2  # the saved cursor is an item, too
+        assert (first["isComplete"], first["items"]) == (False, 2)  # with the table's own item
+        assert (await sweep_one_page(dryRun=True))["items"] == 3  # the saved cursor is an item, too
         assert (await sweep_one_page())["items"] == 0
         last = await sweep(store, {}, lambda: PAGE_MS_MAX + 1)
-        assert (last["isComplete"], last["items"]) == (True, 0)
-        assert (await sweep_one_page())["items"] == 1
+        assert (last["isComplete"], last["isWhole"], last["items"]) == (True, False, 0)
+        assert (await sweep_one_page())["items"] == 2
 
 
 @pytest.mark.slow

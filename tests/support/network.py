@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -33,22 +34,30 @@ class Body:
 
 @dataclass
 class Network:
-    """A network between a store and the engine. Each probability is for one write; `crash_at` numbers a call."""
+    """A network between a store and the engine. Each probability is for one write; `crash_at` numbers a call.
+
+    `stale` is the probability that an eventually consistent read of the table meets a replica that is behind: the
+    answer is then the one that the same request got before, and nothing if it is sent for the first time.
+    """
 
     rng: random.Random
     request_lost: float = 0.0
     request_late: float = 0.0
     response_lost: float = 0.0
     throttled: float = 0.0
+    stale: float = 0.0
     crash_at: int | None = None
     seen: Counter[str] = field(default_factory=Counter)
     operations: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     late: list[AWSPreparedRequest] = field(default_factory=list)
+    answers: dict[bytes, AWSResponse] = field(default_factory=dict)
     session: URLLib3Session = field(default_factory=URLLib3Session)
 
     def attach(self, store: DynamoDbStore) -> None:
         """Put the network between this store and the engine."""
         store._aws.writes.meta.events.register("before-send.dynamodb", self._send)
+        if self.stale:
+            store._aws.reads.meta.events.register("before-send.dynamodb", self._send_read)
         for client in (store._aws.writes, store._aws.reads, store._aws.objects):
             client.meta.events.register("before-call.*", self._call)
 
@@ -63,6 +72,22 @@ class Network:
             raise CrashError
         is_json = model.service_model.service_name == "dynamodb"
         self.operations.append((model.name, json.loads(params["body"]) if is_json else {}))
+
+    def _send_read(self, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        """Answer an eventually consistent read by a replica that may be behind; botocore sends the others."""
+        body = request.body
+        if not isinstance(body, bytes) or b'"ConsistentRead": false' not in body or b'"IndexName"' in body:
+            return None
+        if self.rng.random() >= self.stale:
+            answer: AWSResponse = self.session.send(request)
+            if answer.status_code == HTTPStatus.OK:
+                self.answers[body] = answer
+            return answer
+        self.seen["read stale"] += 1
+        asked = json.loads(body).get("RequestItems", {})
+        nothing = {"Items": [], "Count": 0, "ScannedCount": 0, "Responses": {table: [] for table in asked}}
+        empty = AWSResponse(request.url, HTTPStatus.OK, HTTPHeaders(), Body(json.dumps(nothing).encode()))
+        return self.answers.get(body, empty)
 
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
         """Decide about one request: without an answer or an error here, botocore sends it."""

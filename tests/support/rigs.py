@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import sqlite3
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -162,16 +163,48 @@ class DynamoDbRig:
         )["Items"]
         return found
 
+    def payloads(self) -> list[dict[str, Any]]:
+        """The items of all streams' payloads, of either form of key."""
+        scanned: list[dict[str, Any]] = self.client.scan(TableName=self.config.table, ConsistentRead=True)["Items"]
+        return [item for item in scanned if item["pk"]["S"].partition("#")[0] in {"PL", "PAYLOAD"}]
+
     def raw_bytes(self, incarnation: Incarnation) -> bytes:
-        """The segments' data, then the buffer of the incarnation's head."""
+        """The segments' data, then the buffer of the incarnation's head; groups from their payloads."""
         data = b""
-        for item in self.items(f"SEG#{incarnation:016x}"):
-            data += item["d"]["B"] if "d" in item else b""
         scanned = self.client.scan(TableName=self.config.table, ConsistentRead=True)["Items"]
+        for item in self.items(f"SEG#{incarnation:016x}"):
+            data += _data_of_segment(item, scanned) if "d" in item else b""
         for item in scanned:
             if item.get("i", {}).get("B") == incarnation.to_bytes(8, "big") and "q" in item:
-                data += b"".join(batch["B"][9:] for batch in item["q"]["L"])
+                for element in (batch["B"] for batch in item["q"]["L"]):
+                    is_group = element[0] == GROUP
+                    data += _data_of_group(element[1:9], scanned) if is_group else element[9:]
         return data
+
+
+#: The placement of a group of batches, as it is stored.
+GROUP: Final = 3
+
+
+def _data_of_group(commit_id: bytes, scanned: list[dict[str, Any]]) -> bytes:
+    [payload] = [item for item in scanned if commit_id.hex() in item["pk"]["S"] + item["sk"]["S"]]
+    data: bytes = payload["d"]["B"]
+    return data
+
+
+def _data_of_segment(item: dict[str, Any], scanned: list[dict[str, Any]]) -> bytes:
+    data, found = item["d"]["B"], b""
+    for at, (packed,) in enumerate(struct.iter_unpack("<I", item["e"]["B"])):
+        placement, length = packed >> 30, packed & (1 << 30) - 1
+        if placement == GROUP:
+            found += _data_of_group(item["i"]["B"][8 * at : 8 * at + 8], scanned)
+            length = 4  # how many batches the group has
+        elif placement == 0:
+            found += data[:length]
+        else:
+            length = 0
+        data = data[length:]
+    return found
 
 
 REGION: Final = "eu-central-1"
@@ -232,8 +265,8 @@ def dynamodb_local_url() -> str:
     return str(dynamodb_local_url.started)  # type: ignore[attr-defined]
 
 
-#: A store that retries almost at once, for tests with many retries.
-IMPATIENT: Final = StoreLimits(busy_pause_s=0.001, fence_pause_s=0.001)
+#: A store that retries almost at once, for tests with many retries, and that keeps what waits on a slow machine.
+IMPATIENT: Final = StoreLimits(busy_pause_s=0.001, fence_pause_s=0.001, group_wait_s=600.0)
 
 RIGS: dict[str, Callable[..., AbstractAsyncContextManager[Rig]]] = {
     "memory": memory_rig,

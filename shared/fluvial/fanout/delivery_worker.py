@@ -89,6 +89,7 @@ class DeliveryWorker:
         self._is_stopping.set()
         self._has_work.set()
         await asyncio.gather(*self._tasks)
+        await self._write_marks()  # of the round that ended last
 
     async def _work(self) -> None:
         while not self._is_stopping.is_set():

@@ -82,6 +82,14 @@ CURSOR_JITTER_S_MAX: Final = 3_600
 SEGMENT_BYTES: Final = 4 * 1_048_576
 SEGMENT_BATCHES: Final = 1_000
 
+#: On DynamoDB a batch that is too large for the head is an item of its own up to this size, and above it an object in
+#: S3. Written and deleted, an item costs two write units ($1.25 a million) for each kilobyte, an object $5.40 a million
+#: whatever its size: they meet at 4.3 KB. A put to S3 takes some 10 to 35 ms longer, which is worth up to twice that.
+PAYLOAD_ITEM_BYTES_DEFAULT: Final = 8_192
+
+#: DynamoDB takes items of 400 KB, names and keys included.
+PAYLOAD_ITEM_BYTES_MAX: Final = 300_000
+
 #: A key of HS256 has at least 256 bits (RFC 7518, section 3.2). A secret is text with one byte a character.
 SECRET_BYTES_MIN: Final = 32
 SECRET_BYTES_MAX: Final = 256

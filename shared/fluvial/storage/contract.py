@@ -32,6 +32,18 @@ class UndeliveredIndex(Protocol):
         ...
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """The capability to resume the upkeep of streams that a killed process has left undone."""
+
+    async def resume_upkeep(self, names: Sequence[StreamName]) -> list[Head | None]:
+        """What `heads` returns for these names; begin the upkeep of their streams that is due.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+
 class Store(Protocol):
     """A set of streams: their heads, batches and followers. All calls come from one event loop."""
 

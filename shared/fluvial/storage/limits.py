@@ -20,8 +20,8 @@ class StoreLimits:
     #: SQLite: the bytes of one group of commits, so few that no other commit waits long for its transaction.
     group_bytes_max: int = 16 * 1_048_576
 
-    #: SQLite: the bytes of commits and the number of background jobs that wait for a transaction. Past that, a commit
-    #: is answered with a 503 at once, and a job is tried again later.
+    #: The bytes of commits that wait for a group, and with SQLite the number of background jobs. Past that, a commit is
+    #: answered with a 503 at once, and a job is tried again later.
     pending_bytes_max: int = 256 * 1_048_576
     pending_work_max: int = 4_096
 
@@ -32,6 +32,10 @@ class StoreLimits:
     #: DynamoDB: the first pause before the retry of a request that the table was too busy for, and before a fence.
     busy_pause_s: float = 0.05
     fence_pause_s: float = 0.05
+
+    #: DynamoDB: an append that has waited so long for its group is answered with a 503, and not written: its client may
+    #: have gone.
+    group_wait_s: float = 10.0
 
 
 STORE_LIMITS: Final = StoreLimits()

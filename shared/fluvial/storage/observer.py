@@ -18,6 +18,10 @@ class AwsOutcome(StrEnum):
     FAILED = "failed"
 
 
+#: boto3's names of DynamoDB's operations whose capacity units are read units; those of all others are write units.
+READS: Final = frozenset({"batch_get_item", "get_item", "query", "scan"})
+
+
 class StoreObserver(Protocol):
     """Takes note of what a store does."""
 
@@ -41,6 +45,10 @@ class StoreObserver(Protocol):
         """A request to DynamoDB or S3 ended. The operation is boto3's name, e.g. `update_item`."""
         ...
 
+    def on_units(self, operation: str, units: float) -> None:
+        """DynamoDB has billed so many capacity units for a request that it carried out."""
+        ...
+
 
 class _Unobserved:
     """Takes note of nothing."""
@@ -58,6 +66,9 @@ class _Unobserved:
         """Do nothing."""
 
     def on_aws_request(self, operation: str, outcome: AwsOutcome) -> None:
+        """Do nothing."""
+
+    def on_units(self, operation: str, units: float) -> None:
         """Do nothing."""
 
 

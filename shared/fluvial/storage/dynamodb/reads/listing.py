@@ -11,7 +11,7 @@ from fluvial.model.head import Head
 from fluvial.model.limits import STREAM_NAME_BYTES_MAX
 from fluvial.model.names import HIGHEST, StreamName
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.items import decode_head_item
+from fluvial.storage.dynamodb.table.items import HeadItem, decode_head_item
 from fluvial.storage.dynamodb.table.keys import Item, head_key, name_of
 from fluvial.storage.dynamodb.table.table import BATCH_GET_MAX, Table
 
@@ -20,6 +20,8 @@ LISTING_SHARDS: Final = 8
 
 #: Requests for heads at the same time, of a hundred heads each.
 HEAD_REQUESTS_AT_ONCE: Final = 4
+
+_NO_HEAD: Final = HeadItem(None, 0)
 
 
 def listing_shard(name: StreamName) -> int:
@@ -56,6 +58,11 @@ async def list_names(table: Table, prefix: str, after: str, count_max: int) -> l
 
 async def load_heads(table: Table, names: Sequence[StreamName]) -> list[Head | None]:
     """See Store.heads: a read unit for each head, or for each 4 KB of it. Raises StoreUnavailable."""
+    return [stored.head for stored in await load_head_items(table, names)]
+
+
+async def load_head_items(table: Table, names: Sequence[StreamName]) -> list[HeadItem]:
+    """The head items of these names, in their order, as `load_heads` reads them. Raises StoreUnavailable."""
 
     async def load(part: Sequence[StreamName]) -> list[Item]:
         return await table.get_many([head_key(name) for name in part])
@@ -63,8 +70,8 @@ async def load_heads(table: Table, names: Sequence[StreamName]) -> list[Head | N
     distinct = list(dict.fromkeys(names))  # DynamoDB refuses a request that has a key twice
     parts = [distinct[first : first + BATCH_GET_MAX] for first in range(0, len(distinct), BATCH_GET_MAX)]
     pages = await map_bounded(parts, load, HEAD_REQUESTS_AT_ONCE)
-    found = {name_of(item): decode_head_item(item).head for page in pages for item in page}
-    return [found.get(name) for name in names]
+    found = {name_of(item): decode_head_item(item) for page in pages for item in page}
+    return [found.get(name, _NO_HEAD) for name in names]
 
 
 def _place_among_names(text: str) -> str:

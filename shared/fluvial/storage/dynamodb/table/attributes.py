@@ -1,18 +1,20 @@
 """The attributes of the table's items. Their names are short, because DynamoDB bills names, too.
 
-Every item has the keys `pk` and `sk`. By partition key:
+Every item has the keys `pk` and `sk`, and its format. By partition key:
 
     S#<name>                  `H`: the stream's head item; without `i` it is the tombstone of an ended incarnation
     S#<name>                  `C#<id>`: a WebSocket connection that reads the stream; `B`: how far they were sent it
     C#<id>                    `-`: which stream a connection reads
     SEG#<incarnation>         `<end position>`: a segment, hot (with its bytes) or cold (in S3)
-    PAYLOAD#<name>            `<commit id>`: the bytes of one batch that was too large for the head
+    PL#<name>#<commit id>     `-`: one batch, or a group of batches, that was too large for the head
+    PAYLOAD#<name>            `<commit id>`: a batch in format 1 (fluvial.storage.dynamodb.table.format)
     PRODUCER#<incarnation>    `<producer id>`: an evicted producer, for which the head has no room
     FOLLOWER#<incarnation>    `<estuary>`: an estuary that follows this incarnation
     ONCE#<hash>               `-`: the intent of an append with an idempotency key
     PROJECTS                  `<project>`: a project or, without its content, the mark that there was one
     USAGE#<project>#<day>     `-`: how many bytes a project has appended on a day
     SWEEP                     `-`: where the next sweep starts
+    TABLE                     `-`: the table's own id, which its bucket's object `owner` has, too
 """
 
 from typing import Final
@@ -21,6 +23,9 @@ PK: Final = "pk"
 SK: Final = "sk"
 #: Epoch seconds after which DynamoDB may delete the item: of tombstones, and of streams with a fixed expiry.
 TTL: Final = "t"
+
+#: The format of the item (fluvial.storage.dynamodb.table.format); absent in items of format 1.
+FORMAT: Final = "z"
 
 # -- the head item ---------------------------------------------------------------------------------------------------
 
@@ -73,6 +78,8 @@ DELIVERED: Final = "dl"
 #: Present when the stream is read without a token; and the reader key of its pages in caches.
 PUBLIC: Final = "pb"
 READER_KEY: Final = "rk"
+#: Epoch seconds until which a WebSocket connection may read the stream; 0 before the first one, absent when unknown.
+CONNECTED_UNTIL: Final = "cc"
 #: The time when a sweep last touched the head, so that the change feed delivers it again.
 TOUCHED_AT: Final = "sh"
 #: The commit that deleted the stream; stays with the tombstone.
@@ -125,8 +132,16 @@ LIFE: Final = "i"
 VERSION: Final = "v"
 BYTE_COUNT: Final = "n"
 
+#: The id by which a table and its bucket know each other.
+TABLE_ID: Final = "id"
+
 #: The position that a sweep continues from.
 PLACE: Final = "p"
+
+#: How the partition keys of payloads begin. The second is read and deleted, but no longer written; the first has a word
+#: of its own, because a sweep of the release before would not understand a key of a known kind.
+PAYLOAD_KIND: Final = "PL"
+GATHERED_PAYLOAD_KIND: Final = "PAYLOAD"
 
 BROADCAST_SK: Final = "B"
 CONNECTION_SK_PREFIX: Final = "C#"

@@ -64,7 +64,9 @@ S3_TIMEOUT_S: Final = 10
 #: What DynamoDB refused because it was busy was not carried out: it is tried again this often, then it is a 503.
 BUSY_TRIES_MAX: Final = 5
 
-#: The SDK repeats reads, and slows down when the service asks for it.
+#: The SDK repeats reads in its `standard` mode. In `adaptive` mode one client has one rate for all that it reads: a
+#: partition that is throttled would slow down the reads of all other streams.
+#: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 READ_TRIES_MAX: Final = 4
 
 #: Raised before anything is sent: the connection or the credentials could not be had.
@@ -145,10 +147,15 @@ class Aws:
         self._session = botocore.session.get_session()
         self.writes = self._client("dynamodb", endpoints.dynamodb, {"mode": "standard", "total_max_attempts": 1})
 
+    @property
+    def region(self) -> str:
+        """The region that the table is in."""
+        return str(self.writes.meta.region_name)
+
     @functools.cached_property
     def reads(self) -> Any:  # noqa: ANN401  boto3 makes its clients' classes at run time
         """The client for what may be asked again: the SDK retries."""
-        retries = {"mode": "adaptive", "total_max_attempts": READ_TRIES_MAX}
+        retries = {"mode": "standard", "total_max_attempts": READ_TRIES_MAX}
         return self._client("dynamodb", self._endpoints.dynamodb, retries)
 
     @functools.cached_property
@@ -172,11 +179,14 @@ class Aws:
             response_checksum_validation=checksums,
         )
         try:
-            return self._session.create_client(
+            client = self._session.create_client(
                 service, region_name=self._endpoints.region, endpoint_url=endpoint, config=config
             )
         except NoRegionError as exc:
             raise StartupError("no AWS region is set: give --region, or set AWS_DEFAULT_REGION") from exc
+        if service == "dynamodb":
+            client.meta.events.register("provide-client-params.dynamodb.*", _ask_for_units)
+        return client
 
     async def write(self, method: Callable[..., Any], **parameters: Any) -> WriteOutcome:  # noqa: ANN401
         """Send a write of one item once, or again while the service is too busy for it.
@@ -261,6 +271,11 @@ class Aws:
             raise StoreUnavailable from exc
         except (BotoCoreError, ResponseParserError, OSError) as exc:
             return InDoubt(exc)
+        consumed = answer.get("ConsumedCapacity", ())
+        if units := sum(
+            one["CapacityUnits"] for one in (consumed if isinstance(consumed, list) else [consumed]) if one
+        ):
+            self._observer.on_units(method.__name__, units)
         return _Answer(answer)
 
     def close(self) -> None:
@@ -271,6 +286,12 @@ class Aws:
         for lazy in ("reads", "objects"):
             if lazy in self.__dict__:
                 self.__dict__[lazy].close()
+
+
+def _ask_for_units(params: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401  botocore's own
+    """Ask DynamoDB to tell the capacity units of each request that can be asked so."""
+    if "ReturnConsumedCapacity" in model.input_shape.members:
+        params["ReturnConsumedCapacity"] = "TOTAL"
 
 
 def _interpret(error: ClientError) -> _Result:

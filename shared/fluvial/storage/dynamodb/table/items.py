@@ -1,7 +1,7 @@
 """Encoding of heads, batches and segments as items: the only module that encodes and decodes them."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -24,6 +24,8 @@ from fluvial.model.head import (
 from fluvial.model.lifetime import ExpiresAt, Lifetime, SlidingTtl
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.format import with_format
+from fluvial.storage.dynamodb.table.item_size import item_bytes
 from fluvial.storage.dynamodb.table.keys import Item, Value, head_key, segment_key
 
 _PLACEMENT_SHIFT: Final = 30
@@ -33,21 +35,29 @@ _LINEAGE = msgspec.json.Decoder(tuple[Span, ...])
 
 
 class Placement(IntEnum):
-    """Where a batch's bytes are: in the head or segment itself, in a payload item, or in a payload object in S3."""
+    """Where a batch's bytes are: in the head or segment itself, in a payload item, or in a payload object in S3.
+
+    GROUP: several batches that were committed together, in one payload item.
+    """
 
     INLINE = 0
     ITEM = 1
     OBJECT = 2
+    GROUP = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A batch in a head's buffer or in a hot segment; `data` is empty unless the placement is INLINE."""
+    """A batch in a head's buffer or in a hot segment; `data` is empty unless the placement is INLINE.
+
+    A group is stored like one batch, with the commit id of its last; `batch_count` says how many batches it is.
+    """
 
     commit_id: CommitId
     byte_count: int
     placement: Placement = Placement.INLINE
     data: bytes = b""
+    batch_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,8 @@ class HeadItem:
     that the incarnation, or the tombstone, began with: a request that names a lower fence was sent to an earlier
     incarnation. `ended_by` and `ended_incarnation` are a tombstone's: the commit and the incarnation that ended.
     `born_us` is the head's, or that of the ended incarnation. `used_s` has the second in which each of the head's
-    producers wrote last.
+    producers wrote last. `connected_until_s` is when the last WebSocket connection ends, in seconds since 1970; None in
+    items of an older format, whose streams may have any.
     """
 
     head: Head | None
@@ -75,6 +86,7 @@ class HeadItem:
     began: int = 0
     born_us: int = 0
     used_s: Mapping[str, int] = field(default_factory=dict)
+    connected_until_s: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +138,8 @@ def _integer(item: Item, name: str, default: int = 0) -> int:
 
 def encode_batch(batch: StoredBatch) -> bytes:
     """A batch as an element of a head's buffer."""
-    rest = batch.data if batch.placement is Placement.INLINE else struct.pack("<I", batch.byte_count)
-    return bytes((batch.placement,)) + batch.commit_id + rest
+    length = b"" if batch.placement is Placement.INLINE else struct.pack("<I", batch.byte_count)
+    return bytes((batch.placement,)) + batch.commit_id + length + _encode_content(batch)
 
 
 def decode_batch(stored: bytes) -> StoredBatch:
@@ -136,7 +148,37 @@ def decode_batch(stored: bytes) -> StoredBatch:
     rest = stored[1 + COMMIT_ID_BYTES :]
     if placement is Placement.INLINE:
         return StoredBatch(commit_id, len(rest), placement, rest)
-    return StoredBatch(commit_id, struct.unpack("<I", rest)[0], placement)
+    byte_count, *batch_count = struct.unpack("<II" if placement is Placement.GROUP else "<I", rest)
+    return StoredBatch(commit_id, byte_count, placement, b"", *batch_count)
+
+
+def encode_batches(batches: Sequence[StoredBatch]) -> Item:
+    """Batches as the attributes of a hot segment, or of a group's payload."""
+    lengths = [batch.byte_count | batch.placement << _PLACEMENT_SHIFT for batch in batches]
+    return {
+        a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
+        a.COMMIT_IDS: {"B": b"".join(batch.commit_id for batch in batches)},
+        a.DATA: {"B": b"".join(map(_encode_content, batches))},
+    }
+
+
+def _encode_content(batch: StoredBatch) -> bytes:
+    return struct.pack("<I", batch.batch_count) if batch.placement is Placement.GROUP else batch.data
+
+
+def decode_batches(item: Item) -> tuple[StoredBatch, ...]:
+    """Decode the batches of a hot segment, or of a group's payload."""
+    ids, data, at, batches = item[a.COMMIT_IDS]["B"], item[a.DATA]["B"], 0, list[StoredBatch]()
+    for index, (packed,) in enumerate(struct.iter_unpack("<I", item[a.LENGTHS]["B"])):
+        commit_id = CommitId(ids[index * COMMIT_ID_BYTES : (index + 1) * COMMIT_ID_BYTES])
+        placement, length = Placement(packed >> _PLACEMENT_SHIFT), packed & _LENGTH_MASK
+        here = {Placement.INLINE: length, Placement.GROUP: 4}.get(placement, 0)
+        content, at = data[at : at + here], at + here
+        if placement is Placement.GROUP:
+            batches.append(StoredBatch(commit_id, length, placement, b"", *struct.unpack("<I", content)))
+        else:
+            batches.append(StoredBatch(commit_id, length, placement, content))
+    return tuple(batches)
 
 
 # -- heads -----------------------------------------------------------------------------------------------------------
@@ -207,7 +249,9 @@ def encode_head_item(name: StreamName, stored: HeadItem) -> Item:
     counts |= {a.SOFT_DELETED: int(head.soft_deleted), a.PUBLIC: int(head.is_public)}
     counts |= {a.APPENDED_MS: head.appended_ms or 0}
     item |= {attribute: number(count) for attribute, count in counts.items() if count}
-    return item
+    if stored.connected_until_s is not None:
+        item[a.CONNECTED_UNTIL] = number(stored.connected_until_s)
+    return with_format(item)
 
 
 def _lifetime_attributes(lifetime: Lifetime, live_until_ms: int | None) -> Item:
@@ -243,6 +287,7 @@ def decode_head_item(item: Item) -> HeadItem:
         began=_integer(item, a.BEGAN),
         born_us=_integer(item, a.BORN_US),
         used_s=_used_s(item[a.PRODUCERS]["M"]) if a.PRODUCERS in item else {},
+        connected_until_s=_integer(item, a.CONNECTED_UNTIL) if a.CONNECTED_UNTIL in item else None,
     )
 
 
@@ -318,13 +363,10 @@ def _lifetime(item: Item) -> tuple[Lifetime, int | None]:
 
 def encode_hot_segment(incarnation: Incarnation, segment: HotSegment) -> Item:
     """The item of a hot segment."""
-    lengths = [batch.byte_count | batch.placement << _PLACEMENT_SHIFT for batch in segment.batches]
     return {
         **segment_key(incarnation, segment.end),
         a.START: number(segment.start),
-        a.LENGTHS: {"B": struct.pack(f"<{len(lengths)}I", *lengths)},
-        a.COMMIT_IDS: {"B": b"".join(batch.commit_id for batch in segment.batches)},
-        a.DATA: {"B": b"".join(batch.data for batch in segment.batches)},
+        **encode_batches(segment.batches),
         a.OWNER: {"S": segment.owner},
         a.WRITTEN_AT: number(segment.written_at_ms),
     }
@@ -346,54 +388,11 @@ def encode_cold_segment(incarnation: Incarnation, segment: ColdSegment) -> Item:
 
 def decode_segment(item: Item) -> Segment:
     """Decode a hot segment, or the pointer to a cold one."""
-    packed, start, owner = item[a.LENGTHS]["B"], _integer(item, a.START), StreamName(item[a.OWNER]["S"])
-    lengths = struct.unpack(f"<{len(packed) // 4}I", packed)
-    if a.OBJECT_KEY in item:
-        ends, position = list[int](), start
-        for length in lengths:
-            position += length
-            ends.append(position)
-        return ColdSegment(start, tuple(ends), item[a.OBJECT_KEY]["S"], owner, _integer(item, a.WRITTEN_AT))
-    ids, data, at = item[a.COMMIT_IDS]["B"], item[a.DATA]["B"], 0
-    batches = list[StoredBatch]()
-    for index, packed_length in enumerate(lengths):
-        commit_id = CommitId(ids[index * COMMIT_ID_BYTES : (index + 1) * COMMIT_ID_BYTES])
-        placement, length = Placement(packed_length >> _PLACEMENT_SHIFT), packed_length & _LENGTH_MASK
-        inline_bytes = length if placement is Placement.INLINE else 0
-        batches.append(StoredBatch(commit_id, length, placement, data[at : at + inline_bytes]))
-        at += inline_bytes
-    return HotSegment(start, tuple(batches), owner, _integer(item, a.WRITTEN_AT))
-
-
-# -- sizes -----------------------------------------------------------------------------------------------------------
-
-_CONTAINER_BYTES: Final = 3
-_ELEMENT_BYTES: Final = 1
-
-
-def item_bytes(item: Item) -> int:
-    """An item's size as DynamoDB bills it: names and values.
-
-    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
-    """
-    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
-
-
-def _value_bytes(value: Value) -> int:
-    ((kind, content),) = value.items()
-    match kind:
-        case "S":
-            return len(content.encode())
-        case "B":
-            return len(content)
-        case "N":
-            # "approximately [...] (1 byte per two significant digits) + (1 byte)"; signs and zeros aside.
-            return (len(content.strip("-").strip("0")) + 1) // 2 + 1
-        case "L":
-            return _CONTAINER_BYTES + sum(_ELEMENT_BYTES + _value_bytes(one) for one in content)
-        case "M":
-            return _CONTAINER_BYTES + sum(
-                _ELEMENT_BYTES + len(name.encode()) + _value_bytes(one) for name, one in content.items()
-            )
-        case _:
-            return 1
+    start, owner, written_at_ms = _integer(item, a.START), StreamName(item[a.OWNER]["S"]), _integer(item, a.WRITTEN_AT)
+    if a.OBJECT_KEY not in item:
+        return HotSegment(start, decode_batches(item), owner, written_at_ms)
+    ends, position = list[int](), start
+    for (length,) in struct.iter_unpack("<I", item[a.LENGTHS]["B"]):
+        position += length
+        ends.append(position)
+    return ColdSegment(start, tuple(ends), item[a.OBJECT_KEY]["S"], owner, written_at_ms)

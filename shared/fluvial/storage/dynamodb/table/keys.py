@@ -44,8 +44,22 @@ def segment_sort(end: int) -> str:
 
 
 def payload_key(owner: StreamName, commit_id: CommitId) -> Key:
-    """The key of a large batch's bytes."""
-    return _key(f"PAYLOAD#{owner}", commit_id.hex())
+    """The key of a large batch's bytes: each has a partition of its own, so that a stream's payloads spread."""
+    return _key(f"{a.PAYLOAD_KIND}#{owner}#{commit_id.hex()}", "-")
+
+
+def gathered_payload_key(owner: StreamName, commit_id: CommitId) -> Key:
+    """The key that a payload has in format 1, where all payloads of a stream are in one partition."""
+    return _key(f"{a.GATHERED_PAYLOAD_KIND}#{owner}", commit_id.hex())
+
+
+def payload_of(key: Key) -> tuple[StreamName, CommitId]:
+    """The stream and the commit id in a payload's key, of either form."""
+    kind, _, rest = str(key[a.PK]["S"]).partition("#")
+    if kind == a.GATHERED_PAYLOAD_KIND:
+        return StreamName(rest), CommitId(bytes.fromhex(key[a.SK]["S"]))
+    owner, _, commit_id = rest.rpartition("#")
+    return StreamName(owner), CommitId(bytes.fromhex(commit_id))
 
 
 def producers_partition(incarnation: Incarnation) -> str:
@@ -96,6 +110,11 @@ def usage_key(name: ProjectName, day: int) -> Key:
 def sweep_key() -> Key:
     """The key of the position where the next sweep starts."""
     return _key("SWEEP", "-")
+
+
+def table_key() -> Key:
+    """The key of the item with the table's own id."""
+    return _key("TABLE", "-")
 
 
 def idempotency_key(digest: str) -> Key:

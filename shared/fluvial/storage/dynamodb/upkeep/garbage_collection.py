@@ -18,12 +18,16 @@ class GarbageCollector:
     def __init__(self, backend: Backend) -> None:
         """The data is in `backend`."""
         self._table, self._cold, self._payloads = backend.table, backend.cold, backend.payloads
+        self._owner = backend.owner
 
     async def collect(self, dropped: DroppedIncarnation) -> None:
         """Delete an incarnation's payloads, objects, segments, producers and followers.
 
-        Raises StoreUnavailable, StoreUncertain.
+        Nothing if the bucket belongs to another table, which may point to the objects. Raises StoreUnavailable,
+        StoreUncertain.
         """
+        if not await self._owner.is_own():
+            return
         await self._payloads.remove(dropped.name, dropped.buffer)
         while items := await self._table.query(incarnation_partition(dropped.incarnation), limit=ITEMS_PER_STEP):
             for item in items:

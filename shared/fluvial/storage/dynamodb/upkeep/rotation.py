@@ -78,7 +78,8 @@ class Rotator:
     ) -> None:
         """`spiller` empties the buffer of a closed stream first."""
         self._limits = limits
-        self._table, self._cold, self._payloads = backend.table, backend.cold, backend.payloads
+        self._table, self._cold, self._owner = backend.table, backend.cold, backend.owner
+        self._payloads, self._groups = backend.payloads, backend.groups
         self._spiller, self._heads, self._clock = spiller, heads, clock
 
     async def rotate(self, name: StreamName) -> bool:
@@ -99,6 +100,8 @@ class Rotator:
             if chain.unnoted:
                 await self._note_cold_end(name, stored, chain.start, chain.unnoted)
             return False
+        if not await self._owner.is_own():
+            return False  # another table may point to the payloads that the rotation would delete
         segment = await self._write_object(name, head.incarnation, chain)
         if not await self._put_pointer(head.incarnation, segment):
             return False
@@ -132,7 +135,7 @@ class Rotator:
                 else:
                     batches = _batches_from(segment, position)
                     pieces.append(_Piece(segment, batches))
-                    batch_count += len(batches)
+                    batch_count += sum(batch.batch_count for batch in batches)
                 position = segment.end
                 if batch_count >= self._limits.segment_batches or position - start >= self._limits.segment_bytes:
                     return _Chain(start, unnoted, pieces)
@@ -141,8 +144,9 @@ class Rotator:
     async def _write_object(self, name: StreamName, incarnation: Incarnation, chain: _Chain) -> ColdSegment:
         parts, ids, ends, position = list[bytes](), list[CommitId](), list[int](), chain.start
         for piece in chain.pieces:
-            parts += await self._payloads.load(piece.segment.owner, piece.batches)
-            for batch in piece.batches:
+            batches = await self._groups.expand(piece.segment.owner, piece.batches)
+            parts += await self._payloads.load(piece.segment.owner, batches)
+            for batch in batches:
                 position += batch.byte_count
                 ends.append(position)
                 ids.append(batch.commit_id)

@@ -4,7 +4,8 @@ Rules:
 
 1. A sweep inspects every item of the table, then every object of the bucket.
 2. Data that no head leads to is deleted once it is a day old: a late request may still point to younger data.
-3. Each deletion may be repeated, and a sweep that is interrupted continues where it stopped.
+3. The bucket must belong to the table: another table may point to what this one does not.
+4. Each deletion may be repeated, and a sweep that is interrupted continues where it stopped.
 """
 
 import base64
@@ -26,6 +27,7 @@ from fluvial.storage.dynamodb.reads.cold_segments import SEGMENT_PREFIX
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.aws_client import NotFound
 from fluvial.storage.dynamodb.table.expression import Expression
+from fluvial.storage.dynamodb.table.format import require_understood
 from fluvial.storage.dynamodb.table.items import (
     ColdSegment,
     HeadItem,
@@ -43,6 +45,7 @@ from fluvial.storage.dynamodb.table.keys import (
     head_key,
     incarnation_partition,
     name_of,
+    payload_of,
     segment_key,
     segment_sort,
     sweep_key,
@@ -86,7 +89,10 @@ _CURSOR: Final = msgspec.json.Decoder(SweepCursor)
 
 
 class SweepReport(msgspec.Struct, rename="camel"):
-    """Counts of what a sweep inspected, and of what it deleted or, in a dry run, would have deleted."""
+    """Counts of what a sweep inspected, and of what it deleted or, in a dry run, would have deleted.
+
+    `connections` are the WebSocket connections that are open.
+    """
 
     items: int = 0
     objects: int = 0
@@ -96,6 +102,7 @@ class SweepReport(msgspec.Struct, rename="camel"):
     payloads: int = 0
     producers: int = 0
     followers: int = 0
+    connections: int = 0
     cold_objects: int = 0
     staged_objects: int = 0
     failures: int = 0
@@ -125,7 +132,11 @@ class Sweeper:
             require_known(await self._backend.table.put(item))
 
     async def sweep_page(self, cursor: SweepCursor) -> SweepCursor | None:
-        """Sweep the page after a cursor; the next cursor, None at the end. Raises StoreUnavailable."""
+        """Sweep the page after a cursor; the next cursor, None at the end.
+
+        Raises BucketOfAnotherTable before anything is deleted, StoreUnavailable.
+        """
+        await (self._backend.owner.check() if self._dry_run else self._backend.owner.claim())
         self._heads, self._references = {}, {}
         if cursor.phase is SweepPhase.ITEMS:
             return await self._sweep_items(cursor)
@@ -165,15 +176,17 @@ class Sweeper:
     # -- items -------------------------------------------------------------------------------------------------------
 
     async def _sweep_item(self, item: Item) -> None:
+        require_understood(item)
         kind, _, rest = item[a.PK]["S"].partition("#")
         match kind:
             case "S" if item[a.SK]["S"] == a.HEAD_SK:
                 await self._sweep_head(item)
+            case "S" if item[a.SK]["S"].startswith(a.CONNECTION_SK_PREFIX):
+                self.report.connections += self._clock.now_ms() < int(item[a.TTL]["N"]) * 1_000
             case "SEG":
                 await self._sweep_segment(Incarnation(int(rest, 16)), item)
-            case "PAYLOAD" if self._is_old(int(item[a.WRITTEN_AT]["N"])):
-                commit_id = CommitId(bytes.fromhex(item[a.SK]["S"]))
-                if not await self._is_referenced(StreamName(rest), commit_id):
+            case a.PAYLOAD_KIND | a.GATHERED_PAYLOAD_KIND if self._is_old(int(item[a.WRITTEN_AT]["N"])):
+                if not await self._is_referenced(*payload_of(item)):
                     self.report.payloads += 1
                     await self._delete_item(item)
             case "PRODUCER":

@@ -33,6 +33,7 @@ from fluvial.model.limits import POSITION_MAX, PRODUCERS_PER_STREAM_MAX, SOURCES
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
+from fluvial.storage.dynamodb.table.format import FORMAT
 from fluvial.storage.dynamodb.table.items import encode_cursor, encode_incarnation
 
 
@@ -40,6 +41,11 @@ def conditions_of(requires: Iterable[Requirement], expression: Expression) -> li
     """The requirements as clauses that must all hold; a requirement that always holds has no clause."""
     clauses = (CLAUSES[type(requirement)](requirement, expression) for requirement in requires)
     return [clause for clause in clauses if clause]
+
+
+def is_understood(e: Expression) -> str:
+    """The clause that fails for an item of a newer format than this program understands."""
+    return f"(attribute_not_exists({e.name(a.FORMAT)}) OR {e.name(a.FORMAT)} <= {e.value(FORMAT)})"
 
 
 def _stream_exists(requirement: Exists, e: Expression) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from fluvial.concurrency import map_bounded
 from fluvial.model.errors import StoreUnavailable
 from fluvial.model.head import Head, Incarnation, ProducerStamp, ProducerState
 from fluvial.model.names import StreamName
@@ -17,6 +18,8 @@ from fluvial.storage.dynamodb.writes.updates import HEAD_PRODUCERS_MAX, guarded_
 
 #: How many producers are evicted at once, so that the next new ones find room.
 EVICTED_AT_ONCE: Final = HEAD_PRODUCERS_MAX // 2
+
+PUTS_AT_ONCE: Final = 8
 
 
 async def find_producer(table: Table, incarnation: Incarnation, producer_id: str) -> ProducerState | None:
@@ -43,8 +46,12 @@ def _evicted_state(item: Item) -> ProducerState:
     return ProducerState(int(item[a.EPOCH]["N"]), int(item[a.SEQ]["N"]))
 
 
-async def evict_producers(table: Table, heads: HeadCache, name: StreamName, stored: HeadItem) -> HeadItem | None:
+async def evict_producers(
+    table: Table, heads: HeadCache, name: StreamName, stored: HeadItem, count: int = EVICTED_AT_ONCE
+) -> HeadItem | None:
     """Move producers out of a full head; the head item as it is then, None when another process was first.
+
+    Those leave that have not written for longest.
 
     Their states are stored outside before they leave the head. A state only advances, so a late or repeated request
     cannot set one back.
@@ -52,9 +59,12 @@ async def evict_producers(table: Table, heads: HeadCache, name: StreamName, stor
     head = stored.head
     assert head is not None, "only a head has producers"
     by_use = sorted(head.producers, key=lambda producer_id: stored.used_s.get(producer_id, 0))
-    leaving = {producer_id: head.producers[producer_id] for producer_id in by_use[:EVICTED_AT_ONCE]}
-    for producer_id, state in leaving.items():
-        await _put_evicted(table, name, (head.incarnation, producer_id), state)
+    leaving = {producer_id: head.producers[producer_id] for producer_id in by_use[:count]}
+
+    async def put(producer_id: str) -> None:
+        await _put_evicted(table, name, (head.incarnation, producer_id), leaving[producer_id])
+
+    await map_bounded(leaving, put, PUTS_AT_ONCE)
     e = Expression()
     moved, paths = e.name(a.EVICTIONS), {one: producer_path(one, e) for one in leaving}
     clauses = [f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(head.incarnation))}"]

@@ -79,11 +79,12 @@ class Spiller:
             return stored
         # When the condition fails, another process has put the same committed bytes there.
         e, count = Expression(), len(segment.batches)
+        batch_count = sum(batch.batch_count for batch in segment.batches)
         clauses = [
             f"{e.name(a.INCARNATION)} = {e.value(encode_incarnation(head.incarnation))}",
             f"{e.name(a.BASE)} = {e.value(stored.base)}",
         ]
-        spilled = f"{e.name(a.SPILLED)} = if_not_exists({e.name(a.SPILLED)}, {e.value(0)}) + {e.value(count)}"
+        spilled = f"{e.name(a.SPILLED)} = if_not_exists({e.name(a.SPILLED)}, {e.value(0)}) + {e.value(batch_count)}"
         removed = ", ".join(f"{e.name(a.BUFFER)}[{index}]" for index in range(count))
         update = f"SET {e.name(a.BASE)} = {e.value(segment.end)}, {spilled} REMOVE {removed}"
         match await self._table.update(guarded_update(name, e, clauses, update)):

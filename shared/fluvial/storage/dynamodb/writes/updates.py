@@ -32,7 +32,7 @@ from fluvial.storage.dynamodb.table.items import (
     encode_producer,
 )
 from fluvial.storage.dynamodb.table.keys import Value, head_key
-from fluvial.storage.dynamodb.writes.conditions import conditions_of, cursor_path, producer_path
+from fluvial.storage.dynamodb.writes.conditions import conditions_of, cursor_path, is_understood, producer_path
 
 #: Batches that the head may hold: each is up to INLINE_BYTES_MAX long, so the item stays below a third of its 400 KB,
 #: and a hundred writers at once need not wait for the spill that one of them has begun.
@@ -47,7 +47,7 @@ def guarded_update(name: StreamName, expression: Expression, clauses: Iterable[s
     return {
         "Key": head_key(name),
         "UpdateExpression": update,
-        "ConditionExpression": " AND ".join(clauses),
+        "ConditionExpression": " AND ".join([*clauses, is_understood(expression)]),
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         **expression.parameters(),
@@ -92,7 +92,7 @@ def commit_update(name: StreamName, commit: UpdateCommit, batch: StoredBatch | N
     sets, used_s = list[str](), next((one.now_ms // 1_000 for one in commit.effects if isinstance(one, RenewTtl)), 0)
     for effect in commit.effects:
         if isinstance(effect, RenewTtl):
-            unmoved, moved = _renewal(effect, guesses.seen, e)
+            unmoved, moved = renewal(effect, guesses.seen, e)
             clauses, sets = clauses + unmoved, sets + moved
         elif isinstance(effect, MoveProducer):
             sets += _producer_sets(effect, encode_producer(effect.stamp, used_s), e, is_counted=judged)
@@ -105,7 +105,7 @@ def commit_update(name: StreamName, commit: UpdateCommit, batch: StoredBatch | N
     return guarded_update(name, e, clauses, " ".join(part for part in parts if part))
 
 
-def _renewal(effect: RenewTtl, seen: Head | None, e: Expression) -> tuple[list[str], list[str]]:
+def renewal(effect: RenewTtl, seen: Head | None, e: Expression) -> tuple[list[str], list[str]]:
     """The clauses and the SETs of a use at a moment. What was seen of a deadline stays true: it only moves on."""
     if seen is None or not isinstance(seen.lifetime, SlidingTtl):
         return [f"attribute_not_exists({e.name(a.WINDOW)})"], []

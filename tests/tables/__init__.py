@@ -1,0 +1,1 @@
+"""Tables that another release has written, or is writing at the same time."""
