@@ -77,7 +77,7 @@ def main() -> None:
     out = sys.stdout.write
     with dynamodb_local() as url, local_aws(url) as settings, tempfile.TemporaryDirectory() as folder:
         layer = layer_for_this_machine(Path(folder))
-        environment = {**settings, "POWERTOOLS_METRICS_NAMESPACE": "Fluvial", "POWERTOOLS_TRACE_DISABLED": "true"}
+        environment = {**settings, "POWERTOOLS_METRICS_NAMESPACE": "Fluvial"}
         boto3_ms, _ = timed(layer, "import boto3", "", environment)
         out(f"{'':<22}{'import, ms':>12}{'/ import boto3':>16}{'first call, ms':>16}\n")
         out(f"{'import boto3':<22}{boto3_ms:>12.0f}{1.0:>15.1f}x\n")

@@ -1,30 +1,54 @@
-"""`make cost`: what appends and reads take of DynamoDB, measured on AWS's own engine, and what that costs."""
+"""`make cost`: what appends and reads take of DynamoDB and S3, measured on AWS's own engine.
+
+It writes the package's measured.json, from which `fluvial cost` and `make cost-page` compute all that they print.
+"""
 
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from math import ceil
-from typing import Any, Final
+from dataclasses import fields
+from typing import Any, Final, TypeVar
 
 import boto3
 from tests.aws_local.__main__ import CREDENTIALS, local_aws
 from tests.aws_local.dynamodb_local import dynamodb_local
 
-from bench.meter import READ_UNIT_DOLLARS, S3_GET_DOLLARS, S3_PUT_DOLLARS, WRITE_UNIT_DOLLARS, Meter
-from bench.readers import measured, reader_table
+from bench.cost_page import append_table, reader_table
+from bench.measured_file import save
+from bench.meter import Meter
+from bench.readers import measure_broadcast, measure_polls
+from bench.stack import count_stack
+from bench.writers import PACE_S, writers_units
 from fluvial.clock import Clock
 from fluvial.model.command import Append, Close, Create
 from fluvial.model.commit import Applied
 from fluvial.model.head import ProducerStamp
 from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_append, plan_close, plan_create
+from fluvial.pricing.measured import AppendUnits, Measured, WriterUnits
 from fluvial.storage.dynamodb.store import DynamoDbConfig, DynamoDbStore
 from fluvial.storage.dynamodb.table.aws_client import Endpoints
+from fluvial.storage.dynamodb.writes.payloads import INLINE_BYTES_MAX
+
+T = TypeVar("T")
 
 APPENDS: Final = 1_000
-SIZES: Final = {"100 B": 100, "1 KB": 1_000, "10 KB": 10_000}
+#: Sizes to measure, and how many appends of each.
+SIZES: Final = {
+    100: APPENDS,
+    300: 400,
+    INLINE_BYTES_MAX: 400,
+    INLINE_BYTES_MAX + 1: 400,
+    1_000: APPENDS,
+    4_000: 400,
+    8_000: 400,
+    10_000: 400,
+    16_000: 400,
+    100_000: 200,
+}
+WRITERS: Final = (1, 4, 16, 64)
 PAGE_BYTES: Final = 1_048_576
 CONTENT_TYPE: Final = "application/octet-stream"
 
@@ -39,13 +63,13 @@ def opened_store() -> Iterator[tuple[DynamoDbStore, Any, str]]:
         yield store, boto3.client("dynamodb", endpoint_url=url), table
 
 
-async def appended(store: DynamoDbStore, size: int, *, with_producer: bool) -> Meter:
+async def appended(store: DynamoDbStore, size: int, *, with_producer: bool = False, count: int = APPENDS) -> Meter:
     """The cost of appends one after the other, spills and all."""
     clock, name = Clock(), StreamName(f"cost/{size}-{'producer' if with_producer else 'plain'}")
     await store.apply(name, plan_create(Create(name=name, content_type=CONTENT_TYPE), clock.new_incarnation(), 0))
     meter = Meter()
     meter.watch(store._aws.writes, store._aws.reads, store._aws.objects)
-    for seq in range(APPENDS):
+    for seq in range(count):
         producer = ProducerStamp("writer-000001", 0, seq) if with_producer else None
         append = Append(name=name, content_type=CONTENT_TYPE, data=b"x" * size, producer=producer)
         assert isinstance(await store.apply(name, plan_append(append, clock.now_ms())), Applied)
@@ -83,7 +107,7 @@ async def rotated(store: DynamoDbStore, size: int) -> Meter:
     return meter
 
 
-def obvious_design(client: Any, table: str, size: int) -> Meter:  # noqa: ANN401  boto3 makes its clients' classes
+def obvious_design(client: Any, table: str, size: int, count: int) -> Meter:  # noqa: ANN401  boto3 makes its classes
     """The same appends as a transaction of the head and one item a batch.
 
     The engine on one machine does not count a transaction's items, so its two writes are measured one by one and
@@ -93,71 +117,81 @@ def obvious_design(client: Any, table: str, size: int) -> Meter:  # noqa: ANN401
     client.put_item(TableName=table, Item={**head, "n": {"N": "0"}, "m": {"S": CONTENT_TYPE}})
     meter, position = Meter(), 0
     meter.watch(client)
-    for _ in range(APPENDS):
+    for _ in range(count):
         values = {":n": {"N": str(position)}, ":m": {"N": str(position + size)}}
         moved = {"UpdateExpression": "SET n = :m", "ConditionExpression": "n = :n"}
         client.update_item(TableName=table, Key=head, ExpressionAttributeValues=values, **moved)
         client.put_item(TableName=table, Item={**head, "sk": {"S": f"{position:016d}"}, "d": {"B": b"x" * size}})
         position += size
-    meter.units, meter.requests = meter.units * 2, APPENDS
+    meter.units, meter.requests = meter.units * 2, count
     return meter
 
 
-def _row(label: str, meter: Meter, appends: int) -> str:
-    units, requests = meter.units / appends, meter.requests / appends
-    dollars = meter.units * WRITE_UNIT_DOLLARS / appends * 1e6
-    return f"{label:<34}{units:>10.2f}{requests:>12.2f}{meter.refused:>10}{dollars:>16.2f}"
+async def measure_append(store: DynamoDbStore, client: Any, table: str, size: int) -> AppendUnits:  # noqa: ANN401
+    """An append's whole life: written, read, moved into S3, and read from there."""
+    count = SIZES[size]
+    written, tail = await _fresh(store, appended, size, count), await _fresh(store, tail_read, size)
+    hot, hot_bytes = await _fresh(store, caught_up, size)
+    rotation = await _fresh(store, rotated, size)
+    cold, cold_bytes = await _fresh(store, caught_up, size)
+    hot_mb, cold_mb = hot_bytes / 1e6, cold_bytes / 1e6
+    units = AppendUnits(
+        bytes=size,
+        write_units=written.units / count,
+        write_requests=written.requests / count,
+        partition_write_units=written.partition_units / count,
+        transaction_write_units=obvious_design(client, table, size, count).units / count,
+        append_s3_puts=written.s3_puts / count,
+        rotation_write_units=rotation.units / count,
+        rotation_read_units=rotation.reads / count,
+        rotation_s3_puts=rotation.s3_puts / count,
+        rotation_s3_gets=rotation.s3_gets / count,
+        tail_read_units=tail.reads,
+        tail_read_requests=tail.read_requests,
+        tail_s3_gets=tail.s3_gets,
+        hot_mb_read_units=hot.reads / hot_mb,
+        hot_mb_read_requests=hot.read_requests / hot_mb,
+        hot_mb_s3_gets=hot.s3_gets / hot_mb,
+        cold_mb_read_units=cold.reads / cold_mb,
+        cold_mb_s3_gets=cold.s3_gets / cold_mb,
+    )
+    return AppendUnits(**{one.name: round(getattr(units, one.name), 4) for one in fields(units)})
+
+
+async def _fresh(store: DynamoDbStore, measure: Callable[..., Awaitable[T]], size: int, count: int | None = None) -> T:
+    """Measure with a process that knows nothing yet."""
+    process = DynamoDbStore(store.config, Clock())
+    try:
+        return await (measure(process, size) if count is None else measure(process, size, count=count))
+    finally:
+        await process.close()
+
+
+async def measure() -> Measured:
+    """Everything, on an engine of its own; some minutes."""
+    with opened_store() as (store, client, table):
+        appends = [await measure_append(store, client, table, size) for size in SIZES]
+        polls, broadcast = await measure_polls(store), await measure_broadcast(store)
+        await store.close()
+    writers = [WriterUnits(count, count * PACE_S, round(await writers_units(count), 2)) for count in WRITERS]
+    return Measured(appends, polls, writers, broadcast, count_stack())
+
+
+def last_line(measured: Measured) -> str:
+    """What budgets are set for."""
+    small, crowds = measured.append(100), {int(one.writers): one.write_units for one in measured.writers}
+    return (
+        f"append_100B write_units={small.write_units:.2f} write_requests={small.write_requests:.2f}"
+        f" tail_read_units={small.tail_read_units:.2f} write_units_16_writers={crowds[16]:.2f}"
+        f" write_units_64_writers={crowds[64]:.2f} life_units_10KB={measured.append(10_000).life_write_units:.2f}"
+    )
 
 
 async def main() -> None:
-    """Print the tables."""
-    out = sys.stdout.write
-    with opened_store() as (store, client, table):
-        out(f"{'per append, of ' + str(APPENDS):<34}{'units':>10}{'requests':>12}{'refused':>10}{'$ a million':>16}\n")
-        small: Meter | None = None
-        for label, size in SIZES.items():
-            for with_producer in (False, True):
-                single = DynamoDbStore(store.config, Clock())
-                meter = await appended(single, size, with_producer=with_producer)
-                await single.close()
-                small = small or meter
-                out(_row(f"{label}{', producer' if with_producer else ''}", meter, APPENDS) + "\n")
-            out(_row(f"{label}, transaction of head and item", obvious_design(client, table, size), APPENDS) + "\n")
-        out(f"\n{'reads':<34}{'units':>10}{'requests':>12}{'$ a million':>26}\n")
-        tail_units = 0.0
-        for label, size in SIZES.items():
-            fresh = DynamoDbStore(store.config, Clock())
-            tail = await tail_read(fresh, size)
-            await fresh.close()
-            tail_units = tail_units or tail.reads
-            dollars = tail.reads * READ_UNIT_DOLLARS * 1e6
-            out(f"{'tail, ' + label:<34}{tail.reads:>10.2f}{tail.read_requests:>12}{dollars:>26.3f}\n")
-        for label, size in SIZES.items():
-            fresh = DynamoDbStore(store.config, Clock())
-            whole, byte_count = await caught_up(fresh, size)
-            await fresh.close()
-            per_mb, requests = whole.reads / byte_count * 1e6, ceil(whole.read_requests / byte_count * 1e6)
-            dollars = per_mb * READ_UNIT_DOLLARS * 1e6
-            out(f"{'catch-up of 1 MB, hot, ' + label:<34}{per_mb:>10.1f}{requests:>12}{dollars:>26.2f}\n")
-        assert small is not None
-        cold = DynamoDbStore(store.config, Clock())
-        rotation = await rotated(cold, SIZES["100 B"])
-        await cold.close()
-        units = rotation.units / APPENDS
-        dollars = (units * WRITE_UNIT_DOLLARS + rotation.s3_puts * S3_PUT_DOLLARS / APPENDS) * 1e6
-        out(f"\nRotation, later, of 100 B: {units:.2f} write units an append, ${dollars:.2f} a million with S3.\n")
-        cold = DynamoDbStore(store.config, Clock())
-        whole, byte_count = await caught_up(cold, SIZES["100 B"])
-        await cold.close()
-        gets, reads = whole.s3_gets / byte_count * 1e6, whole.reads / byte_count * 1e6
-        dollars = (reads * READ_UNIT_DOLLARS + gets * S3_GET_DOLLARS) * 1e6
-        out(f"Catch-up of 1 MB from S3: {reads:.1f} read units, {gets:.1f} gets, ${dollars:.2f} a million.\n\n")
-        watcher = DynamoDbStore(store.config, Clock())
-        out(reader_table(await measured(watcher, small.units / APPENDS)) + "\n")
-        await watcher.close()
-        per_append = f"write_units={small.units / APPENDS:.2f} write_requests={small.requests / APPENDS:.2f}"
-        out(f"append_100B {per_append} tail_read_units={tail_units:.2f}\n")
-        await store.close()
+    """Measure, save, and print the tables."""
+    measured = await measure()
+    save(measured)
+    sys.stdout.write(f"{append_table(measured)}\n\n{reader_table(measured)}\n\n{last_line(measured)}\n")
 
 
 if __name__ == "__main__":

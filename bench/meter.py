@@ -1,13 +1,8 @@
-"""What calls take of DynamoDB, and its prices."""
+"""What calls take of DynamoDB and S3."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-#: us-east-1, on demand. https://aws.amazon.com/dynamodb/pricing/on-demand/ and https://aws.amazon.com/s3/pricing/
-WRITE_UNIT_DOLLARS: Final = 0.625 / 1e6
-READ_UNIT_DOLLARS: Final = 0.125 / 1e6
-S3_PUT_DOLLARS: Final = 0.005 / 1e3
-S3_GET_DOLLARS: Final = 0.0004 / 1e3
 
 WRITES: Final = {"PutItem", "UpdateItem", "DeleteItem"}
 
@@ -23,20 +18,42 @@ class Meter:
     read_requests: int = 0
     s3_puts: int = 0
     s3_gets: int = 0
+    #: Write units by partition key.
+    partitions: dict[str, float] = field(default_factory=dict)
     _registered: list[Any] = field(default_factory=list)
 
     def watch(self, *clients: Any) -> None:  # noqa: ANN401  boto3 makes its clients' classes at run time
         """Count what these ask for."""
         for client in clients:
-            client.meta.events.register("provide-client-params.dynamodb.*", self._ask)
-            client.meta.events.register("after-call.dynamodb.*", self._count)
-            client.meta.events.register("after-call.s3.PutObject", self._count_put)
-            client.meta.events.register("after-call.s3.GetObject", self._count_get)
+            for event, count in self._counts().items():
+                client.meta.events.register(event, count)
+            self._registered.append(client)
 
-    def _ask(self, params: dict[str, Any], **_: object) -> None:
+    def unwatch(self) -> None:
+        """Count no more."""
+        while self._registered:
+            client = self._registered.pop()
+            for event, count in self._counts().items():
+                client.meta.events.unregister(event, count)
+
+    def _counts(self) -> dict[str, Callable[..., None]]:
+        return {
+            "provide-client-params.dynamodb.*": self._ask,
+            "after-call.dynamodb.*": self._count,
+            "after-call.s3.PutObject": self._count_put,
+            "after-call.s3.GetObject": self._count_get,
+        }
+
+    @property
+    def partition_units(self) -> float:
+        """Write units of the partition that took most of them."""
+        return max(self.partitions.values(), default=0.0)
+
+    def _ask(self, params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
         params["ReturnConsumedCapacity"] = "TOTAL"
+        context["partition"] = params.get("Key", params.get("Item", {})).get("pk", {}).get("S", "")
 
-    def _count(self, model: Any, parsed: dict[str, Any], **_: object) -> None:  # noqa: ANN401  botocore's own
+    def _count(self, model: Any, parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:  # noqa: ANN401
         consumed = parsed.get("ConsumedCapacity", [])
         units = sum(one["CapacityUnits"] for one in (consumed if isinstance(consumed, list) else [consumed]))
         if model.name not in WRITES:
@@ -47,6 +64,8 @@ class Meter:
             self.refused += 1
             units = 1
         self.units += units
+        partition = context["partition"]
+        self.partitions[partition] = self.partitions.get(partition, 0.0) + units
 
     def _count_put(self, **_: object) -> None:
         self.s3_puts += 1
