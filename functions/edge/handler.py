@@ -3,31 +3,34 @@
 import os
 from typing import Any
 
-from aws_lambda_powertools import Metrics, Tracer
 from aws_lambda_powertools.logging import correlation_paths
 from mangum import Mangum
 from mangum.types import LambdaContext
 
 from fluvial.app import build_application, build_function_store
 from fluvial.aws.function_logs import function_logger
+from fluvial.aws.function_metrics import FunctionMetrics
 from fluvial.aws.rest_proxy import RestProxyEvent
+from fluvial.aws.snapshot import reseed_after_restore
 from fluvial.clock import Clock
 from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
+from fluvial.server.exchange import Observers
 from fluvial.server.live_reads import SseDelivery
 from fluvial.settings import settings_from_environment
 
-logger, tracer, metrics = function_logger("edge"), Tracer(service="edge"), Metrics(service="edge")
+reseed_after_restore()
+logger, metrics = function_logger("edge"), FunctionMetrics("edge")
 settings, clock = settings_from_environment(os.environ), Clock()
-store = build_function_store(settings, clock)
-application = build_application(settings, store, clock, ChangeFeedBacklog(store), SseDelivery.BUFFERED)
+store = build_function_store(settings, clock, metrics.counters)
+observers = Observers(metrics.counters, clock)
+application = build_application(
+    settings, store, clock, ChangeFeedBacklog(store), SseDelivery.BUFFERED, observers=observers
+)
 gateway = Mangum(application, lifespan="off", custom_handlers=[RestProxyEvent])
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, log_event=False)
-@metrics.log_metrics(capture_cold_start_metric=True)
-@tracer.capture_lambda_handler(capture_response=False)
+@metrics.measure
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one HTTP request."""
-    answer = gateway(event, context)
-    metrics.add_metric(name=f"Http{answer['statusCode'] // 100}xx", unit="Count", value=1)
-    return answer
+    return gateway(event, context)

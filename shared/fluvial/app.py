@@ -6,7 +6,8 @@ only its own: the append function runs without a web framework, and a server on 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,25 +21,29 @@ from fluvial.clock import Clock
 from fluvial.metrics.metrics import Metrics
 from fluvial.metrics.sampler import Sampler
 from fluvial.metrics.sources import Sources
-from fluvial.model.errors import RequestError, SettingsError, StartupError, StoreUnavailable
+from fluvial.model.errors import RequestError, SettingsError, StartupError, StoreError, StoreUnavailable
 from fluvial.model.names import StreamName
 from fluvial.model.project import Secret, parse_origins, parse_secret
-from fluvial.settings import AccessMode, LogFormat, Settings, StoreKind
-from fluvial.storage.contract import Store, UndeliveredIndex
+from fluvial.settings import AccessMode, Settings, StoreKind
+from fluvial.storage.contract import Resumable, Store, UndeliveredIndex
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.projects import Projects, StreamNames
 from fluvial.wire.cors import LOCAL_ORIGINS
 
 if TYPE_CHECKING:
+    from fluvial.fanout.delivery_worker import DeliveryWorker
+    from fluvial.fanout.follow_up import ResumableStore
     from fluvial.fanout.publisher import Backlog
     from fluvial.server.application import Application
-    from fluvial.server.exchange import Observers, SpanMaker
+    from fluvial.server.exchange import Observers
     from fluvial.server.live_reads import SseDelivery
     from fluvial.server.monitoring import Monitoring
     from fluvial.server.streams import StreamsApp
     from fluvial.storage.dynamodb.store import DynamoDbStore
     from fluvial.storage.sqlite.adoption import Adoption
+
+log = logging.getLogger(__name__)
 
 #: Threads for requests to AWS in a Lambda function, which serves one request at a time.
 FUNCTION_THREADS_MAX: Final = 8
@@ -77,7 +82,10 @@ async def open_store(settings: Settings, clock: Clock, observer: StoreObserver =
 
             return await open_sqlite_store(data_folder(settings), clock, observer=observer)
         case StoreKind.DYNAMODB:
-            return await open_dynamodb_store(settings, clock, observer)
+            store = await open_dynamodb_store(settings, clock, observer)
+            if follows_up(settings):
+                await _claim_bucket(store)
+            return store
 
 
 async def open_dynamodb_store(
@@ -94,12 +102,32 @@ async def open_dynamodb_store(
     return store
 
 
-def build_function_store(settings: Settings, clock: Clock, limits: StoreLimits = STORE_LIMITS) -> "DynamoDbStore":
+def follows_up(settings: Settings) -> bool:
+    """Whether a server follows up commits itself, by deliveries, rotations and collections in the background."""
+    return not settings.read_only and not settings.change_feed
+
+
+async def _claim_bucket(store: "DynamoDbStore") -> None:
+    """Check that the bucket is there, and that no other table owns it. Raises StartupError."""
+    try:
+        await store.bucket_owner.claim()
+    except StartupError:
+        await store.close()
+        raise
+    except StoreError as exc:
+        await store.close()
+        message = f"the bucket {store.config.bucket} cannot be used: {exc.__cause__ or exc}"
+        raise StartupError(message) from exc
+
+
+def build_function_store(
+    settings: Settings, clock: Clock, observer: StoreObserver = UNOBSERVED, limits: StoreLimits = STORE_LIMITS
+) -> "DynamoDbStore":
     """Build the store of a Lambda function, without any I/O. Raises StartupError.
 
     It runs no background tasks, because the function of the change feed runs them.
     """
-    return _build_dynamodb_store(settings, clock, FUNCTION_THREADS_MAX, limits)
+    return _build_dynamodb_store(settings, clock, FUNCTION_THREADS_MAX, limits, observer)
 
 
 def _check_boto3_is_installed() -> None:
@@ -127,10 +155,11 @@ def _build_dynamodb_store(
         table=settings.table,
         bucket=settings.bucket,
         endpoints=endpoints,
-        runs_background_tasks=function_threads is None and not settings.read_only,
+        runs_background_tasks=function_threads is None and follows_up(settings),
         threads_max=function_threads or THREADS_MAX,
         limits=limits,
         observer=observer,
+        payload_item_bytes_max=settings.payload_item_max,
     )
     return DynamoDbStore(config, clock)
 
@@ -276,24 +305,56 @@ async def open_application(
     The end of the block ends all live reads. `operators` are the operators' secrets if they are loaded already.
     Raises StartupError, SettingsError.
     """
-    from fluvial.fanout.deliveries import Deliveries  # noqa: PLC0415
-    from fluvial.fanout.delivery_worker import DeliveryWorker  # noqa: PLC0415
+    from fluvial.observers import open_observers  # noqa: PLC0415
     from fluvial.server.openness import end_anonymous_reads  # noqa: PLC0415
 
     async with contextlib.AsyncExitStack() as opened:
         observers = opened.enter_context(open_observers(settings, clock))
         store = await open_store(settings, clock, observers.metrics)
         opened.push_async_callback(store.close)
-        list_undelivered = store.undelivered if isinstance(store, UndeliveredIndex) else None
-        worker = DeliveryWorker(store, Deliveries(store, clock), list_undelivered)
-        opened.push_async_callback(worker.stop)
-        application = build_application(settings, store, clock, worker, operators=operators, observers=observers)
-        if not settings.read_only:
-            worker.start()
+        backlog = await opened.enter_async_context(_run_backlog(settings, store, clock))
+        application = build_application(settings, store, clock, backlog, operators=operators, observers=observers)
         watcher = asyncio.create_task(end_anonymous_reads(application), name="openness")
         opened.callback(watcher.cancel)
         opened.callback(application.live.stop)
         yield application
+
+
+@asynccontextmanager
+async def _run_backlog(settings: Settings, store: Store, clock: Clock) -> "AsyncIterator[Backlog]":
+    """The backlog of a server process, which is worked off while the block runs, unless functions do that."""
+    from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog  # noqa: PLC0415
+    from fluvial.fanout.deliveries import Deliveries  # noqa: PLC0415
+    from fluvial.fanout.delivery_worker import DeliveryWorker  # noqa: PLC0415
+
+    if not follows_up(settings):
+        by = "the functions of the change feed" if settings.change_feed else "the processes that write"
+        log.info("follow_up", extra={"by": by})
+        yield ChangeFeedBacklog(store)
+        return
+    list_undelivered = store.undelivered if isinstance(store, UndeliveredIndex) else None
+    worker = DeliveryWorker(store, Deliveries(store, clock), list_undelivered)
+    worker.start()
+    try:
+        async with _follow_up_table(store, worker) if isinstance(store, Resumable) else contextlib.nullcontext():
+            yield worker
+    finally:
+        await worker.stop()
+
+
+@asynccontextmanager
+async def _follow_up_table(store: "ResumableStore", worker: "DeliveryWorker") -> AsyncIterator[None]:
+    from fluvial.fanout.follow_up import FollowUp  # noqa: PLC0415
+
+    hint = "run fluvial sweep once a day; give --change-feed if functions follow up the same table"
+    log.info("follow_up", extra={"by": "this server", "hint": hint})
+    task = asyncio.create_task(FollowUp(store, worker).run(), name="follow-up")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def _build_monitoring(
@@ -312,31 +373,3 @@ def _build_monitoring(
         sources.dropped_log_lines = lambda: access_log.dropped_count
     readiness = Readiness(streams.store, is_read_only=settings.read_only, is_stopping=lambda: live.is_stopping)
     return Monitoring(observers.metrics, sources, readiness)
-
-
-@contextlib.contextmanager
-def open_observers(settings: Settings, clock: Clock) -> Iterator["Observers"]:
-    """What observes requests by the settings; the end of the block writes and sends the rest. Raises StartupError."""
-    from fluvial.logs import write_log_bytes  # noqa: PLC0415
-    from fluvial.server.access_log import AccessLog, json_lines, text_lines  # noqa: PLC0415
-    from fluvial.server.exchange import Observers  # noqa: PLC0415
-
-    with contextlib.ExitStack() as opened:
-        spans = access_log = None
-        if settings.tracing:
-            spans = opened.enter_context(_open_spans(settings))
-        if settings.access_log:
-            encode = json_lines if settings.log_format is LogFormat.JSON else text_lines
-            access_log = AccessLog(encode, write_log_bytes)
-            opened.callback(access_log.close)
-        yield Observers(Metrics(), clock, access_log, spans)
-
-
-def _open_spans(settings: Settings) -> "contextlib.AbstractContextManager[SpanMaker]":
-    try:
-        from fluvial.tracing import open_spans  # noqa: PLC0415  it imports OpenTelemetry
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0] != "opentelemetry":
-            raise  # a bug of ours, not a missing package
-        raise StartupError("--tracing needs OpenTelemetry: pip install 'fluvial[tracing]'") from exc
-    return open_spans(settings.store.value)

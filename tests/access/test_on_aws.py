@@ -12,8 +12,8 @@ from fluvial.access.authorizer import Authorizer, no_operator
 from fluvial.access.project_cache import OPEN_CACHE_S, ProjectCache
 from fluvial.access.throttle import Throttle
 from fluvial.aws.append_event import answer_append
-from fluvial.aws.connections import Connections
-from fluvial.aws.websocket_api import CONNECTION_S_MAX, WebSocketApi
+from fluvial.aws.connections import CONNECTION_S_MAX, Connections
+from fluvial.aws.websocket_api import WebSocketApi
 from fluvial.aws.websocket_broadcast import Broadcaster
 from fluvial.model.names import StreamName
 from fluvial.model.permissions import Scope

@@ -7,26 +7,32 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import boto3
 import pytest
 
 from fluvial.aws.change_feed import ChangeFeed, parse_changes
-from fluvial.aws.connections import Connections
+from fluvial.aws.connections import CONNECTION_S_MAX, Connections
 from fluvial.aws.fanout_queue import FanOutQueue
+from fluvial.aws.function_metrics import FunctionMetrics
 from fluvial.aws.websocket_api import WebSocketApi
 from fluvial.aws.websocket_broadcast import BUSY_TRIES_MAX, Broadcaster, BroadcastLimits
 from fluvial.fanout.deliveries import Deliveries
+from fluvial.metrics.log_events import LogEvents
 from fluvial.model.errors import StoreUncertain
 from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_delete
 from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.table.keys import head_key
 from fluvial.storage.limits import StoreLimits
+from tests.aws.test_function_metrics import logged, values
 from tests.aws_local.change_feed import ChangeFeedReader
 from tests.support.access import open_authorizer
 from tests.support.budget import luck, seeds
+from tests.support.change_batches import process_records
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, OTHER, append_commit, close_commit, create_commit
 from tests.support.connections import Client, ConnectionApi, ConnectionDiedError
@@ -50,6 +56,7 @@ class SocketRig:
     pending: list[dict[str, Any]] = field(default_factory=list)
     numbers: Any = field(default_factory=lambda: count(1))
     limits: BroadcastLimits = IMPATIENT
+    metrics: FunctionMetrics = field(default_factory=lambda: FunctionMetrics("changes", log_events=LogEvents()))
 
     def handler(self) -> WebSocketApi:
         """A new environment of the sockets function."""
@@ -92,14 +99,18 @@ class SocketRig:
         clock = self.rig.still.own_clock()
         queue = FanOutQueue(boto3.client("sqs", region_name=REGION), "url")
         return ChangeFeed(
-            self.store, Deliveries(self.store, clock), queue, Broadcaster(self.store, clock, self.api, self.limits)
+            self.store,
+            Deliveries(self.store, clock),
+            queue,
+            Broadcaster(self.store, clock, self.api, self.limits),
+            self.metrics,
         )
 
     async def process_changes(self) -> bool:
         """Pass the records that are due to a new environment of the changes function; False when it failed."""
         self.pending += self.feed.records()
         try:
-            if await self.changes().process(parse_changes({"Records": self.pending})):
+            if await process_records(self.changes(), self.pending):
                 return False
         except ConnectionDiedError:
             return False
@@ -117,6 +128,23 @@ async def sockets(tmp_path: Path) -> AsyncIterator[SocketRig]:
         assert isinstance(process.store, DynamoDbStore)
         yield SocketRig(rig, process.store, ChangeFeedReader(client, rig.config.table))
         client.close()
+
+
+async def test_feed_counts_opened_and_closed_connections(
+    sockets: SocketRig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A connection that joins is changed, which is neither."""
+    await sockets.store.apply(NAME, create_commit())
+    clients = [Client(), Client(), Client()]
+    for client in clients:
+        await sockets.connect(client)
+    assert await sockets.process_changes()
+    sockets.metrics.log()
+    await sockets.disconnect(clients[0], is_reported=True)
+    assert await sockets.process_changes()
+    sockets.metrics.log()
+    names = ("SocketsOpened", "SocketsClosed")
+    assert [[values(line).get(name) for name in names] for line in logged(capsys)] == [[3, None], [None, 1]]
 
 
 async def test_connection_gets_missed_data_then_commits_then_the_close(sockets: SocketRig) -> None:
@@ -141,6 +169,87 @@ async def test_connection_gets_missed_data_then_commits_then_the_close(sockets: 
     assert late.closed
     assert not early.is_connected
     assert [item["sk"]["S"] for item in sockets.rig.items(f"S#{NAME}")] == ["H"]
+
+
+async def query_count(sockets: SocketRig, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many queries the records that are due take."""
+    queries, query = list[str](), Connections.list_readers
+
+    async def counting(connections: Connections, name: StreamName) -> Any:  # noqa: ANN401  as the method's
+        queries.append(name)
+        return await query(connections, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connections, "list_readers", counting)
+        assert await sockets.process_changes()
+    return len(queries)
+
+
+async def test_streams_without_connections_take_no_query(sockets: SocketRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before the first connection nor after the last one can have ended."""
+    await sockets.store.apply(NAME, create_commit())
+    await sockets.store.apply(NAME, append_commit(b"one"))
+    assert await query_count(sockets, monkeypatch) == 0
+    client = Client()
+    await sockets.connect(client)
+    assert await query_count(sockets, monkeypatch) == 1
+    assert await query_count(sockets, monkeypatch) == 0, "the mark itself is nothing to broadcast"
+    await sockets.store.apply(NAME, append_commit(b"two"))
+    assert await query_count(sockets, monkeypatch) == 1
+    assert client.data == b"onetwo"
+    await sockets.disconnect(client, is_reported=True)
+    sockets.rig.still.time.advance(2 * CONNECTION_S_MAX * 1_000)
+    await sockets.store.apply(NAME, append_commit(b"three"))
+    assert await query_count(sockets, monkeypatch) == 0
+
+
+async def test_stream_of_an_older_version_is_broadcast(sockets: SocketRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its head has no mark, so that it may have connections."""
+    await sockets.store.apply(NAME, create_commit())
+    remove = {"UpdateExpression": "REMOVE cc", "Key": head_key(NAME)}
+    sockets.rig.client.update_item(TableName=sockets.rig.config.table, **remove)
+    client = Client()
+    await sockets.connect(client)
+    assert await sockets.process_changes()
+    sockets.rig.client.update_item(TableName=sockets.rig.config.table, **remove)
+    await sockets.store.apply(NAME, append_commit(b"one"))
+    assert await query_count(sockets, monkeypatch) == 1
+    assert client.data == b"one"
+
+
+async def test_commit_between_a_connection_and_its_mark_is_broadcast(sockets: SocketRig) -> None:
+    """Its record has no mark, and comes before or after the connection's: both are processed apart, in either order."""
+    for incarnation, connection_first in ((1, True), (2, False)):
+        await sockets.store.apply(NAME, create_commit(incarnation))
+        assert await sockets.process_changes()
+        client = Client()
+        await sockets.connect(client)
+        await sockets.store.apply(NAME, append_commit(b"one"))
+        commit, connection = sorted(sockets.feed.records(), key=lambda one: one["dynamodb"]["Keys"]["sk"] != {"S": "H"})
+        for record in (connection, commit) if connection_first else (commit, connection):
+            sockets.pending = [record]
+            assert await sockets.process_changes()
+        assert client.data == b"one"
+        await sockets.store.apply(NAME, plan_delete(START_MS))
+        assert await sockets.process_changes()
+
+
+async def test_posts_run_as_many_at_once_as_they_say(sockets: SocketRig) -> None:
+    """And no more; each waits until all others run."""
+    sockets.limits = replace(IMPATIENT, posts_at_once=20)
+    await sockets.store.apply(NAME, create_commit(body=b"one"))
+    barrier, post = Barrier(20, timeout=20), sockets.api.post_to_connection
+
+    def waiting(*, ConnectionId: str, Data: bytes) -> None:  # noqa: N803  boto3's own names
+        barrier.wait()
+        post(ConnectionId=ConnectionId, Data=Data)
+
+    clients = [Client() for _ in range(40)]
+    for client in clients:
+        await sockets.connect(client)
+    sockets.api.post_to_connection = waiting  # type: ignore[method-assign]
+    assert await sockets.process_changes()
+    assert {client.data for client in clients} == {b"one"}
 
 
 async def test_deletion_closes_the_streams_connections(sockets: SocketRig) -> None:
@@ -338,8 +447,10 @@ async def test_unforeseen_error_of_one_stream_does_not_hold_up_others(
     for name in (NAME, OTHER):
         await sockets.store.apply(name, create_commit(2 if name == OTHER else 1, body=b"x", name=name))
         await sockets.store.apply(name, append_commit(b"y", name=name, closes=True))
+        await sockets.connect(Client(), name)
 
-    async def broadcast(_broadcaster: Broadcaster, name: StreamName) -> None:
+    async def broadcast(_broadcaster: Broadcaster, name: StreamName, *, has_new_reader: bool) -> None:
+        assert has_new_reader
         steps.append(("broadcast", name))
         if name == NAME:
             raise KeyError
@@ -349,8 +460,8 @@ async def test_unforeseen_error_of_one_stream_does_not_hold_up_others(
 
     monkeypatch.setattr(Broadcaster, "broadcast", broadcast)
     monkeypatch.setattr(DynamoDbStore, "rotate", rotate)
-    changes = parse_changes({"Records": sockets.feed.records()})
-    failed = await sockets.changes().process(changes)
+    records = sockets.feed.records()
+    failed, changes = await process_records(sockets.changes(), records), parse_changes({"Records": records})
     assert failed == {number for change in changes if change.name == NAME for number in change.sequence_numbers}
     assert set(steps) == {(step, name) for step in ("broadcast", "rotate") for name in (NAME, OTHER)}
     assert "change_failed" in caplog.text

@@ -1,4 +1,7 @@
-"""`make serve-aws`: the server on DynamoDB Local (moto where Java is missing) and moto's S3, all on this machine."""
+"""`make serve-aws`: the server on DynamoDB Local (moto where Java is missing) and moto's S3, all on this machine.
+
+With `--functions` it is not one server, but the whole stack: gateways, functions, queues and the change feed.
+"""
 
 import logging
 import os
@@ -7,16 +10,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import boto3
 from moto.server import ThreadedMotoServer
 
 from tests.aws_local.dynamodb_local import NotInstallableError, dynamodb_local
-from tests.aws_local.template import create_table
+from tests.aws_local.template import create_table, parameter_default
+from tests.support.processes import stop_process
 
 #: Longer than the server waits for its running requests.
 SERVER_STOP_TIMEOUT_S = 15
+#: How late a signal may be noticed.
+SIGNAL_PAUSE_S = 0.5
 
 REGION = "eu-central-1"
 TABLE = BUCKET = "fluvial"
@@ -84,26 +90,38 @@ def _stop(_number: int, _frame: object) -> None:
     raise SystemExit(0)
 
 
+def wait_for_end(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process to end, and return its exit status.
+
+    Python runs the handler of a signal in the main thread alone, but the kernel may interrupt another one, such as one
+    of moto's. So the main thread looks up now and then: a wait without a time-out would miss the signal.
+    """
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(SIGNAL_PAUSE_S)
+
+
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; the command line's options are passed on to `fluvial serve`."""
+    """Serve until SIGTERM or Ctrl-C; other options than `--functions` are passed on to `fluvial serve`."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     with local_aws() as environment:
         sys.stdout.write(export_lines(environment))
         sys.stdout.flush()
-        command = [sys.executable, "-m", "fluvial", "serve", *sys.argv[1:]]
-        server = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+        options, variables = sys.argv[1:], {**os.environ, **environment}
+        command = [sys.executable, "-m", "fluvial", "serve", *options]
+        if options == ["--functions"]:
+            command = [sys.executable, "-m", "tests.aws_local.cloud"]
+            variables.setdefault("FLUVIAL_ACCESS", parameter_default("Access"))
+        server = subprocess.Popen(command, env=variables, start_new_session=True)
         try:
-            return server.wait()
+            return wait_for_end(server)
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):  # a second signal must not interrupt the shutdown
                 signal.signal(number, signal.SIG_IGN)
-            server.terminate()
-            try:
-                server.wait(SERVER_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            stop_process(server, SERVER_STOP_TIMEOUT_S)
+            with suppress(ProcessLookupError):  # functions' processes, which nothing stops once the server was killed
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The whole stack of the template on one machine: gateways, functions, queues, and the change feed.
 
-`python -m tests.aws_local.cloud` serves it over the engines that its environment names. CHAOS is a probability: that an
+`python -m tests.aws_local.cloud` serves it over the engines that its environment names, and `make serve-aws
+FUNCTIONS=yes` over engines that it starts. README.md says what is as on AWS. CHAOS is a probability: that an
 invocation is killed, that an event or a message is delivered again, and that a disconnection is lost.
 """
 
@@ -10,17 +11,19 @@ import os
 import socket
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 import boto3
 from starlette.types import Receive, Scope, Send
 
-from tests.aws_local.api_gateway import STAGE, ApiGateway
+from tests.aws_local.api_gateway import STAGE, ApiGateway, read_body
 from tests.aws_local.change_feed import ChangeFeedReader
-from tests.aws_local.environments import Environments, FunctionFailedError
+from tests.aws_local.environments import Environments, FunctionFailedError, ThrottledError
 from tests.aws_local.live_function import LiveFunction
 from tests.aws_local.serving import serve
 from tests.aws_local.sockets_api import SocketsApi
-from tests.aws_local.sources import FeedSource, QueueSource
+from tests.aws_local.sources import EventSource, FeedSource, QueueSource, bus_event, sns_event
+from tests.aws_local.stack import create_stack
 
 INVOCATIONS = "/2015-03-31/functions/"
 CONNECTIONS = f"/{STAGE}/@connections/"
@@ -43,7 +46,7 @@ class Cloud:
         if scope["type"] == "websocket":
             await self._sockets.connect(scope, receive, send)
         elif path.startswith(INVOCATIONS):
-            name = path.removeprefix(INVOCATIONS).removesuffix("/invocations")
+            name = unquote(path.removeprefix(INVOCATIONS).removesuffix("/invocations")).rpartition(":")[2]
             await self._invoke(name, await read_body(receive), scope, send)
         elif path.startswith(CONNECTIONS):
             body = await read_body(receive)
@@ -62,6 +65,9 @@ class Cloud:
             return
         try:
             await send_answer(send, 200, await self._functions[name].invoke(event))
+        except ThrottledError:
+            error = json.dumps({"Reason": "ConcurrentInvocationLimitExceeded", "message": "Rate Exceeded."}).encode()
+            await send_answer(send, 429, error, (b"x-amzn-errortype", b"TooManyRequestsException"))
         except (FunctionFailedError, TimeoutError) as exc:
             error = json.dumps({"errorMessage": str(exc), "errorType": type(exc).__name__}).encode()
             await send_answer(send, 200, error, (b"x-amz-function-error", b"Unhandled"))
@@ -76,15 +82,6 @@ class Cloud:
             return
 
 
-async def read_body(receive: Receive) -> bytes:
-    """Receive a request's body to its end."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body, more = body + message.get("body", b""), message.get("more_body", False)
-    return body
-
-
 async def send_answer(send: Send, status: int, body: bytes, *fields: tuple[bytes, bytes]) -> None:
     """Send an HTTP answer with a length and more header fields."""
     length = (b"content-length", str(len(body)).encode())
@@ -92,38 +89,47 @@ async def send_answer(send: Send, status: int, body: bytes, *fields: tuple[bytes
     await send({"type": "http.response.body", "body": body})
 
 
+#: How many processes each function has at most.
+ENVIRONMENTS = {"edge": 3, "append": 2, "subscription": 2, "fanout": 2, "changes": 2, "sockets": 2}
+LIVE_ENVIRONMENTS = 16
+
+
 async def _serve(chaos: float) -> None:
     moto, table = os.environ["FLUVIAL_S3_ENDPOINT_URL"], os.environ["FLUVIAL_TABLE"]
-    sqs = boto3.client("sqs", endpoint_url=moto)
 
-    def create_queue(name: str) -> str:
-        created: dict[str, Any] = sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "10"})
-        return str(created["QueueUrl"])
+    def client(service: str) -> Any:  # noqa: ANN401  made at run time
+        return boto3.client(service, endpoint_url=moto)  # type: ignore[call-overload]
 
-    fan_out, publications = create_queue("fan-out"), create_queue("publications")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        stream_url, storage = f"{url}/{STAGE}/v1/stream/", (table, os.environ["FLUVIAL_BUCKET"])
+        stack = create_stack(client, os.environ["FLUVIAL_BUCKET"], stream_url, storage)
         os.environ |= {
             "AWS_ENDPOINT_URL_SQS": moto,
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": moto,
             "AWS_ENDPOINT_URL_LAMBDA": url,
             "FLUVIAL_APPEND_FUNCTION": "append",
-            "FLUVIAL_FANOUT_QUEUE_URL": fan_out,
+            "FLUVIAL_FANOUT_QUEUE_URL": stack.fan_out_url,
             "FLUVIAL_CONNECTIONS_URL": f"{url}/{STAGE}",
+            "FLUVIAL_OPERATOR_SECRET_ARN": stack.operator_secret_arn,
         }
-        names = {"edge": 3, "append": 2, "subscription": 2, "fanout": 2, "changes": 2, "sockets": 2}
-        functions = {name: Environments(name, count, chaos) for name, count in names.items()}
-        live = LiveFunction()
-        await live.wait_until_ready()
+        functions = {name: Environments(name, count, chaos) for name, count in ENVIRONMENTS.items()}
+        live = LiveFunction(LIVE_ENVIRONMENTS)
+        await live.provision(1)
         for function in functions.values():
-            await function.provision()
+            await function.provision(1)
         feed = boto3.client("dynamodbstreams", endpoint_url=os.environ["FLUVIAL_ENDPOINT_URL"])
-        sources: list[FeedSource | QueueSource] = [
+        sqs, publish = client("sqs"), functions["subscription"]
+        sources: list[FeedSource | QueueSource | EventSource] = [
             FeedSource(ChangeFeedReader(feed, table), functions["changes"], chaos),
-            QueueSource(sqs, fan_out, functions["fanout"], chaos),
-            QueueSource(sqs, publications, functions["subscription"], chaos),
+            QueueSource(sqs, stack.fan_out_url, functions["fanout"], chaos),
+            QueueSource(sqs, stack.publications_url, publish, chaos),
+            EventSource(sqs, stack.topic_deliveries_url, publish, sns_event, chaos),
+            EventSource(sqs, stack.bus_deliveries_url, publish, bus_event, chaos),
         ]
         tasks = [asyncio.create_task(source.run()) for source in sources]
-        sys.stdout.write(f"serves {url}/{STAGE}/v1/stream/ publications {publications}\n")
+        sys.stdout.write(export_lines(stack.name, moto, url))
+        sys.stdout.write(f"serves {stream_url} as the stack {stack.name}\n")
         sys.stdout.flush()
         await serve(Cloud(functions, live, chaos), listener)
         for task in tasks:
@@ -134,9 +140,15 @@ async def _serve(chaos: float) -> None:
     await live.close()
 
 
+def export_lines(stack: str, moto: str, url: str) -> str:
+    """Shell lines with which the AWS CLI, any SDK and `make smoke` find the stack and its services."""
+    services = ("CLOUDFORMATION", "SECRETS_MANAGER", "SQS", "SNS", "EVENTBRIDGE")
+    endpoints = {**{f"AWS_ENDPOINT_URL_{service}": moto for service in services}, "AWS_ENDPOINT_URL_LAMBDA": url}
+    return "".join(f"export {name}={value}\n" for name, value in {**endpoints, "STACK": stack}.items())
+
+
 def main() -> None:
     """Serve on a free port over the engines in the environment, and print the URLs."""
-    os.environ.setdefault("POWERTOOLS_TRACE_DISABLED", "true")
     os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "Fluvial")
     asyncio.run(_serve(float(os.environ.get("CHAOS", "0"))))
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.ports import free_port
+from tests.support.processes import stop_process
 
 HERE = Path(__file__).parent
 LIBRARIES = HERE / "lib"
@@ -93,5 +94,4 @@ def dynamodb_local() -> Iterator[str]:
             time.sleep(0.05)
         yield url
     finally:
-        process.terminate()
-        process.wait(STOP_TIMEOUT_S)
+        stop_process(process, STOP_TIMEOUT_S)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.aws_local.template import load_properties
+from tests.aws_local.template import function_variables, load_properties
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ DEATH_S_MAX = 0.3
 
 class FunctionFailedError(Exception):
     """The function raised, or its process died; Lambda does not tell its invoker which."""
+
+
+class ThrottledError(FunctionFailedError):
+    """Lambda has refused the invocation, because as many run as may."""
 
 
 @dataclass
@@ -74,8 +78,14 @@ def invoke(module: str, event: bytes) -> bytes:
 
 
 def _initialize(module: str) -> None:
-    """Load a function before its first event; stdout goes to stderr, which is the log, because nothing reads stdout."""
+    """Load a function before its first event; stdout goes to stderr, which is the log, because nothing reads stdout.
+
+    Its variables are the template's, unless the environment has others.
+    """
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.environ["LAMBDA_TASK_ROOT"] = "/var/task"
+    for name, value in function_variables(f"{module}.handler.handler").items():
+        os.environ.setdefault(name, value)
     load(module)
 
 
@@ -89,23 +99,29 @@ def timeout_of(module: str) -> int:
 class Environments:
     """One function's processes; more are started on demand, and a share of the events kills its process."""
 
-    def __init__(self, module: str, count_max: int, deaths: float = 0.0) -> None:
-        """At most `count_max` processes run; `deaths` is the share of events that kill their process."""
-        self._module, self._count_max, self._deaths = module, count_max, deaths
+    def __init__(self, module: str, count_max: int, deaths: float = 0.0, *, throttles: bool = False) -> None:
+        """At most `count_max` processes run; `deaths` is the share of events that kill their process.
+
+        One event more waits or, if `throttles`, raises ThrottledError.
+        """
+        self._module, self._count_max, self._deaths, self._throttles = module, count_max, deaths, throttles
         self._timeout_s = timeout_of(module)
         self._idle: list[ProcessPoolExecutor] = []
         self._all: set[ProcessPoolExecutor] = set()
         self._room = asyncio.Semaphore(count_max)
+        self._is_closed = False
 
-    async def provision(self) -> None:
-        """Start all processes before the first event, one after the other, as provisioned concurrency does."""
-        for _ in range(self._count_max):
+    async def provision(self, count: int | None = None) -> None:
+        """Start processes, all unless `count` is given, before the first event, as provisioned concurrency does."""
+        for _ in range(self._count_max if count is None else count):
             environment = self._start_environment()
             await asyncio.get_running_loop().run_in_executor(environment, os.getpid)
             self._idle.append(environment)
 
     async def invoke(self, event: bytes) -> bytes:
         """Run an event in a free environment, and return its answer. Raises TimeoutError, FunctionFailedError."""
+        if self._throttles and self._room.locked():
+            raise ThrottledError
         await self._room.acquire()
         loop = asyncio.get_running_loop()
         environment, call = self._submit(event)
@@ -134,12 +150,15 @@ class Environments:
         return environment, loop.run_in_executor(environment, invoke, self._module, event)
 
     def close(self) -> None:
-        """Kill all processes."""
+        """Kill all processes; an event that comes later, such as a repetition, fails."""
+        self._is_closed = True
         for environment in self._all:
             _kill(environment)
             environment.shutdown(wait=False)
 
     def _start_environment(self) -> ProcessPoolExecutor:
+        if self._is_closed:  # nobody would stop the process, and the program would wait for it at its end
+            raise FunctionFailedError("closed")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         environment = ProcessPoolExecutor(1, mp_context=context, initializer=_initialize, initargs=(self._module,))

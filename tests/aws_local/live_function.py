@@ -1,6 +1,8 @@
-"""The live function on one machine: its start script behind an emulation of the Lambda Web Adapter.
+"""The live function on one machine: environments that each run its start script and serve one request at a time.
 
-The adapter waits until the server is ready, forwards each REST event as an HTTP request, and streams the answer.
+Each is a process of its own, so that nothing in memory is shared between two readers, as on Lambda. A client that
+disconnects does not end its request: the environment is busy until the answer is complete.
+https://docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html
 """
 
 import asyncio
@@ -8,70 +10,106 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-from starlette.types import Send
 
+from tests.aws_local.adapter import forwarded_path, frame
+from tests.aws_local.environments import ThrottledError
+from tests.aws_local.template import function_variables
 from tests.support.ports import free_port
+from tests.support.processes import stop_process
 
 RUN = Path(__file__).parents[2] / "functions" / "live" / "run.sh"
 READY_TRIES = 1_200
 READY_PAUSE_S = 0.05
-
-#: Header fields that belong to one connection; API Gateway streams answers without a length.
-NOT_FORWARDED = {"connection", "content-length", "date", "server", "transfer-encoding"}
-
-
-def strip_base_path(base_path: str, path: str) -> str:
-    """The path that the adapter forwards: it removes the base path repeatedly."""
-    while base_path and path.startswith(base_path):
-        path = path.removeprefix(base_path)
-    return path
+#: Longer than the server waits for its running requests.
+STOP_TIMEOUT_S = 12
 
 
-class LiveFunction:
-    """One environment of the function, which is a server. Unlike Lambda's, it serves any number of requests at once."""
+class _Environment:
+    """One process of the function, behind the adapter."""
 
     def __init__(self) -> None:
-        """Start the script, as the adapter does; `wait_until_ready` comes before the first event."""
         port = free_port()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self._process = subprocess.Popen(
-            [RUN], env={**os.environ, "AWS_LWA_PORT": str(port), "PATH": path}, stdout=sys.stderr
-        )
-        self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90, limits=httpx.Limits())
+        variables = {**function_variables("live/run.sh"), **os.environ, "AWS_LWA_PORT": str(port), "PATH": path}
+        self._port, self._base_path = port, variables.get("AWS_LWA_REMOVE_BASE_PATH", "")
+        self._process = subprocess.Popen([RUN], env=variables, stdout=sys.stderr)
+        self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90)
 
     async def wait_until_ready(self) -> None:
-        """Wait until the readiness check succeeds."""
+        """Wait until the server listens, which is the adapter's check with the protocol tcp."""
         for _ in range(READY_TRIES):
             try:
-                if (await self._client.get("/health")).status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(READY_PAUSE_S)
+                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError:
+                assert self._process.poll() is None, "the live function's script has ended"
+                await asyncio.sleep(READY_PAUSE_S)
+            else:
+                writer.close()
+                return
         raise AssertionError("the live function never became ready")
 
-    async def stream(self, event: dict[str, Any], send: Send) -> None:
-        """Send the answer to an event, chunk by chunk."""
+    async def invoke(self, event: dict[str, Any]) -> AsyncGenerator[bytes]:
+        """Forward an event to the server, and stream its answer."""
         query = urlencode(event["multiValueQueryStringParameters"] or {}, doseq=True)
         fields = [(name, value) for name, values in event["multiValueHeaders"].items() for value in values]
         fields.append(("x-amzn-request-context", json.dumps(event["requestContext"])))
-        path = strip_base_path(os.environ.get("AWS_LWA_REMOVE_BASE_PATH", ""), event["path"])
+        path = forwarded_path(self._base_path, event["path"])
         url = self._client.base_url.copy_with(raw_path=f"{path}?{query}".encode())
         async with self._client.stream(event["httpMethod"], url, headers=fields) as answer:
-            kept = [(name.lower(), value) for name, value in answer.headers.raw]
-            kept = [(name, value) for name, value in kept if name.decode() not in NOT_FORWARDED]
-            await send({"type": "http.response.start", "status": answer.status_code, "headers": kept})
-            async for chunk in answer.aiter_raw():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            async for piece in frame(answer):
+                yield piece
 
     async def close(self) -> None:
         """Stop the server."""
         await self._client.aclose()
-        self._process.terminate()
-        self._process.wait(15)
+        await asyncio.to_thread(stop_process, self._process, STOP_TIMEOUT_S)
+
+
+class LiveFunction:
+    """The function's environments, of which more are started on demand."""
+
+    def __init__(self, count_max: int, *, throttles: bool = False) -> None:
+        """At most `count_max` requests run at once. One more waits or, if `throttles`, raises ThrottledError."""
+        self._throttles = throttles
+        self._room = asyncio.Semaphore(count_max)
+        self._idle: list[_Environment] = []
+        self._all: list[_Environment] = []
+
+    @property
+    def environment_count(self) -> int:
+        """How many environments have been started."""
+        return len(self._all)
+
+    async def provision(self, count: int) -> None:
+        """Start environments before the first event."""
+        self._idle += await asyncio.gather(*(self._start() for _ in range(count)))
+
+    async def invoke(self, event: dict[str, Any]) -> AsyncGenerator[bytes]:
+        """The answer of a free environment: metadata, a delimiter and the body. Raises ThrottledError."""
+        if self._throttles and self._room.locked():
+            raise ThrottledError
+        async with self._room:
+            environment = self._idle.pop() if self._idle else await self._start()
+            try:
+                async with aclosing(environment.invoke(event)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            finally:
+                self._idle.append(environment)
+
+    async def _start(self) -> _Environment:
+        environment = _Environment()
+        self._all.append(environment)
+        await environment.wait_until_ready()
+        return environment
+
+    async def close(self) -> None:
+        """Stop all environments."""
+        await asyncio.gather(*(environment.close() for environment in self._all))

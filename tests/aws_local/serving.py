@@ -31,6 +31,8 @@ async def serve(application: ASGIApp, listener: socket.socket) -> None:
         ws="websockets-sansio",
         lifespan="off",
         log_level="error",
+        # uvicorn's 5 s are about what HTTP clients keep a connection for: on a slow machine a request meets the close.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
     await _Server(config).serve([listener])

@@ -9,8 +9,11 @@ import yaml
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short functions: `!Ref X` becomes {"Ref": "X"}."""
+class _Loader(yaml.CSafeLoader):
+    """YAML with CloudFormation's short functions: `!Ref X` becomes {"Ref": "X"}.
+
+    The parser is the one in C: every process of a function reads the template.
+    """
 
 
 def _construct_function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def _construct_function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[s
             value = loader.construct_mapping(node, deep=True)
         case _:
             raise AssertionError(node)
-    name = suffix if suffix == "Ref" else f"Fn::{suffix}"
+    name = suffix if suffix in {"Condition", "Ref"} else f"Fn::{suffix}"
     return {name: value.split(".", 1) if suffix == "GetAtt" and isinstance(value, str) else value}
 
 
@@ -34,7 +37,7 @@ _Loader.add_multi_constructor("!", _construct_function)
 @cache
 def load_template() -> dict[str, Any]:
     """The template with functions in their long form; YAML resolves its anchors and merge keys, as it does for SAM."""
-    template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506  a SafeLoader
+    template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)  # noqa: S506  a CSafeLoader
     return template
 
 
@@ -42,6 +45,20 @@ def load_properties(resource_type: str) -> dict[str, dict[str, Any]]:
     """The properties of the template's resources of one type, by their names."""
     resources = load_template()["Resources"].items()
     return {name: resource["Properties"] for name, resource in resources if resource["Type"] == resource_type}
+
+
+def function_variables(handler: str) -> dict[str, str]:
+    """The variables that the template gives a function as they are, without those that refer to other resources."""
+    functions = load_properties("AWS::Serverless::Function").values()
+    [function] = [one for one in functions if one["Handler"] == handler]
+    shared = load_template()["Globals"]["Function"]["Environment"]["Variables"]
+    variables = {**shared, **function.get("Environment", {}).get("Variables", {})}
+    return {name: value for name, value in variables.items() if isinstance(value, str)}
+
+
+def parameter_default(name: str) -> str:
+    """The default of one of the template's parameters."""
+    return str(load_template()["Parameters"][name]["Default"])
 
 
 def create_table(client: Any, name: str) -> None:  # noqa: ANN401  boto3 makes its clients' classes at run time

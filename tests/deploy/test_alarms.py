@@ -36,11 +36,32 @@ def test_every_dead_letter_queue_has_an_alarm() -> None:
 def test_no_two_alarms_watch_the_same_metric() -> None:
     """An alarm that repeats another's properties still names a metric or a dimension of its own."""
     alarms = load_properties(ALARM)
-    metrics = {json.dumps([one["Namespace"], one["MetricName"], one["Dimensions"]]) for one in alarms.values()}
+    keys = ("Namespace", "MetricName", "Dimensions", "Statistic")
+    metrics = {json.dumps([one[key] for key in keys]) for one in alarms.values()}
     assert len(metrics) == len(alarms)
 
 
 def test_every_alarm_notifies_the_topic() -> None:
     """It does so if the stack has a topic."""
     for name, properties in load_properties(ALARM).items():
-        assert properties["AlarmActions"]["Fn::If"][:2] == ["Notifies", [{"Ref": "AlarmTopicArn"}]], name
+        topics = [action["Fn::If"][:2] for action in properties["AlarmActions"]]
+        assert topics == [["Notifies", {"Ref": "AlarmTopicArn"}], ["NotifiesByEmail", {"Ref": "AlarmTopic"}]], name
+
+
+def test_every_function_has_an_alarm_for_logged_errors() -> None:
+    """A function that answers 500, or fails in the background, raises nothing that Lambda would count."""
+    functions = load_properties("AWS::Serverless::Function").values()
+    services = {json.dumps(one["Handler"].partition(".")[0].partition("/")[0]) for one in functions}
+    assert alarm_dimensions("LoggedErrors", "service") == services
+    assert alarm_dimensions("Faults", "service") == {'"edge"', '"live"'}
+    assert alarm_dimensions("Faults", "stack") == {json.dumps({"Ref": "AWS::StackName"})}
+
+
+def test_dashboard_is_json_with_a_place_for_each_graph() -> None:
+    """Its metrics are of this stack."""
+    [board] = load_properties("AWS::CloudWatch::Dashboard").values()
+    body, _ = board["DashboardBody"]["Fn::Sub"]
+    widgets = json.loads(body)["widgets"]
+    assert len({(one["x"], one["y"]) for one in widgets}) == len(widgets)
+    for one in widgets:
+        assert "${" in json.dumps(one["properties"]["metrics"])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.aws_local.live_function import strip_base_path
+from tests.aws_local.adapter import strip_base_path
 from tests.aws_local.template import load_template
 
 PATH = "/v1/stream/v1/stream/a"

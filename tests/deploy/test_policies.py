@@ -7,11 +7,13 @@ import asyncio
 import json
 import random
 from base64 import b64encode
+from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import boto3
 import httpx
 import msgspec
 import pytest
@@ -20,6 +22,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
 from fluvial.app import build_application
+from fluvial.aws.reader_concurrency import Reservation, reserve
 from fluvial.aws.websocket_broadcast import BroadcastLimits
 from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog
 from fluvial.fanout.limits import FanOutLimits
@@ -30,8 +33,9 @@ from fluvial.model.names import StreamName
 from fluvial.model.offset import offset_token
 from fluvial.model.permissions import OPERATOR, Scope
 from fluvial.settings import Settings
+from fluvial.storage.dynamodb.bucket_owner import OWNER_KEY
 from fluvial.storage.dynamodb.store import DynamoDbStore
-from fluvial.storage.dynamodb.table.keys import head_key
+from fluvial.storage.dynamodb.table.keys import connection_key, head_key
 from tests.aws_local.environments import Context
 from tests.aws_local.template import load_properties, load_template
 from tests.functions.conftest import ImportHandler
@@ -39,9 +43,10 @@ from tests.functions.samples import event
 from tests.support.access import OPERATOR_SECRET, SECRET, token
 from tests.support.commands import close_commit, create_commit, delete_commit
 from tests.support.estuaries import own_process
+from tests.support.lambda_account import LambdaAccount
 from tests.support.lambda_service import LambdaService
 from tests.support.network import Body, Network
-from tests.support.rigs import DynamoDbRig
+from tests.support.rigs import REGION, DynamoDbRig
 
 pytestmark = pytest.mark.medium
 
@@ -82,21 +87,27 @@ def as_list(value: Any) -> list[Any]:  # noqa: ANN401  the template's own types
     return value if isinstance(value, list) else [value]
 
 
-def resource_name(resource: dict[str, Any]) -> str:
+def resource_name(resource: Any) -> str:  # noqa: ANN401  the template's own types
     """A short name of a resource: its name in the template, or a pattern of keys in the bucket."""
+    if "Fn::If" in resource:
+        condition, own, _existing = resource["Fn::If"]
+        assert condition in {"HasOwnTable", "HasOwnBucket"}
+        return resource_name(own)
+    if resource == "*":
+        return "*"
     if "Fn::GetAtt" in resource:
         name, attribute = resource["Fn::GetAtt"]
         assert attribute == "Arn"
         return str(name)
     if "Ref" in resource:
         return str(resource["Ref"])
+    if isinstance(resource["Fn::Sub"], list):
+        text, variables = resource["Fn::Sub"]
+        name = resource_name(variables["Arn"])
+        return str(text).replace("${Arn}", "bucket" if name == "SegmentBucket" else name)
     text = str(resource["Fn::Sub"])
-    if text.startswith("${StreamTable.Arn}"):
-        return text.replace("${StreamTable.Arn}", "StreamTable")
-    if "execute-api" in text:
-        return "SocketApi"
-    assert text.startswith("${SegmentBucket.Arn}/"), text
-    return text.replace("${SegmentBucket.Arn}", "bucket")
+    assert "execute-api" in text, text
+    return "SocketApi"
 
 
 class CallRecorder:
@@ -211,6 +222,11 @@ def make_rich_source(rig: DynamoDbRig) -> Head:
         return runner.run(_make_rich_source(rig))
 
 
+def disown_bucket(rig: DynamoDbRig) -> None:
+    """Leave the bucket without an owner, so that the function claims it."""
+    boto3.client("s3", region_name=REGION).delete_object(Bucket=rig.config.bucket, Key=OWNER_KEY)
+
+
 def test_subscription_function_policy_allows_exactly_its_calls(
     rig: DynamoDbRig, import_handler: ImportHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +278,7 @@ def test_changes_function_policy_allows_exactly_its_calls(
 ) -> None:
     """It delivers, queues deliveries, rotates, sends to connections, and collects garbage."""
     make_rich_source(rig)
+    disown_bucket(rig)
     module = import_handler("changes")
     module.broadcaster.limits = BroadcastLimits(busy_pause_s=0.001)
     module.broadcaster._client.meta.events.register("before-send.*", answer_gone)
@@ -269,9 +286,9 @@ def test_changes_function_policy_allows_exactly_its_calls(
     connect = {**event("sockets_connect"), "multiValueQueryStringParameters": {"stream": [RICH], "offset": ["-1"]}}
     assert import_handler("sockets").handler(connect, Context("sockets", "request"))["statusCode"] == 200
 
-    def process(*records: dict[str, Any]) -> None:
-        numbered = [{**one, "SequenceNumber": str(number)} for number, one in enumerate(records)]
-        wrapped = [{"eventSource": "aws:dynamodb", "eventName": "MODIFY", "dynamodb": one} for one in numbered]
+    def process(record: dict[str, Any], kind: str = "MODIFY") -> None:
+        numbered = {**record, "SequenceNumber": "1"}
+        wrapped = [{"eventSource": "aws:dynamodb", "eventName": kind, "dynamodb": numbered}]
         assert module.handler({"Records": wrapped}, Context("changes", "request")) == {"batchItemFailures": []}
 
     def change() -> dict[str, Any]:
@@ -279,6 +296,7 @@ def test_changes_function_policy_allows_exactly_its_calls(
         image = json.loads(json.dumps(item, default=lambda data: b64encode(data).decode()))
         return {"Keys": head_key(RICH), "OldImage": {**image, "n": {"N": "0"}}, "NewImage": image}
 
+    process({"Keys": connection_key(RICH, connect["requestContext"]["connectionId"])}, "INSERT")
     process(change())
     octets = "application/octet-stream"
     for size in (1_000, 100, 400_000, 100):
@@ -404,6 +422,7 @@ def test_sweep_function_policy_allows_exactly_its_calls(
 
     with asyncio.Runner() as runner:
         runner.run(leave_garbage())
+    disown_bucket(rig)
     module = import_handler("sweep")
     rig.still.time.advance(2 * 86_400_000)
     monkeypatch.setattr(module.store, "_clock", rig.still.own_clock())
@@ -412,6 +431,15 @@ def test_sweep_function_policy_allows_exactly_its_calls(
     assert report["isComplete"] is True
     assert module.handler({}, BusyContext("sweep", "request"))["isComplete"] is False
     recorder.assert_match(load_grants("SweepFunction"))
+
+
+def test_concurrency_function_policy_allows_exactly_its_calls() -> None:
+    """It reserves, and ends a reservation; the account's settings are no resource."""
+    account = LambdaAccount(1_000)
+    for reservation in (Reservation.AUTO, Reservation.NONE):
+        reserve(account.client(), "live", reservation)
+    calls = {(f"lambda:{name}", "*" if name == "GetAccountSettings" else "LiveFunction") for name in account.operations}
+    assert calls == load_grants("ConcurrencyFunction")
 
 
 class BusyContext(Context):
@@ -433,6 +461,38 @@ def test_functions_that_read_objects_may_list_the_bucket() -> None:
         [policy] = properties["Policies"]
         actions = {action for one in policy["Statement"] for action in as_list(one["Action"])}
         assert "s3:GetObject" not in actions or "s3:ListBucket" in actions, name
+
+
+def test_deleted_objects_stay_as_versions_that_no_function_can_delete() -> None:
+    """They stay as long as the table's point-in-time recovery reaches back, so that a restored table finds them."""
+    bucket = load_properties("AWS::S3::Bucket")["SegmentBucket"]
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
+    assert rules["keep-deleted-objects"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 35}
+    for function in load_properties(FUNCTION):
+        actions = {action for action, _ in load_grants(function)}
+        assert not {one for one in actions if one.startswith("s3:") and ("Version" in one or "*" in one)}, function
+
+
+def test_existing_table_and_bucket_take_the_place_of_the_stack_s_own() -> None:
+    """Functions, policies, event source, alarms and outputs then name them, and the stack makes none of its own."""
+    template = load_template()
+    own = {"StreamTable": "HasOwnTable", "SegmentBucket": "HasOwnBucket", "SegmentBucketPolicy": "HasOwnBucket"}
+    assert {name: template["Resources"][name]["Condition"] for name in own} == own
+    others = {name: part for name, part in template["Resources"].items() if name not in own}
+    for part in (others, template["Outputs"], template["Globals"]):
+        assert not list(find_own(part)), "it would name the stack's own table or bucket although there is none"
+
+
+def find_own(part: object) -> Iterator[object]:
+    """The texts that name the stack's own table or bucket, except in a choice between it and an existing one."""
+    if isinstance(part, str) and ("StreamTable" in part or "SegmentBucket" in part):
+        yield part
+    if isinstance(part, dict) and part.get("Fn::If", [""])[0] in {"HasOwnTable", "HasOwnBucket"}:
+        return
+    values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    for value in values:
+        yield from find_own(value)
 
 
 def test_bucket_is_private_and_encrypted_and_denies_plain_http() -> None:

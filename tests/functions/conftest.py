@@ -66,8 +66,8 @@ def import_handler(rig: DynamoDbRig, limits: StoreLimits, monkeypatch: pytest.Mo
         "FLUVIAL_MAX_BODY": "4456448",
         "FLUVIAL_APPEND_FUNCTION": "append",
         "FLUVIAL_CONNECTIONS_URL": "https://connections.invalid/live",
+        "LAMBDA_TASK_ROOT": "/var/task",
         "POWERTOOLS_METRICS_NAMESPACE": "Fluvial",
-        "POWERTOOLS_TRACE_DISABLED": "true",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

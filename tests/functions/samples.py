@@ -56,4 +56,7 @@ SOCKETS = {"connect": 200, "connect_missing_stream": 404, "disconnect": 200, "pi
 #: Whether the sweep function's event asks for a dry run.
 SWEPT = {"scheduled": False, "dry_run": True}
 
+#: The events of the concurrency function, whose tests are in tests/aws.
+CONCURRENCY = ("scheduled",)
+
 CHANGES = ("appended", "ended", "other_items", "connected")

@@ -11,7 +11,7 @@ import pytest
 from fluvial import __version__
 from tests.aws_local.environments import Context
 from tests.functions.conftest import ImportHandler, events
-from tests.functions.samples import CHANGES, FANNED_OUT, PUBLISHED, SOCKETS, SWEPT, event, offset
+from tests.functions.samples import CHANGES, CONCURRENCY, FANNED_OUT, PUBLISHED, SOCKETS, SWEPT, event, offset
 
 pytestmark = pytest.mark.medium
 
@@ -67,6 +67,7 @@ def test_every_sample_event_has_a_case() -> None:
         "changes": CHANGES,
         "sockets": SOCKETS,
         "sweep": SWEPT,
+        "concurrency": CONCURRENCY,
     }
     names = {f"{function}_{case}" for function, cases_of_it in cases.items() for case in cases_of_it}
     assert {path.stem for path in events()} == names
@@ -104,6 +105,7 @@ def test_sweep_function_reports(import_handler: ImportHandler, case: str, dry_ru
     assert report.pop("items") > 0
     assert {name: found for name, found in report.items() if found} == {
         "isComplete": True,
+        "isWhole": True,
         **({"dryRun": True} if dry_run else {}),
     }
 

@@ -40,6 +40,7 @@ def test_reports_of_a_repeated_invocation_reach_the_reader_once(
         "AWS_DEFAULT_REGION": REGION,
         "FLUVIAL_SSE_MAX_AGE": "60",  # the fixture has set a shorter one for functions
         "FLUVIAL_STORE": "dynamodb",
+        "FLUVIAL_READ_ONLY": "true",
         "FLUVIAL_TABLE": rig.config.table,
         "FLUVIAL_BUCKET": rig.config.bucket,
         "FLUVIAL_ENDPOINT_URL": rig.config.endpoints.dynamodb or "",

@@ -8,6 +8,7 @@
 
 import binascii
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -35,17 +36,27 @@ class NotAnAppendError(FluvialError):
 
 
 async def answer_append(
-    store: IdempotentAppender, clock: Clock, project_cache: ProjectCache, event: object
+    store: IdempotentAppender,
+    clock: Clock,
+    project_cache: ProjectCache,
+    event: object,
+    on_append: Callable[[int], None] = lambda _: None,
 ) -> JsonObject:
-    """Carry out an append; its encoded result.
+    """Carry out an append; its encoded result. `on_append` is told the bytes of one that was applied.
 
     Raises StoreUnavailable: nothing was written. StoreUncertain: it may have been; with a producer or a key the event
     may be sent again. NotAnAppendError.
     """
-    return encode_result(await _append(store, clock, project_cache, event))
+    return encode_result(await _append(store, clock, project_cache, event, on_append))
 
 
-async def _append(store: IdempotentAppender, clock: Clock, project_cache: ProjectCache, event: object) -> AppendResult:
+async def _append(
+    store: IdempotentAppender,
+    clock: Clock,
+    project_cache: ProjectCache,
+    event: object,
+    on_append: Callable[[int], None],
+) -> AppendResult:
     try:
         command, key = _parse(event)
         await _check_project(project_cache, command.name)
@@ -58,7 +69,10 @@ async def _append(store: IdempotentAppender, clock: Clock, project_cache: Projec
         result = await store.apply_idempotently(command.name, commit, key)
     match append_result(command, result.outcome):
         case Appended(head, is_duplicate):
-            return AppendAccepted(offset_token(head, head.tail), head.closed, is_duplicate or result.is_repeat)
+            is_repeat = is_duplicate or result.is_repeat
+            if isinstance(command, Append) and not is_repeat:
+                on_append(len(command.data))
+            return AppendAccepted(offset_token(head, head.tail), head.closed, is_repeat)
         case Rejection(_, code, message, fields):
             return build_rejection(code, message, fields)
 

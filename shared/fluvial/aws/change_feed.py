@@ -12,12 +12,12 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fluvial.aws.fanout_queue import MESSAGES_PER_REQUEST_MAX, FanOutQueue
-from fluvial.aws.partial_batch import partial_batch_response
+from fluvial.aws.feed_observer import UNOBSERVED_FEED, FeedObserver
+from fluvial.aws.partial_batch import Groups, RecordFailedError
 from fluvial.aws.websocket_broadcast import Broadcaster
-from fluvial.concurrency import map_bounded
 from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.replication import Source
 from fluvial.model.errors import StoreError
@@ -26,11 +26,15 @@ from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_mark_delivered
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.format import ItemTooNew, require_understood
 from fluvial.storage.dynamodb.table.items import HeadItem, decode_head_item
 from fluvial.storage.dynamodb.table.keys import Item, Value, name_of
 from fluvial.storage.dynamodb.upkeep.rotation import rotation_is_due
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation
 from fluvial.storage.notifier import has_changed
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,8 @@ class StreamChange:
     """The changes of one stream in a batch of records.
 
     `latest` is its head after the last record, `ended` are the incarnations that ended in the batch. `is_redelivered`
-    when a sweep has touched the head, because its followers lack something that the feed has given up on.
+    when a sweep has touched the head, because its followers lack something that the feed has given up on. `too_new` is
+    set when a newer release has written the head: then no step is taken, and the records come again.
     """
 
     name: StreamName
@@ -54,16 +59,26 @@ class StreamChange:
     has_changed: bool = False
     has_new_reader: bool = False
     is_redelivered: bool = False
+    opened_count: int = 0
+    closed_count: int = 0
+    spill_count: int = 0
+    rotated_bytes: list[int] = field(default_factory=list)
     sequence_numbers: list[str] = field(default_factory=list)
+    too_new: ItemTooNew | None = None
 
     def add_record(self, record: dict[str, Any]) -> None:
         """Add the next record, which is of the stream's head or of a connection that reads the stream."""
         change = record["dynamodb"]
         self.sequence_numbers.append(change["SequenceNumber"])
         if change["Keys"][a.SK] != {"S": a.HEAD_SK}:
-            self.has_new_reader = self.has_new_reader or record["eventName"] == "INSERT"
+            self._add_connection(record["eventName"])
             return
         old_image, new_image = change.get("OldImage") or {}, change.get("NewImage") or {}
+        try:
+            require_understood(old_image, new_image)
+        except ItemTooNew as exc:
+            self.too_new = exc
+            return
         old, new = _decode_head(old_image), _decode_head(new_image)
         if old.head is not None and (new.head is None or new.head.incarnation != old.head.incarnation):
             self.ended.append(DroppedIncarnation(self.name, old.head.incarnation, old.buffer))
@@ -71,7 +86,24 @@ class StreamChange:
         self.has_changed = self.has_changed or (
             new.head is not None and (old.head is None or has_changed(new.head, old.head))
         )
+        self._add_moves(old, new)
         self.latest = new
+
+    def _add_connection(self, event_name: str) -> None:
+        """Note a connection that was added or removed, also by its TTL; it is modified when it joins."""
+        if event_name == "INSERT":
+            self.has_new_reader = True
+            self.opened_count += 1
+        elif event_name == "REMOVE":
+            self.closed_count += 1
+
+    def _add_moves(self, old: HeadItem, new: HeadItem) -> None:
+        """Note the bytes that left the head, and those that went into S3: each update of a head moves at most once."""
+        if old.head is None or new.head is None or old.head.incarnation != new.head.incarnation:
+            return
+        self.spill_count += new.base > old.base
+        if new.cold_end > old.cold_end:
+            self.rotated_bytes.append(new.cold_end - old.cold_end)
 
 
 def parse_changes(event: dict[str, Any]) -> list[StreamChange]:
@@ -91,25 +123,24 @@ class ChangeFeed:
     """Takes the steps that are due after each stream's changes."""
 
     def __init__(
-        self, store: DynamoDbStore, deliveries: Deliveries, queue: FanOutQueue, broadcaster: Broadcaster
+        self,
+        store: DynamoDbStore,
+        deliveries: Deliveries,
+        queue: FanOutQueue,
+        broadcaster: Broadcaster,
+        observer: FeedObserver = UNOBSERVED_FEED,
     ) -> None:
         """`queue` takes the followers of a stream that has more than one invocation should deliver to."""
         self._store, self._deliveries, self._queue, self._broadcaster = store, deliveries, queue, broadcaster
+        self._observer = observer
 
-    async def handle(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Process a batch of records; Lambda sends it again from the first failed record on."""
-        failed = await self.process(parse_changes(event))
-        numbers = (record["dynamodb"]["SequenceNumber"] for record in event["Records"])
-        return partial_batch_response(number for number in numbers if number in failed)
-
-    async def process(self, changes: list[StreamChange]) -> set[str]:
-        """Take the steps of each stream; the sequence numbers of the records that must come again."""
-        results = await map_bounded(changes, self._process_stream, STREAMS_AT_ONCE)
-        pairs = zip(changes, results, strict=True)
-        return {number for change, is_done in pairs if not is_done for number in change.sequence_numbers}
-
-    async def _process_stream(self, change: StreamChange) -> bool:
+    async def follow(self, change: StreamChange) -> bool:
         """Take one stream's steps; whether none failed."""
+        for _ in range(change.spill_count):
+            self._observer.on_spill()
+        for byte_count in change.rotated_bytes:
+            self._observer.on_rotation(byte_count)
+        self._observer.on_sockets(change.opened_count, change.closed_count)
         try:
             await self._take_steps(change)
         except StoreError as exc:
@@ -122,10 +153,14 @@ class ChangeFeed:
 
     async def _take_steps(self, change: StreamChange) -> None:
         """Take every step that is due, also after one that failed; raise the first error at the end."""
+        if change.too_new is not None:
+            raise change.too_new
         head, due = change.latest.head, list[Callable[[], Awaitable[None]]]()
         due += [partial(self._store.collect, ended) for ended in change.ended]
-        if change.has_changed or change.has_new_reader or change.ended:
-            due.append(partial(self._broadcaster.broadcast, change.name))
+        may_be_read = change.has_changed and self._broadcaster.is_due(change.latest)
+        if may_be_read or change.has_new_reader or change.ended:
+            broadcast = partial(self._broadcaster.broadcast, change.name, has_new_reader=change.has_new_reader)
+            due.append(broadcast)
         is_behind = head is not None and head.delivered is not None and head.delivered < head.tail
         if is_behind and (change.has_changed or change.is_redelivered):
             due.append(partial(self._deliver, change.name))
@@ -145,6 +180,7 @@ class ChangeFeed:
         head = await self._store.head(name)
         if head is None or head.delivered is None or head.delivered >= head.tail:
             return
+        self._observer.on_lag(head.tail - head.delivered)
         source = Source(name, head)
         inline_max = self._deliveries.limits.inline_subscribers_max
         if len(await self._store.followers(head.incarnation, "", inline_max + 1)) > inline_max:
@@ -163,6 +199,22 @@ class ChangeFeed:
                 await self._queue.send(source, pages)
                 pages = []
         await self._queue.send(source, pages)
+
+
+class ChangeBatch:
+    """A batch of records: a stream's steps are taken once, for all of its records."""
+
+    def __init__(self, feed: ChangeFeed, event: dict[str, Any]) -> None:
+        """Nothing is done before the first record."""
+        self._feed = feed
+        self._changes = {number: change for change in parse_changes(event) for number in change.sequence_numbers}
+        self._streams = Groups[StreamName, bool](STREAMS_AT_ONCE)
+
+    async def process_record(self, record: "DynamoDBRecord") -> None:
+        """Wait for the steps of the record's stream. Raises RecordFailedError."""
+        change = self._changes.get(record.raw_event["dynamodb"]["SequenceNumber"])
+        if change is not None and not await self._streams.result(change.name, partial(self._feed.follow, change)):
+            raise RecordFailedError
 
 
 def _decode_head(image: dict[str, Any]) -> HeadItem:

@@ -1,5 +1,8 @@
 """Connections: the WebSocket readers of a stream on API Gateway, and the progress of the stream's broadcasts.
 
+- The head has a mark until when the stream may have connections, so that a commit to a stream without any takes no
+  query. The mark is set after the connection was added and before the head is read for it. So a commit that the read
+  does not find carries the mark, and its record has the change feed broadcast it.
 - Progress is noted once per stream, not per connection and message: up to which position all joined connections have
   been sent the stream, and, while a broadcast runs, up to which position it sends.
 - The broadcast is noted before its first message. Suppose that a function dies after 100 of 200 posts. The next one
@@ -8,17 +11,29 @@
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression
 from fluvial.storage.dynamodb.table.items import decode_incarnation, encode_incarnation, number
-from fluvial.storage.dynamodb.table.keys import Item, Key, broadcast_key, connection_key, connection_stream_key
+from fluvial.storage.dynamodb.table.keys import (
+    Item,
+    Key,
+    broadcast_key,
+    connection_key,
+    connection_stream_key,
+    head_key,
+)
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, Written, require_known, require_written
 
 CONNECTIONS_PER_QUERY = 1_000
+
+#: API Gateway ends a connection after two hours. A stored one is kept a little longer, so that it outlasts the client.
+#: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
+CONNECTION_S_MAX: Final = 7_200 + 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,18 @@ class Connections:
         update = f"SET {joined} = {e.value(1)}, {tail} = {e.value(position)}"
         condition = f"attribute_exists({a.PK})"
         await self._update(connection_key(name, connection_id), e, update, condition)
+
+    async def mark_connected(self, name: StreamName, now_s: int) -> None:
+        """Mark a stream's head for as long as a connection that has been added may last; seldom more than one write.
+
+        The mark lasts for twice as long, so that connections that come within that time find it in place.
+        """
+        e = Expression()
+        until = e.name(a.CONNECTED_UNTIL)
+        ends_early = f"(attribute_not_exists({until}) OR {until} < {e.value(now_s + CONNECTION_S_MAX)})"
+        condition = f"attribute_exists({e.name(a.INCARNATION)}) AND {ends_early}"
+        update = f"SET {until} = {e.value(now_s + 2 * CONNECTION_S_MAX)}"
+        await self._update(head_key(name), e, update, condition)
 
     async def load_progress(self, name: StreamName) -> BroadcastProgress | None:
         """The progress of a stream's broadcasts; None before the first one."""

@@ -7,13 +7,12 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fluvial.aws.partial_batch import partial_batch_response
-from fluvial.concurrency import map_bounded
+from fluvial.aws.partial_batch import RecordFailedError
 from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.replication import Source
 from fluvial.model.errors import StoreError, StoreUnavailable
@@ -21,6 +20,9 @@ from fluvial.model.followers import Follower
 from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
 from fluvial.storage.contract import Store
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +85,10 @@ class FanOutConsumer:
         """`store` has the sources' heads."""
         self._store, self._deliveries = store, deliveries
 
-    async def handle(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Deliver to each message's followers; failed messages come again, and end in the dead-letter queue."""
-        records = event["Records"]
-        bodies = [record["body"] for record in records]
-        results = await map_bounded(bodies, self._deliver_page, MESSAGES_PER_REQUEST_MAX)
-        return partial_batch_response(
-            record["messageId"] for record, is_done in zip(records, results, strict=True) if not is_done
-        )
+    async def process_message(self, record: "SQSRecord") -> None:
+        """Deliver to a message's followers. Raises RecordFailedError: it comes again, or ends in the dead letters."""
+        if not await self._deliver_page(record.body):
+            raise RecordFailedError
 
     async def _deliver_page(self, body: str) -> bool:
         """Deliver to the followers of one message; whether nothing is left to do for them."""

@@ -46,13 +46,14 @@ class OperatorSecret:
         from aws_lambda_powertools.utilities.parameters import SecretsProvider  # noqa: PLC0415
         from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
-        if self._provider is None:
-            config = Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S)
-            self._provider = SecretsProvider(boto_config=config)
         try:
+            if self._provider is None:
+                config = Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S)
+                self._provider = SecretsProvider(boto_config=config)
             return parse_secret(str(self._provider.get(self._arn, max_age=OPERATOR_CACHE_S)), 0)
-        except (GetParameterError, RequestError) as exc:
+        except (BotoCoreError, GetParameterError, RequestError) as exc:
             self._failed_at_s = time.monotonic()
             reason = exc.message if isinstance(exc, RequestError) else type(exc.__cause__ or exc).__name__
             log.error("operator_secret_unavailable", extra={"reason": reason})  # noqa: TRY400  its text may be the secret

@@ -8,20 +8,24 @@
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from fluvial.aws.append_message import JsonObject, build_rejection, encode_result
-from fluvial.aws.partial_batch import partial_batch_response
-from fluvial.aws.publications import Publication, Sender, parse_invocation
-from fluvial.concurrency import map_bounded
+from fluvial.aws.partial_batch import Groups, RecordFailedError
+from fluvial.aws.publications import Publication
 from fluvial.fanout.publisher import FanOutReport, Publisher
 from fluvial.fanout.replication import Source
 from fluvial.lambda_client import AppendClient, AppendRejected, AppendResult, CallFailedError
 from fluvial.model.errors import FluvialError, RequestError, StoreError
 from fluvial.model.names import parse_name
 from fluvial.storage.contract import Store
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 log = logging.getLogger(__name__)
 
@@ -40,38 +44,31 @@ class SubscriptionFunction:
         """`appender` invokes the append function."""
         self._store, self._publisher, self._appender = store, publisher, appender
 
-    async def handle(self, event: object) -> JsonObject:
-        """The response to an event of any service.
+    async def publish_directly(self, publication: Publication) -> JsonObject:
+        """Publish for a sender that waits for the result, and return it. Raises CallFailedError."""
+        result, report = await self._publish(publication)
+        response = encode_result(result)
+        return response if report is None else {**response, "fanout": msgspec.to_builtins(report)}
 
-        Raises NotAPublicationError, CallFailedError, PublishRejectedError, so that Lambda repeats the event and then
-        puts it aside.
+    async def publish_all(self, publications: Sequence[Publication]) -> JsonObject:
+        """Publish one after the other; an empty response.
+
+        Raises CallFailedError, PublishRejectedError, so that Lambda repeats the event and then puts it aside.
         """
-        invocation = parse_invocation(event)
-        match invocation.sender:
-            case Sender.DIRECT:
-                result, report = await self._publish(invocation.publications[0])
-                response = encode_result(result)
-                return response if report is None else {**response, "fanout": msgspec.to_builtins(report)}
-            case Sender.ASYNCHRONOUS:
-                for publication in invocation.publications:
-                    await self._publish_or_raise(publication)
-                return {}
-            case Sender.QUEUE:
-                groups: dict[str, list[Publication]] = {}
-                for publication in invocation.publications:
-                    groups.setdefault(publication.group or publication.message_id, []).append(publication)
-                # An error that is not foreseen in one group is raised when the others are done: Lambda freezes the
-                # process after the response, and would go on with them at the next event, or never.
-                failed = await map_bounded(groups.values(), self._publish_in_order, GROUPS_AT_ONCE)
-                return partial_batch_response(message_id for ids in failed for message_id in ids)
+        for publication in publications:
+            await self._publish_or_raise(publication)
+        return {}
 
-    async def _publish_in_order(self, publications: list[Publication]) -> list[str]:
+    async def publish_in_order(self, publications: Sequence[Publication]) -> list[str]:
         """Publish the messages of a group; the ids of the first one that fails and of those behind it."""
         for index, publication in enumerate(publications):
             try:
                 await self._publish_or_raise(publication)
             except (PublishRejectedError, CallFailedError, StoreError) as exc:
                 log.warning("message_not_published", extra={"message_id": publication.message_id, "reason": str(exc)})
+                return [one.message_id for one in publications[index:]]
+            except Exception:  # an unforeseen error of one group does not have the other groups' messages sent again
+                log.exception("message_not_published", extra={"message_id": publication.message_id})
                 return [one.message_id for one in publications[index:]]
         return []
 
@@ -98,3 +95,27 @@ class SubscriptionFunction:
         except StoreError as exc:
             log.warning("fan_out_deferred", extra={"stream": name, "reason": str(exc.__cause__ or exc)})
             return None
+
+
+class QueueBatch:
+    """A batch of a queue's messages. Those of a group are published in order, each of the others by itself."""
+
+    def __init__(self, function: SubscriptionFunction, publications: Sequence[Publication]) -> None:
+        """Nothing is published before the first message."""
+        self._function = function
+        self._groups = Groups[str, list[str]](GROUPS_AT_ONCE)
+        self._publications: dict[str, list[Publication]] = {}
+        for publication in publications:
+            self._publications.setdefault(_group_of(publication), []).append(publication)
+        self._group_of = {publication.message_id: _group_of(publication) for publication in publications}
+
+    async def process_message(self, record: "SQSRecord") -> None:
+        """Wait until the message's group is published as far as can be. Raises RecordFailedError for the rest of it."""
+        group = self._group_of[record.message_id]
+        publish = partial(self._function.publish_in_order, self._publications[group])
+        if record.message_id in await self._groups.result(group, publish):
+            raise RecordFailedError
+
+
+def _group_of(publication: Publication) -> str:
+    return publication.group or publication.message_id

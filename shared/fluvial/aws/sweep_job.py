@@ -27,16 +27,19 @@ class SweepEvent(msgspec.Struct, frozen=True, rename="camel"):
 async def sweep(store: DynamoDbStore, event: object, remaining_ms: Callable[[], int]) -> Report:
     """Sweep until the end, or until a further page may not fit in the remaining time; the report of what was found.
 
-    Raises msgspec.ValidationError for an event of another kind, StoreUnavailable when every request would fail.
+    It `isWhole` if this call went from the beginning to the end. Raises msgspec.ValidationError for an event of another
+    kind, StoreUnavailable when every request would fail.
     """
     dry_run = msgspec.convert(event, SweepEvent).dry_run
     sweeper = store.sweeper(dry_run=dry_run)
     cursor: SweepCursor | None = SweepCursor() if dry_run else await sweeper.load_cursor()
+    is_from_start = cursor == SweepCursor()
     while cursor is not None and remaining_ms() > PAGE_MS_MAX:
         cursor = await sweeper.sweep_page(cursor)
         if not dry_run:
             await sweeper.save_cursor(cursor)
-    return _build_report(sweeper, dry_run=dry_run, is_complete=cursor is None)
+    is_complete = cursor is None
+    return _build_report(sweeper, dry_run=dry_run, is_complete=is_complete, is_whole=is_from_start and is_complete)
 
 
 async def sweep_all(store: DynamoDbStore, on_progress: Callable[[int, int], None], *, dry_run: bool) -> Report:
@@ -49,8 +52,8 @@ async def sweep_all(store: DynamoDbStore, on_progress: Callable[[int, int], None
     while cursor is not None:
         cursor = await sweeper.sweep_page(cursor)
         on_progress(sweeper.report.items, sweeper.report.objects)
-    return _build_report(sweeper, dry_run=dry_run, is_complete=True)
+    return _build_report(sweeper, dry_run=dry_run, is_complete=True, is_whole=True)
 
 
-def _build_report(sweeper: Sweeper, *, dry_run: bool, is_complete: bool) -> Report:
-    return {"dryRun": dry_run, "isComplete": is_complete, **msgspec.to_builtins(sweeper.report)}
+def _build_report(sweeper: Sweeper, *, dry_run: bool, is_complete: bool, is_whole: bool) -> Report:
+    return {"dryRun": dry_run, "isComplete": is_complete, "isWhole": is_whole, **msgspec.to_builtins(sweeper.report)}

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from fluvial.access.authorizer import OPEN_ACCESS, Authorizer, Credentials
-from fluvial.aws.connections import Connection, Connections
+from fluvial.aws.connections import CONNECTION_S_MAX, Connection, Connections
 from fluvial.clock import Clock
 from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.names import parse_name
@@ -19,10 +19,6 @@ from fluvial.wire.http_head import check_subprotocols
 from fluvial.wire.request import ReadQuery, parse_read
 from fluvial.wire.response import Response, request_error_response
 from fluvial.wire.websocket_messages import PONG, is_ping
-
-#: API Gateway ends a connection after two hours. A stored one is kept a little longer, so that it outlasts the client.
-#: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
-CONNECTION_S_MAX: Final = 7_200 + 900
 
 Answer = dict[str, Any]
 

@@ -12,13 +12,16 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
 from fluvial.access.project_cache import ProjectCache
 from fluvial.aws.connections import Connection, Connections
+from fluvial.aws.feed_observer import UNOBSERVED_FEED, FeedObserver
 from fluvial.clock import Clock
 from fluvial.concurrency import backoff_s, map_bounded
 from fluvial.model.errors import StoreUnavailable, StreamVanished
@@ -27,6 +30,7 @@ from fluvial.model.limits import EVENT_BYTES_MAX
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.table.items import HeadItem
 from fluvial.wire.websocket_messages import page_messages
 
 log = logging.getLogger(__name__)
@@ -48,7 +52,7 @@ GONE: Final = 410
 class BroadcastLimits:
     """Limits that tests make small; the defaults are the values that a function runs with."""
 
-    #: Connections of a group that are sent to at once; a call takes some ten milliseconds.
+    #: Calls to API Gateway at the same time, for all connections together; a call takes some ten milliseconds.
     posts_at_once: int = 32
 
     #: The shortest pause before a call is tried again; it doubles with each try.
@@ -79,26 +83,36 @@ class ConnectionsClient(Protocol):
 class Broadcaster:
     """Sends a stream's commits to its connections."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  its clients, its limits, and what observes it
         self,
         store: DynamoDbStore,
         clock: Clock,
         client: ConnectionsClient,
         limits: BroadcastLimits = BROADCAST_LIMITS,
         project_cache: ProjectCache | None = None,
+        *,
+        observer: FeedObserver = UNOBSERVED_FEED,
     ) -> None:
         """`client` posts to the connections; `project_cache` tells whether the server is still open to everybody."""
-        self.limits = limits
+        self.limits, self._observer = limits, observer
         self._store, self._clock, self._client = store, clock, client
         self._project_cache = project_cache or ProjectCache(store.projects, clock, closed=False)
         self._connections = Connections(store.table)
+        # The loop's own executor has a few threads per processor: six, where Lambda shows two processors.
+        self._posts = ThreadPoolExecutor(limits.posts_at_once, thread_name_prefix="fluvial-post")
 
-    async def broadcast(self, name: StreamName) -> None:
-        """Send each connection the bytes that it lacks.
+    def is_due(self, head: HeadItem) -> bool:
+        """Whether a stream whose head was just written may have connections."""
+        return head.connected_until_s is None or self._now_s() < head.connected_until_s
+
+    async def broadcast(self, name: StreamName, *, has_new_reader: bool = True) -> None:
+        """Send each connection the bytes that it lacks; the stream is marked first if it has a new one.
 
         Raises StoreUnavailable, StoreUncertain: call it again. A broadcast that is still noted as running then closes
         the connections, which are in doubt.
         """
+        if has_new_reader:
+            await self._connections.mark_connected(name, self._now_s())
         connections = await self._connections.list_readers(name)
         if not connections:
             return
@@ -117,6 +131,7 @@ class Broadcaster:
                 groups.setdefault(start, []).append(one)
         if not groups:
             return
+        began_s = time.monotonic()
         number = await self._connections.begin_broadcast(name, progress, head.incarnation, head.tail)
 
         async def catch_up(group: tuple[int, list[Connection]]) -> None:
@@ -124,10 +139,14 @@ class Broadcaster:
 
         # Hundreds of clients may come back with different offsets: the messages of four groups are in memory at once.
         await map_bounded(list(groups.items()), catch_up, GROUPS_AT_ONCE)
+        self._observer.on_broadcast(len(connections), time.monotonic() - began_s)
         if head.closed:
             await self._close_all(name, connections)
         else:
             await self._connections.end_broadcast(name, head.tail, number)
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1_000
 
     async def _close_unauthorized(self, head: Head, connections: Sequence[Connection]) -> list[Connection]:
         """Close the connections of earlier incarnations and those whose authorization is over; the others."""
@@ -191,7 +210,8 @@ class Broadcaster:
         tries = 0
         while True:
             try:
-                await asyncio.to_thread(call, ConnectionId=connection.connection_id)
+                post = partial(call, ConnectionId=connection.connection_id)
+                await asyncio.get_running_loop().run_in_executor(self._posts, post)
             except Exception as exc:
                 tries += 1
                 if tries >= tries_max.get(_http_status(exc) or 0, 1):
