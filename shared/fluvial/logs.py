@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -19,17 +21,25 @@ def write_log_bytes(data: bytes) -> None:
     sys.stderr.buffer.flush()
 
 
-def configure_logs(settings: Settings) -> None:
-    """Send every log line of the process to standard error in the chosen format, and count them."""
+def configure_logs(settings: Settings, request_ids: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Send every log line of the process to standard error in the chosen format, and count them.
+
+    Each line has `request_ids` as they are then: of the request that a process serves which serves one at a time.
+    """
+
+    def add_request_ids(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {**request_ids, **event} if request_ids else event
+
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_request_ids,
     ]
     renderers: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     match settings.log_format:
-        case LogFormat.JSON:
+        case LogFormat.JSON | LogFormat.LAMBDA:
             renderers += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         case LogFormat.TEXT:
             # Plain tracebacks, because rich ones show local variables, and with them bodies and tokens.

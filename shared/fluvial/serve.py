@@ -152,7 +152,8 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             for one in open_listening_sockets(settings.host, settings.port)
         ]
         async with open_application(settings, Clock(), operators=operators) as application:
-            application.load_control_app()  # now, so that no request waits for FastAPI's import
+            if not settings.read_only:  # whose few control routes can wait, while Lambda bills each start
+                application.load_control_app()  # now, so that no request waits for FastAPI's import
             if settings.console:
                 application.load_console()
             await _warn_if_open_to_the_network(application, settings, listeners)

@@ -9,7 +9,14 @@ import msgspec
 from msgspec import Meta
 
 from fluvial.model.errors import SettingsError
-from fluvial.model.limits import BODY_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, LIVE_READS_MAX, LIVE_READS_MAX_DEFAULT
+from fluvial.model.limits import (
+    BODY_BYTES_MAX,
+    BODY_BYTES_MAX_DEFAULT,
+    LIVE_READS_MAX,
+    LIVE_READS_MAX_DEFAULT,
+    PAYLOAD_ITEM_BYTES_DEFAULT,
+    PAYLOAD_ITEM_BYTES_MAX,
+)
 
 ENVIRONMENT_PREFIX: Final = "FLUVIAL_"
 
@@ -47,6 +54,12 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    LAMBDA = "lambda"  # JSON with the ids of Lambda's request, and a line of metrics for CloudWatch after each request
+
+    @property
+    def is_json(self) -> bool:
+        """Whether each line is a JSON object."""
+        return self is not LogFormat.TEXT
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +77,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     region: Annotated[str, Meta(description="AWS region; if empty, that of AWS_DEFAULT_REGION or of the profile.")] = ""
     endpoint_url: Annotated[str, Meta(description="URL of DynamoDB; if empty, AWS's own.")] = ""
     s3_endpoint_url: Annotated[str, Meta(description="URL of S3; if empty, AWS's own.")] = ""
+    payload_item_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=PAYLOAD_ITEM_BYTES_MAX,
+            description="Largest batch, in bytes, that --store dynamodb keeps in the table; larger ones go to S3.",
+        ),
+    ] = PAYLOAD_ITEM_BYTES_DEFAULT
     long_poll_timeout: Annotated[
         float,
         Meta(gt=0, le=300, description="Seconds that a long-poll waits for new data."),
@@ -91,6 +112,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     read_only: Annotated[
         bool,
         Meta(description="Serve reads only, on --store dynamodb; other processes write and do the upkeep."),
+    ] = False
+    change_feed: Annotated[
+        bool,
+        Meta(description="Functions follow up the table's changes, on --store dynamodb; otherwise this server does."),
     ] = False
     access: Annotated[
         AccessMode,
@@ -123,7 +148,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(gt=0, le=300, description="Seconds that running requests get to finish on SIGTERM."),
     ] = 10.0
     log_level: Annotated[LogLevel, Meta(description="Least severe level to log.")] = LogLevel.INFO
-    log_format: Annotated[LogFormat, Meta(description="text for people, or json for programs.")] = LogFormat.TEXT
+    log_format: Annotated[
+        LogFormat, Meta(description="text for people, json for programs, or lambda in a Lambda function.")
+    ] = LogFormat.TEXT
     access_log: Annotated[bool, Meta(description="Log a line for each request.")] = False
     tracing: Annotated[
         bool,
@@ -133,6 +160,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
     """Parse settings from text values by field name. Raises SettingsError, which names the field that is invalid."""
+    if "log_level" in values:  # AWS's tools write levels in capitals
+        values = {**values, "log_level": str(values["log_level"]).lower()}
     try:
         settings = msgspec.convert(dict(values), Settings, strict=False)
     except msgspec.ValidationError as exc:
@@ -144,6 +173,8 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         raise SettingsError(f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {reason}") from exc
     if settings.read_only and settings.store is not StoreKind.DYNAMODB:
         raise SettingsError("--read-only needs --store dynamodb: no other process can write to any other store")
+    if settings.change_feed and settings.store is not StoreKind.DYNAMODB:
+        raise SettingsError("--change-feed needs --store dynamodb: no function can follow up any other store")
     return settings
 
 

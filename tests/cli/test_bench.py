@@ -61,6 +61,18 @@ def test_bench_measures_appends_and_finds_each_one(shell: Shell) -> None:
 
 
 @pytest.mark.medium
+def test_bench_offers_a_rate(shell: Shell) -> None:
+    """Each append that was due was acknowledged, refused or, on a slow machine, not sent in time."""
+    ran = shell.run("bench", *SHORT, "--rate", "50", "-o", "json")
+    assert ran.returncode == 0, ran.stderr
+    told = msgspec.json.decode(ran.stdout)
+    assert told["offeredPerSecond"] == 50
+    assert told["appends"] + told["unsent"] + sum(told["failedRequests"].values()) == 50
+    assert told["appends"] > 0
+    assert "offered     50/s  (50 due, " in shell.output("bench", *SHORT, "--rate", "50")
+
+
+@pytest.mark.medium
 def test_bench_works_over_https_below_a_path_and_with_a_token(tmp_path: Path) -> None:
     """The token's project is the beginning of the streams' names."""
     with secure_server(tmp_path, "shop") as server:
@@ -90,6 +102,15 @@ def test_bench_that_gets_no_append_through_fails(tmp_path: Path) -> None:
     with untrue_server(Answers(refuses_append=lambda _: True)) as url:
         ran = Shell(url, tmp_path).run("bench", *SHORT, "--readers", "0")
     assert_command_failed(ran, "no append was acknowledged")
+
+
+@pytest.mark.medium
+def test_bench_waits_as_long_as_a_refusal_asks(tmp_path: Path) -> None:
+    """Each connection is refused once, and waits for a minute, which is longer than the load."""
+    with untrue_server(Answers(refuses_append=lambda _: True, retry_after_s=60)) as url:
+        ran = Shell(url, tmp_path).run("bench", *SHORT, "--readers", "0")
+    assert_command_failed(ran, "no append was acknowledged")
+    assert "failed      2 requests  (status 429: 2)" in ran.stdout
 
 
 @pytest.mark.medium

@@ -128,6 +128,11 @@ def test_read_only_requires_the_dynamodb_store(tmp_path: Path) -> None:
     assert_usage_error(fluvial("serve", "--read-only", "--data-dir", str(tmp_path)), "--read-only", "dynamodb")
 
 
+def test_change_feed_requires_the_dynamodb_store(tmp_path: Path) -> None:
+    """No function reads the changes of a folder."""
+    assert_usage_error(fluvial("serve", "--change-feed", "--data-dir", str(tmp_path)), "--change-feed", "dynamodb")
+
+
 def test_sweep_of_an_unreachable_table_is_reported_in_one_line() -> None:
     """The table is read before the sweep begins."""
     endpoint = ("--endpoint-url", "http://127.0.0.1:1", "--region", "eu-central-1")
@@ -462,6 +467,11 @@ def test_settings_are_parsed_from_text() -> None:
     """An error names the option and the variable."""
     settings = settings_from({"port": "1", "sse_max_age": "2.5", "log_level": "debug"})
     assert (settings.port, settings.sse_max_age, settings.log_level) == (1, 2.5, LogLevel.DEBUG)
+
+
+def test_log_level_may_be_in_capitals() -> None:
+    """AWS's tools, such as Lambda's and Powertools' own settings, write it so."""
+    assert settings_from({"log_level": "WARNING"}).log_level is LogLevel.WARNING
     with pytest.raises(StartupError, match=r"--max-body \(FLUVIAL_MAX_BODY\)"):
         settings_from({"max_body": "many"})
 
@@ -528,3 +538,18 @@ def test_json_logs_contain_no_body(tmp_path: Path) -> None:
     events = [msgspec.json.decode(line)["event"] for line in lines]
     assert "stopped" in events
     assert not re.search("secret", server.log)
+
+
+@pytest.mark.medium
+def test_lambda_logs_have_the_ids_of_the_request(tmp_path: Path) -> None:
+    """The Lambda Web Adapter sends them as JSON; a line of the request has both, under the other functions' names."""
+    context = {
+        "x-amzn-request-context": '{"requestId":"gateway-1"}',
+        "x-amzn-lambda-context": '{"request_id":"lambda-1"}',
+    }
+    with running_server(tmp_path / "data", "--log-format", "lambda") as server:
+        httpx.get(server.url + "/v1/stream/a", headers={**context, "Origin": "https://other.example"})
+        assert server.terminate() == 0
+    lines = [msgspec.json.decode(line) for line in server.log.splitlines()]
+    [refused] = [line for line in lines if line["event"] == "origin_refused"]
+    assert (refused["correlation_id"], refused["function_request_id"]) == ("gateway-1", "lambda-1")

@@ -14,11 +14,13 @@ import msgspec
 class Answers:
     """What the server answers. `keep` decides which appends are stored; each is acknowledged.
 
+    A refusal has Retry-After if `retry_after_s` is given.
     `is_earlier`: it lists names alone, as earlier versions of the server do.
     """
 
     keep: Callable[[int], bool] = lambda _number: True
     refuses_append: Callable[[int], bool] = lambda _number: False
+    retry_after_s: int | None = None
     refused_paths: frozenset[str] = frozenset()
     is_earlier: bool = False
     append_count: int = 0
@@ -74,6 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
         self.send_header("Stream-Next-Offset", str(len(body)))
+        if status == 429 and self.answers.retry_after_s is not None:
+            self.send_header("Retry-After", str(self.answers.retry_after_s))
         self.send_header("Stream-Up-To-Date", "true")
         if status != 204:
             self.send_header("Content-Length", str(len(body)))

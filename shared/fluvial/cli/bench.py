@@ -28,6 +28,7 @@ from fluvial.model.permissions import OPERATOR
 
 READER_COUNT_MAX: Final = 10_000
 DURATION_S_MAX: Final = 3_600
+RATE_MAX: Final = 1_000_000
 #: When the streams expire if the command was killed before it could delete them. The server's clock may differ a bit.
 _EXPIRY_MS: Final = 24 * 3_600 * 1_000
 #: How long a request is tried again before and after the load while the server refuses it.
@@ -37,7 +38,7 @@ _RETRY_S: Final = 10.0
 @click.command("bench")
 @click.argument("server_url", metavar="[URL]", required=False)
 @click.option("--connections", type=WholeNumber(1, WRITER_COUNT_MAX), default=8, show_default=True,
-              help="Connections that append, each as fast as it gets answers.")  # fmt: skip
+              help="Connections that append, each as fast as it gets answers (see --rate).")  # fmt: skip
 @click.option("--streams", "stream_count", type=WholeNumber(1, WRITER_COUNT_MAX), default=1, show_default=True,
               help="Streams that they append to.")  # fmt: skip
 @click.option("--readers", type=WholeNumber(0, READER_COUNT_MAX), default=1, show_default=True,
@@ -46,6 +47,8 @@ _RETRY_S: Final = 10.0
               help="Bytes of an append.")  # fmt: skip
 @click.option("--duration", type=Duration(1, DURATION_S_MAX), default="5s", show_default=True,
               help="How long to append, e.g. 30s.")  # fmt: skip
+@click.option("--rate", type=WholeNumber(1, RATE_MAX),
+              help="Appends per second that are due, by all connections; latencies count from then.")  # fmt: skip
 @click.option("--prefix", metavar="PREFIX",
               help="Beginning of the streams' names; bench/, and with a token PROJECT/bench/, without it.")  # fmt: skip
 @click.option("--p99-max", type=DurationMs(), help="Fail if the appends' 99th percentile is longer, e.g. 50ms.")
@@ -60,6 +63,7 @@ def bench_command(  # noqa: PLR0913  one parameter for each option
     readers: int,
     size: int,
     duration: int,
+    rate: int | None,
     prefix: str | None,
     p99_max: float | None,
     rate_min: int | None,
@@ -76,7 +80,7 @@ def bench_command(  # noqa: PLR0913  one parameter for each option
     with ExitStack() as stack:
         connection = stack.enter_context(target.connect())
         show = stack.enter_context(progress_bar())
-        load = Load(names, duration, connections, readers, size, show)
+        load = Load(names, duration, connections, readers, size, show, rate=rate)
         report = _measure(connection, load, target)
     failures = report.failures(Thresholds(p99_max, rate_min))
     if kind == "json":

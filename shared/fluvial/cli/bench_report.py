@@ -35,6 +35,11 @@ class Report:
         """Acknowledged appends per second."""
         return self.outcome.acknowledged_count / self.outcome.seconds if self.outcome.seconds else 0.0
 
+    @property
+    def _unsent_count(self) -> int:
+        """Appends that were due and were not sent before the time was over; 0 without a rate."""
+        return max(0, (self.load.due_count or 0) - self.outcome.sent_count)
+
     def failures(self, thresholds: Thresholds) -> list[str]:
         """What is wrong, and which thresholds are missed."""
         failures = list[str]()
@@ -57,6 +62,8 @@ class Report:
         connections, reader_count = _counted(load.connection_count, "connection"), load.reader_count
         yield f"{self.url}: {connections}, {_counted(len(load.streams), 'stream')}, {_counted(reader_count, 'reader')}"
         yield f"appends     {self.rate:,.0f}/s  ({outcome.acknowledged_count:,} in {outcome.seconds:.1f} s)"
+        if load.due_count is not None:
+            yield f"offered     {load.rate:,.0f}/s  ({load.due_count:,} due, {self._unsent_count:,} not sent in time)"
         yield f"bytes       {format_bytes(round(self.rate * load.line_bytes))}/s  ({load.line_bytes:,} each)"
         yield f"latency     {_percentiles(outcome.latencies)}"
         if reader_count:
@@ -79,6 +86,8 @@ class Report:
             "appendBytes": load.line_bytes,
             "seconds": round(outcome.seconds, 3),
             "appends": outcome.acknowledged_count,
+            "offeredPerSecond": load.rate,
+            "unsent": self._unsent_count,
             "appendsPerSecond": round(self.rate, 1),
             "bytesPerSecond": round(self.rate * load.line_bytes),
             "latencyMs": _percentiles_as_json(outcome.latencies),

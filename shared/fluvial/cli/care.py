@@ -22,7 +22,9 @@ from fluvial.settings import Settings, StoreKind, settings_from
 if TYPE_CHECKING:
     from fluvial.storage.findings import Finding, Findings, Progress
 
-_POINT_IN_TIME: Final = "a table has point-in-time recovery, and its bucket has versions: see docs/operations/backup.md"
+_POINT_IN_TIME: Final = (
+    "a table has point-in-time recovery, and its bucket has versions: see docs/operations/restore-aws.md"
+)
 
 
 def _sqlite_settings(values: dict[str, str], verb: str) -> Settings:

@@ -36,6 +36,8 @@ SECTIONS: Final = {
         Entry("import", "transfer:import_command", "Create the streams of an export, and append their contents."),
         Entry("top", "top:top_command", "Show what a server does, and its busiest streams."),
         Entry("bench", "bench:bench_command", "Measure how fast a server takes appends."),
+        Entry("cost", "cost:cost_command", "Estimate what a load costs a month on AWS."),
+        Entry("undelete", "undelete:undelete_command", "Bring back the objects that a restored table points to."),
         Entry("sweep", "sweep:sweep_command", "Sweep a table and a bucket once, from beginning to end."),
     ),
 }

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 import click
@@ -33,12 +34,21 @@ def _serve(**values: str) -> None:
 
     with cli_errors():
         settings = settings_from(values)
-        configure_logs(settings)
+        configure_logs(settings, _request_ids(settings))
         if variables := kubernetes_service_variables(os.environ):
             hint = "Kubernetes sets them for a Service named fluvial; to set the port, give --port"
             log.warning("service_variables_ignored", extra={"variables": variables, "hint": hint})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, lambda url: _print_banner(url, settings)))
+
+
+def _request_ids(settings: Settings) -> Mapping[str, str]:
+    """The ids that each line has in a Lambda function; none elsewhere."""
+    if settings.log_format is not LogFormat.LAMBDA:
+        return {}
+    from fluvial.aws.web_adapter import REQUEST_IDS  # noqa: PLC0415  only the live function has them
+
+    return REQUEST_IDS
 
 
 def _exit_before_start(_number: int, _frame: object) -> None:
@@ -49,7 +59,7 @@ def _exit_before_start(_number: int, _frame: object) -> None:
 def _print_banner(url: str, settings: Settings) -> None:
     """Print that the server accepts connections: a line for people, or a JSON object for programs."""
     banner = f"fluvial {__version__} serves {url}/v1/stream/"
-    if settings.log_format is LogFormat.JSON:
+    if settings.log_format.is_json:
         fields = {"event": "serving", "message": banner, "url": url, "version": __version__}
         click.echo(msgspec.json.encode({**fields, "place": store_location(settings)}))
     else:

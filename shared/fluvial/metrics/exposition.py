@@ -103,6 +103,9 @@ class FluvialCollector(Collector):
         help_text = "Requests to DynamoDB and S3, by how they ended."
         counts = ((list(key), count) for key, count in self.metrics.aws_requests.items())
         yield _counter("fluvial_aws_requests", help_text, counts, ["operation", "outcome"])
+        help_text = "Capacity units that DynamoDB has billed for requests that it carried out."
+        units = [(["read"], self.metrics.read_units), (["write"], self.metrics.write_units)]
+        yield _counter("fluvial_aws_units", help_text, units, ["kind"])
 
     def _size(self) -> Iterator[Metric]:
         size = self.sources.sampler.latest

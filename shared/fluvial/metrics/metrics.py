@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Final
 
 from fluvial.metrics.histogram import COUNTS, SECONDS, Histogram
-from fluvial.storage.observer import AwsOutcome
+from fluvial.storage.observer import READS, AwsOutcome
 
 #: The methods that have a label of their own; clients may send any other word.
 METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
@@ -36,7 +36,10 @@ class Metrics:
         self.groups = Histogram(COUNTS)
         self.rotation_count = 0
         self.rotated_bytes = 0
+        self.spill_count = 0
         self.aws_requests: Counter[tuple[str, str]] = Counter()
+        self.read_units = 0.0
+        self.write_units = 0.0
 
     def on_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -50,6 +53,11 @@ class Metrics:
     def on_live_request(self, route: str, method: str, status: int) -> None:
         """Count a live read, whose duration says nothing of the server."""
         self.live_requests[route, method if method in METHODS else OTHER_METHOD, status] += 1
+
+    def on_append(self, byte_count: int) -> None:
+        """Count a client's append that was applied."""
+        self.append_count += 1
+        self.append_bytes += byte_count
 
     def on_group(self, commit_count: int, seconds: float) -> None:
         """See StoreObserver.on_group."""
@@ -73,3 +81,10 @@ class Metrics:
     def on_aws_request(self, operation: str, outcome: AwsOutcome) -> None:
         """See StoreObserver.on_aws_request."""
         self.aws_requests[operation, outcome.value] += 1
+
+    def on_units(self, operation: str, units: float) -> None:
+        """See StoreObserver.on_units."""
+        if operation in READS:
+            self.read_units += units
+        else:
+            self.write_units += units

@@ -189,9 +189,7 @@ def note_append(scope: Scope, byte_count: int) -> None:
     """Count an append that was applied."""
     exchange: Exchange | None = scope.get(EXCHANGE)
     if exchange is not None:
-        metrics = exchange.observers.metrics
-        metrics.append_count += 1
-        metrics.append_bytes += byte_count
+        exchange.observers.metrics.on_append(byte_count)
 
 
 def exchange_of(scope: Scope) -> Exchange | None:
@@ -226,20 +224,40 @@ class AccessLogger(Protocol):
         ...
 
 
+class RequestObserver(Protocol):
+    """Takes note of each request as a whole, in a process that serves one at a time."""
+
+    def begin(self, scope: Scope) -> None:
+        """A request has come; it must be quick, and must not raise."""
+        ...
+
+    def end(self) -> None:
+        """The request is answered, and counted."""
+        ...
+
+
 class Observers:
     """What observes the requests of an application: the metrics always, an access log and spans if they are wanted."""
 
-    __slots__ = ("_stamped_at", "_timestamp", "access_log", "clock", "metrics", "spans")
+    __slots__ = ("_stamped_at", "_timestamp", "access_log", "clock", "metrics", "requests", "spans")
 
     def __init__(
-        self, metrics: Metrics, clock: Clock, access_log: AccessLogger | None = None, spans: SpanMaker | None = None
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        access_log: AccessLogger | None = None,
+        spans: SpanMaker | None = None,
+        requests: RequestObserver | None = None,
     ) -> None:
-        """The metrics may also observe the application's store."""
+        """The metrics may also observe the application's store; `requests` is a Lambda function's."""
+        self.requests = requests
         self.metrics, self.clock, self.access_log, self.spans = metrics, clock, access_log, spans
         self._timestamp, self._stamped_at = datetime.now(UTC), time.perf_counter()
 
     def begin(self, scope: Scope, send: Send) -> Exchange:
         """Begin an exchange; `send` is the server's, and the application is given the exchange's own."""
+        if self.requests is not None:
+            self.requests.begin(scope)
         exchange = scope[EXCHANGE] = Exchange(scope, send, self, time.perf_counter(), self.spans is not None)
         if scope["raw_path"].startswith(_STREAM_ROOT):
             exchange.route = STREAM_ROUTE
@@ -271,6 +289,8 @@ class Observers:
             exchange.timestamp = self._now(ended)
             exchange.release()
             self.access_log.add(exchange)
+        if self.requests is not None:
+            self.requests.end()
 
     def _now(self, at: float) -> datetime:
         """The time of day; `at` is the same time on the clock that measures durations, which is quicker to compare."""

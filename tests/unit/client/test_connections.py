@@ -40,6 +40,10 @@ class Two:
     left: int = 2
     answers: int = 0
 
+    def pause_s(self) -> float:
+        """Nothing."""
+        return 0.0
+
     def next_request(self) -> bytes | None:
         """The next of them."""
         self.left -= 1

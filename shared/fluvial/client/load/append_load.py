@@ -5,6 +5,7 @@ when a server is killed, and the load would go on.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,7 +40,13 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """How much of what, for how long."""
+    """How much of what, for how long.
+
+    Without a `rate` each connection sends an append when the one before is answered: the load is as heavy as the server
+    allows, and waits when the server does. With a rate, of appends a second by all connections together, each append is
+    due at a time of its own. One that cannot be sent then, because its connection still waits for an answer, is sent as
+    soon as possible, and its latency counts from when it was due.
+    """
 
     streams: Sequence[str]
     seconds: float
@@ -48,6 +55,12 @@ class Load:
     line_bytes: int
     progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
     drain_timeout_s: float = DRAIN_TIMEOUT_S
+    rate: float | None = None
+
+    @property
+    def due_count(self) -> int | None:
+        """How many appends are due within the time of the load; None without a rate."""
+        return None if self.rate is None else math.ceil(self.rate * self.seconds)
 
 
 @dataclass
@@ -69,6 +82,11 @@ class Outcome:
     def acknowledged_count(self) -> int:
         """How many appends were acknowledged."""
         return self.latencies.count
+
+    @property
+    def sent_count(self) -> int:
+        """How many appends were sent."""
+        return sum(sent.count for sent in self.sent.values())
 
     @property
     def error_count(self) -> int:
@@ -100,19 +118,33 @@ class _Writer:
         self._head = self._head[: -load.line_bytes]
         self.sent = outcome.sent[number] = Sent()
         self.loop: ClosedLoop | None = None
-        self.ends_at_s = 0.0
+        self.began_s = self.ends_at_s = self._late_s = 0.0
+
+    def pause_s(self) -> float:
+        """How long until the next append is due; nothing without a rate, or if none is due any more."""
+        due_s = self._due_s()
+        return 0.0 if due_s is None or due_s >= self.ends_at_s else due_s - time.perf_counter()
 
     def next_request(self) -> bytes | None:
         """The next append, or None when the time is over."""
-        if time.perf_counter() >= self.ends_at_s:
+        due_s, now_s = self._due_s(), time.perf_counter()
+        if due_s is None:
+            due_s = now_s
+        if max(due_s, now_s) >= self.ends_at_s:
             return None
-        number = self.sent.next_number()
-        return self._head + make_line(self._number, number, time.perf_counter_ns(), self._load.line_bytes)
+        self._late_s = max(0.0, now_s - due_s)
+        return self._head + make_line(self._number, self.sent.next_number(), int(due_s * 1e9), self._load.line_bytes)
 
     def take_answer(self, latency_s: float) -> None:
         """Count an acknowledged append."""
         self.sent.acknowledge()
-        self._outcome.latencies.add(latency_s)
+        self._outcome.latencies.add(self._late_s + latency_s)
+
+    def _due_s(self) -> float | None:
+        """When the next append is due: the connections take turns. None without a rate."""
+        if self._load.rate is None:
+            return None
+        return self.began_s + (self.sent.count * self._load.connection_count + self._number) / self._load.rate
 
     async def connect(self) -> None:
         """Open the connection."""
@@ -122,9 +154,9 @@ class _Writer:
                 lambda: ClosedLoop(self), origin.host, origin.port, ssl=origin.tls
             )
 
-    async def write(self, ends_at_s: float) -> None:
+    async def write(self, began_s: float) -> None:
         """Append until the time is over, over new connections if need be."""
-        self.ends_at_s = ends_at_s
+        self.began_s, self.ends_at_s = began_s, (ends_at_s := began_s + self._load.seconds)
         pause_s = RETRY_S_FIRST
         try:
             while time.perf_counter() < ends_at_s:
@@ -136,7 +168,13 @@ class _Writer:
                 except (OSError, RequestRefused) as exc:
                     self._outcome.note_error(exc)
                     pause_s = RETRY_S_FIRST if self.sent.acknowledged_count > count else min(2 * pause_s, RETRY_S_MAX)
-                    await asyncio.sleep(min(pause_s, max(0.0, ends_at_s - time.perf_counter())))
+                    wait_s = max(pause_s, exc.retry_after_s if isinstance(exc, RequestRefused) else 0.0)
+                    left_s = max(0.0, ends_at_s - time.perf_counter())
+                    await asyncio.sleep(min(wait_s, left_s))
+                    if wait_s >= left_s:  # a sleep may end a moment early, which would be time for one more request
+                        return
+                else:
+                    return
         finally:
             await self.close()
 
@@ -219,9 +257,8 @@ async def run_load(origin: Origin, load: Load) -> Outcome:
             await _get_ready(writers, readers, outcome)
             began_s, processor_s = time.perf_counter(), time.process_time()
             showing = tasks.create_task(_show(load, began_s))
-            ends_at_s = began_s + load.seconds
-            await asyncio.gather(*(tasks.create_task(writer.write(ends_at_s)) for writer in writers))
-            outcome.seconds = time.perf_counter() - began_s
+            await asyncio.gather(*(tasks.create_task(writer.write(began_s)) for writer in writers))
+            outcome.seconds = max(load.seconds, time.perf_counter() - began_s)
             outcome.processor_share = (time.process_time() - processor_s) / outcome.seconds
             showing.cancel()
             await _drain(readers, load.drain_timeout_s)

@@ -1,4 +1,4 @@
-"""Connections of a load, and a loop that sends a request as soon as the one before is answered."""
+"""Connections of a load, and a loop that sends a request once the one before is answered and it is due."""
 
 import asyncio
 import re
@@ -14,6 +14,7 @@ import httpx
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _CLOSES: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
+_RETRY_AFTER: Final = re.compile(r"\r\nretry-after: *(\d{1,5})(?=\r\n|$)", re.IGNORECASE)
 _END_OF_CHUNKS: Final = b"0\r\n\r\n"
 _SUCCESS: Final = frozenset({200, 201, 204})
 #: An answer's head in a protocol without a limit for it.
@@ -28,6 +29,9 @@ class RequestRefused(Exception):
         """`answer` is the head, and as much of the body as came with it."""
         super().__init__(answer)
         self.status = status
+        found = _RETRY_AFTER.search(answer.partition("\r\n\r\n")[0])
+        #: How long the server asks to wait, in seconds.
+        self.retry_after_s = float(found[1]) if found else 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ def origin_of(url: str, authorization: str | None = None) -> Origin:
 class Requests(Protocol):
     """The requests of one connection."""
 
+    def pause_s(self) -> float:
+        """How long to wait before the next request; 0 or less if it is due."""
+        ...
+
     def next_request(self) -> bytes | None:
         """The request to send now; None when the load is over."""
         ...
@@ -78,7 +86,7 @@ class Requests(Protocol):
 
 
 class ClosedLoop(asyncio.BufferedProtocol):
-    """One connection that sends a request, takes the whole answer, and sends the next one until there is none.
+    """One connection that sends a request, takes the whole answer, and sends the next one when it is due.
 
     `done` has RequestRefused after the first refusal, and ConnectionError if the server hangs up.
     """
@@ -93,6 +101,7 @@ class ClosedLoop(asyncio.BufferedProtocol):
         self._head, self._tail = b"", b""
         self._hangs_up = False
         self._began_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Send the first request."""
@@ -133,6 +142,14 @@ class ClosedLoop(asyncio.BufferedProtocol):
             self._fail(exc or ConnectionResetError("the server hung up"))
 
     def _send(self) -> None:
+        if (pause_s := self._requests.pause_s()) > 0:
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._send_now)
+        else:
+            self._send_now()
+
+    def _send_now(self) -> None:
+        if self.done.done():
+            return
         payload = self._requests.next_request()
         if payload is None:
             self._end(None)
@@ -147,6 +164,8 @@ class ClosedLoop(asyncio.BufferedProtocol):
                 self.done.set_result(None)
             else:
                 self._fail(error)
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.close()
 
     def _fail(self, error: Exception) -> None:
