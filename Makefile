@@ -19,7 +19,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_mo
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench bench-metrics cost cold build docs docs-serve fmt lint types check lock pythons release clean
+.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench bench-metrics cost cost-page changes cold smoke load build docs docs-serve fmt lint types check lock pythons release clean
 
 # An order-only prerequisite: the folder's time changes with each file in it.
 .venv/bin/python:
@@ -69,8 +69,8 @@ $(DOCS_INSTALLED): requirements/docs.txt | $(INSTALLED)
 serve: $(SERVING) ## run the server on port 4437 with data in ./fluvial-data
 	exec $(BIN)/fluvial serve
 
-serve-aws: install ## run the server on DynamoDB Local (moto without Java) and moto's S3, all on this machine
-	exec $(BIN)/python -m tests.aws_local
+serve-aws: install ## run the server on DynamoDB Local (moto without Java) and moto's S3, all here; FUNCTIONS=yes: the whole stack
+	exec $(BIN)/python -m tests.aws_local $(if $(FUNCTIONS),--functions)
 
 # A line that begins with two number signs is a heading, and a target with two of them at its end is listed below it.
 help: ## list every target
@@ -94,10 +94,13 @@ types: install ## check types
 test: install ## run the fast tests, and tell the slowest ten
 	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow and not medium"
 
-build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys, into .aws-sam
-	$(SAM) validate --lint
+# With GRADUAL it is a variant of the template that is made for one deployment (docs/operations/deploying.md).
+TEMPLATE := $(if $(GRADUAL),template.gradual.yaml,template.yaml)
+build: install $(SAM_INSTALLED) ## check the template and build what `sam deploy` deploys; GRADUAL=yes: with aliases
+	$(if $(GRADUAL),$(BIN)/python -m tools.gradual $(TEMPLATE))
+	$(SAM) validate --lint --template $(TEMPLATE)
 	$(SAM) validate --lint --template examples/lambda-publisher/template.yaml
-	$(SAM) build --parallel
+	$(SAM) build --parallel --template $(TEMPLATE)
 
 # The banner is an advertisement for the generator's successor.
 MKDOCS := PYTHONPATH=. NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs
@@ -115,9 +118,9 @@ check: install $(SAM_INSTALLED) $(DOCS_INSTALLED) ## everything that must hold: 
 
 ## Tests, a part at a time
 
-test-all: install $(NODE_PACKAGES) ## run every test; the fast ones with coverage
+test-all: install $(NODE_PACKAGES) ## run every test but the long ones; the fast ones with coverage
 	$(SIDE_BY_SIDE) $(WORKERS) -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=95
-	$(SLOW_SIDE_BY_SIDE) $$((2 * $(WORKERS))) -m slow
+	$(SLOW_SIDE_BY_SIDE) $$((2 * $(WORKERS))) -m "slow and not long"
 
 contract: install ## run the one suite that every store passes
 	$(BIN)/pytest tests/contract
@@ -140,11 +143,29 @@ screenshots: install tests/clients/node_modules/.installed ## take the pictures 
 examples: install $(NODE_PACKAGES) ## run the examples as a test
 	$(BIN)/pytest tests/examples
 
-test-e2e: install ## play the whole scenario, from every publisher's door to every reader
-	$(BIN)/pytest -o faulthandler_timeout=1200 tests/e2e
+test-e2e: install ## play the whole scenario at its full size, from every publisher's door to every reader
+	SCENARIO=full $(BIN)/pytest -o faulthandler_timeout=1200 tests/e2e
 
 soak: install ## run at length what finds the more the longer it runs: state machines, random histories, fuzzing
 	$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=soak -m "luck or hypothesis" --ignore=tests/conformance --ignore=tests/e2e
+
+## A server that is deployed: docs/operations/smoke.md
+
+# TOKEN comes from the environment, so that no list of processes shows it.
+SMOKE_OPTIONS = $(if $(URL),--url "$(URL)") $(if $(STACK),--stack "$(STACK)") $(if $(REGION),--region "$(REGION)") \
+	$(if $(SOCKET_URL),--socket-url "$(SOCKET_URL)") $(if $(LONG_POLL),--long-poll "$(LONG_POLL)") \
+	$(if $(BURST),--burst "$(BURST)") $(if $(SUITE),--suite)
+smoke: install $(if $(SUITE),tests/conformance/node_modules/.installed) ## check a server from outside: URL or STACK, TOKEN, SUITE=yes
+	@$(BIN)/python -m tools.smoke $(SMOKE_OPTIONS)
+
+# FLUVIAL_TOKEN is where the command looks for it. Without RATE each writer waits for its answer, and so is paced by the
+# server. With RATE there is a second load, of so many appends a second, whatever the answers take.
+WRITERS ?= $(or $(STREAMS),1)
+load: export FLUVIAL_TOKEN := $(or $(TOKEN),$(FLUVIAL_TOKEN))
+LOAD = $(BIN)/fluvial bench "$(URL)" --streams $(or $(STREAMS),1) --readers $(or $(READERS),1) --duration $(or $(SECONDS),30)s
+load: install ## load a server: URL, TOKEN, STREAMS=1, WRITERS=1, READERS=1, SECONDS=30; RATE, RATE_WRITERS=64: then at a rate
+	@$(LOAD) --connections $(WRITERS)
+	$(if $(RATE),@$(LOAD) --rate $(RATE) --connections $(or $(RATE_WRITERS),64))
 
 ## Measurements
 
@@ -156,6 +177,12 @@ bench-metrics: install ## measure what metrics, access log and traces cost an ap
 
 cost: install ## measure what appends and reads take of DynamoDB; prints units and dollars
 	$(BIN)/python -m bench.cost
+
+cost-page: install ## compute docs/operations/cost.md anew, from what `make cost` measured
+	$(BIN)/python -m bench.cost_page
+
+changes: install ## measure how many records of the change feed a second the changes function processes
+	$(BIN)/python -m bench.changes
 
 cold: build ## time a new function's imports and first call
 	$(BIN)/python -m bench.cold
@@ -182,4 +209,4 @@ release: install ## check, build and test what a release holds, into dist/, and 
 	$(BIN)/python -m tools.release --repository "$(REPOSITORY)"
 
 clean: ## remove what the targets made, but no data
-	rm -rf .venv .venv-docs .venv-sam .venv-pythons dist site .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules
+	rm -rf template.gradual.yaml .venv .venv-docs .venv-sam .venv-pythons dist site .aws-sam tests/aws_local/lib tests/clients/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/conformance/node_modules tests/clients/node_modules bench/node_modules examples/token-stream/node_modules

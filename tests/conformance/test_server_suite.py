@@ -1,47 +1,47 @@
 """The public server suite, against the server as a user starts it, and against the edge function."""
 
-import os
-import re
-import subprocess
+import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from tools.smoke.suite import SuiteResult, run_suite
 
-from tests.access.clients import ServerClient, make_projects, server_client
+from fluvial.model.permissions import Scope
+from tests.access.clients import JSON, HttpClient, ServerClient, make_projects, mint_token, operator, server_client
 from tests.aws_local.__main__ import local_aws
-from tests.conformance.token_front import allow_all_origins, token_front
 from tests.support.access import OPERATOR_SECRET
 from tests.support.rigs import dynamodb_local_url
 from tests.support.servers import running_server, start_api_gateway, stop_at_exit
 
-HERE = Path(__file__).parent
 TESTS_WITHOUT_SUBSCRIPTIONS = 332
 LONG_POLL_S = "0.5"
-
-#: For the tests that set no limit of their own: vitest's 5 s are short for a hundred requests through two emulations.
-TEST_TIMEOUT_MS = 60_000
+SUITE_TIMEOUT_S = 600
 
 
-def assert_suite_passes(url: str) -> None:
-    """Every test of the suite that is not about subscriptions passes against the server at the URL."""
-    environment = {"FLUVIAL_URL": url, "FLUVIAL_LONG_POLL_TIMEOUT": LONG_POLL_S, "NO_COLOR": "1"}
-    ran = subprocess.run(
-        ["npx", "vitest", "run", "--reporter=default", f"--testTimeout={TEST_TIMEOUT_MS}"],
-        cwd=HERE,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    failed = {name.strip() for name in re.findall(r"^ +\xd7 (.+?)(?: \d+ms)?$", ran.stdout, re.MULTILINE)}
-    assert not failed, ran.stdout[-8_000:] + ran.stderr[-2_000:]
-    found = re.search(r"Tests +(?:\d+ failed \| )?(\d+) passed", ran.stdout)
-    assert found is not None, ran.stdout[-2_000:]
-    assert int(found[1]) == TESTS_WITHOUT_SUBSCRIPTIONS
+def assert_suite_passes(url: str, project: str | None = None) -> None:
+    """Every test of the suite that is not about subscriptions passes against the server at the URL.
+
+    With a project, its streams are the project's, and its requests have a token.
+    """
+    prefix, token = ("", None) if project is None else (f"{project}/", mint_token(Scope.WRITE, sub=project))
+
+    async def run() -> SuiteResult:
+        async with asyncio.timeout(SUITE_TIMEOUT_S):
+            return await run_suite(url, float(LONG_POLL_S), prefix, token)
+
+    result = asyncio.run(run())
+    assert not result.failed, result.output[-8_000:]
+    assert result.passed_count == TESTS_WITHOUT_SUBSCRIPTIONS
+
+
+def allow_all_origins(api: HttpClient) -> None:
+    """As on a server that is open: the suite asks before it sends, as a browser does."""
+    body = json.dumps({"origins": ["*"]}).encode()
+    assert api.request("PUT", "/v1/projects/demo/origins", {**operator(), **JSON}, body).status == 200
 
 
 @contextmanager
@@ -70,13 +70,11 @@ def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_public_suite_passes_with_projects(tmp_path: Path) -> None:
-    """Once something in front adds the project to each path, and a token to each request."""
-    with server_client(
-        tmp_path, "--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60", start=running_server
-    ) as api:
+    """With a project before each path, and a token in each request."""
+    options = ("--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60")
+    with server_client(tmp_path, *options, start=running_server) as api:
         allow_all_origins(api)
-        with token_front(tmp_path / "front", str(api.http.base_url)) as front:
-            assert_suite_passes(front)
+        assert_suite_passes(str(api.http.base_url).rstrip("/"), "demo")
 
 
 @pytest.mark.slow
@@ -94,10 +92,10 @@ def test_the_public_suite_passes_through_lambda_with_projects(tmp_path: Path) ->
         api = ServerClient(client)
         make_projects(api)
         allow_all_origins(api)
-        with token_front(tmp_path / "front", gateway.url) as front:
-            assert_suite_passes(front)
+        assert_suite_passes(gateway.url, "demo")
 
 
+@pytest.mark.long  # the same with projects asks more
 @pytest.mark.slow
 def test_the_public_suite_passes_through_lambda(tmp_path: Path) -> None:
     """The live function streams every GET of a stream, and the edge function answers the rest."""

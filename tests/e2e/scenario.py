@@ -1,10 +1,12 @@
-"""The scenario: three sources, 300 estuaries (fan-in streams), publishers by every way, and readers that reconnect.
+"""The scenario: three sources, hundreds of estuaries (fan-in streams), publishers by every way, readers that reconnect.
 
 It ends when every reader and every estuary has every message of its sources; then their messages are compared.
+`make test-e2e` plays it at its full size, and `make check` a smaller one.
 """
 
 import asyncio
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,10 +17,27 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from fluvial.model.limits import INLINE_SUBSCRIBERS_MAX
+
 SOURCES = ("p/a", "p/b", "p/c")
-MESSAGES = 6
 TIMEOUT_S = 600
 JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many messages each publisher sends to a source, and how many estuaries follow the first, the second, and all.
+
+    The first has more followers than are delivered to before its publisher is answered.
+    """
+
+    messages: int
+    first: int
+    second: int
+    every: int
+
+
+SIZE = Size(6, 230, 45, 25) if os.environ.get("SCENARIO") == "full" else Size(2, INLINE_SUBSCRIBERS_MAX + 5, 10, 5)
 
 #: Publishes one message to a source; returns when it is accepted.
 Publish = Callable[[str, dict[str, Any]], Awaitable[None]]
@@ -130,16 +149,12 @@ async def contents(http: httpx.AsyncClient, place: Place, name: str) -> list[Any
 
 
 def estuary_subscriptions() -> dict[str, tuple[str, Sequence[str]]]:
-    """The mode and the sources of each estuary; one source has more followers than the inline limit."""
-    estuaries: dict[str, tuple[str, Sequence[str]]] = {}
-    for number in range(300):
-        if number < 230:
-            estuaries[f"raw-{number:03}"] = ("raw", SOURCES[:1])
-        elif number < 275:
-            estuaries[f"raw-{number:03}"] = ("raw", SOURCES[1:2])
-        else:
-            estuaries[f"all-{number:03}"] = ("envelope", SOURCES)
-    return estuaries
+    """The mode and the sources of each estuary."""
+    return {
+        **{f"first-{number:03}": ("raw", SOURCES[:1]) for number in range(SIZE.first)},
+        **{f"second-{number:03}": ("raw", SOURCES[1:2]) for number in range(SIZE.second)},
+        **{f"every-{number:03}": ("envelope", SOURCES) for number in range(SIZE.every)},
+    }
 
 
 async def play(place: Place) -> None:
@@ -149,7 +164,7 @@ async def play(place: Place) -> None:
             await until(lambda name=name: http.put(f"{place.root()}/v1/stream/{name}", headers=JSON), 200, 201)  # type: ignore[misc]
         estuaries = estuary_subscriptions()
         await subscribe(http, place, estuaries)
-        some = ["p/raw-000", "p/raw-229", "p/raw-230", "p/all-299"]
+        some = ["p/first-000", f"p/first-{SIZE.first - 1:03}", "p/second-000", "p/every-000"]
         readers = [Reader(place, name) for name in (*SOURCES, *some) for _ in range(2)]
         reading = [
             asyncio.create_task(reader.read_by_socket(http) if at % 2 else reader.read_by_sse(http))
@@ -184,13 +199,13 @@ async def subscribe(http: httpx.AsyncClient, place: Place, estuaries: dict[str, 
 
 async def publish(place: Place, name: str, door: str) -> None:
     """Publish one publisher's messages, one after the other."""
-    for number in range(MESSAGES):
+    for number in range(SIZE.messages):
         await place.doors[door](name, {"door": door, "number": number})
 
 
 async def wait_until_complete(http: httpx.AsyncClient, place: Place, name: str) -> list[Any]:
     """Wait until a source has each message that was published to it once; its messages."""
-    expected = Counter((door, number) for door in place.doors for number in range(MESSAGES))
+    expected = Counter((door, number) for door in place.doors for number in range(SIZE.messages))
     while True:
         messages = await contents(http, place, name)
         found = Counter((message["door"], message["number"]) for message in messages)
