@@ -34,30 +34,21 @@ STACK_CHECKS = {
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_aws_prints_its_endpoints_and_stops_them_on_a_signal(number: signal.Signals) -> None:
     """Other commands find the table by the printed variables; the signal may interrupt any thread of the program."""
-    command = [sys.executable, "-m", "tests.aws_local", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        variables, found = dict[str, str](), None
-        for line in process.stdout:
-            if exported := EXPORT.fullmatch(line):
-                [variables[exported[1]]] = shlex.split(exported[2])
-            elif found := BANNER.search(line):
-                break
-        assert found is not None
-        urls = [found[1], variables["FLUVIAL_ENDPOINT_URL"], variables["FLUVIAL_S3_ENDPOINT_URL"]]
+    with serve_aws("--port", "0") as (process, url, variables):
+        urls = [url, variables["FLUVIAL_ENDPOINT_URL"], variables["FLUVIAL_S3_ENDPOINT_URL"]]
         made = fluvial("project", "create", "shop", **variables)
         assert made.returncode == 0, made.stderr
-        assert httpx.get(found[1] + "/v1/streams").status_code in {200, 401}
+        assert httpx.get(url + "/v1/streams").status_code in {200, 401}
         verified = fluvial("verify", **variables)
         assert (verified.returncode, verified.stderr) == (0, ""), verified
         assert "1 projects checked" in verified.stdout
-        for url in urls:
-            assert listeners_at(urlsplit(url).port or 0) <= {"127.0.0.1"}
+        for listening in urls:
+            assert listeners_at(urlsplit(listening).port or 0) <= {"127.0.0.1"}
         os.kill(another_thread(process.pid), number)
         assert process.wait(30) == 0
-    for url in urls:
+    for stopped in urls:
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", urlsplit(url).port or 0))
+            socket.create_connection(("127.0.0.1", urlsplit(stopped).port or 0))
 
 
 def another_thread(pid: int) -> int:
@@ -84,8 +75,8 @@ def listeners_at(port: int) -> set[str]:
 
 
 @contextmanager
-def serve_aws(*options: str, **environment: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """`make serve-aws` with these options: its URL, and the variables that it prints."""
+def serve_aws(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, dict[str, str]]]:
+    """`make serve-aws` with these options: its process, its URL, and the variables that it prints."""
     command = [sys.executable, "-m", "tests.aws_local", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
         assert process.stdout is not None
@@ -97,7 +88,7 @@ def serve_aws(*options: str, **environment: str) -> Iterator[tuple[str, dict[str
                 break
         try:
             assert found is not None
-            yield found[1], variables
+            yield process, found[1], variables
         finally:
             stop_process(process, 60)  # that it ends in time is another test's
 
@@ -114,7 +105,7 @@ def smoke(*options: str, **environment: str) -> tuple[int, dict[str, str], str]:
 @pytest.mark.slow
 def test_smoke_passes_against_serve_aws() -> None:
     """One server over DynamoDB and S3 has no stack: what needs one is skipped."""
-    with serve_aws("--port", "0", "--long-poll-timeout", LONG_POLL_S) as (url, _):
+    with serve_aws("--port", "0", "--long-poll-timeout", LONG_POLL_S) as (_, url, _):
         status, verdicts, output = smoke("--url", url)
     assert status == 0, output
     assert {name for name, verdict in verdicts.items() if verdict == "skip"} == {
@@ -130,7 +121,7 @@ def test_smoke_passes_against_serve_aws() -> None:
 def test_smoke_passes_against_the_whole_stack_on_one_machine() -> None:
     """With nothing but the stack's name: its outputs have the URLs, and the secret of operators' tokens."""
     settings = {"FLUVIAL_LONG_POLL_TIMEOUT": LONG_POLL_S, "RequestsPerSecond": "20", "RequestsAtOnce": "100"}
-    with serve_aws("--functions", **settings) as (_, variables):
+    with serve_aws("--functions", **settings) as (_, _, variables):
         status, verdicts, output = smoke("--stack", variables["STACK"], "--burst", "200", **variables)
     assert status == 0, output
     assert set(verdicts.values()) == {"ok"}, output

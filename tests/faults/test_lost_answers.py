@@ -40,6 +40,17 @@ class Answers:
     in_doubt: list[bytes] = field(default_factory=list)
     produced: list[bytes] = field(default_factory=list)
 
+    def must_be_true_of(self, data: bytes) -> None:
+        """Fail if a stream's data has not all that was acknowledged, where and as often as it was told, or more."""
+        for end, payload in self.applied.items():
+            assert data[end - len(payload) : end] == payload
+        for payload in [*self.applied.values(), *self.produced]:
+            assert data.count(payload) == 1
+        for payload in self.unwritten:
+            assert payload not in data
+        for payload in self.in_doubt:
+            assert data.count(payload) <= 1
+
 
 def batch(rng: random.Random, writer: str, number: int) -> bytes:
     """A unique payload, mostly small."""
@@ -104,15 +115,7 @@ async def test_stream_has_exactly_the_acknowledged_appends(rig: DynamoDbRig, see
     for store in stores:
         await store.close()
     await rig.reopen()
-    data = await read_all(rig.store)
-    for end, payload in answers.applied.items():
-        assert data[end - len(payload) : end] == payload
-    for payload in [*answers.applied.values(), *answers.produced]:
-        assert data.count(payload) == 1
-    for payload in answers.unwritten:
-        assert payload not in data
-    for payload in answers.in_doubt:
-        assert data.count(payload) <= 1
+    answers.must_be_true_of(await read_all(rig.store))
     assert network.seen["delivered late"] > 0
     assert network.seen["response lost"] > 0
 
