@@ -103,7 +103,7 @@ async def test_look_that_fails_is_logged_and_repeated(monkeypatch: pytest.Monkey
 
     with pytest.raises(asyncio.CancelledError):
         await FollowUp(store, Remembering(), pause=pause).run()
-    assert pauses[:2] == [5.0, 5.0]
+    assert pauses[:2] == [5.0, 10.0]
     assert pauses[2] >= LOOK_INTERVAL_S
     assert sum("follow_up_failed" in line for line in lines) == 2
 
@@ -111,6 +111,8 @@ async def test_look_that_fails_is_logged_and_repeated(monkeypatch: pytest.Monkey
 def test_looks_take_a_hundredth_of_the_time_at_most() -> None:
     """A small table is looked at every five minutes, one that takes a minute every hundred minutes."""
     assert pause_after(0.5) == LOOK_INTERVAL_S
+    assert [pause_after(0.01, failures) for failures in (1, 2, 3, 99)] == [5.0, 10.0, 20.0, LOOK_INTERVAL_S]
+    assert pause_after(60, 1) == pause_after(60)
     assert 60 / (60 + pause_after(60)) == pytest.approx(0.01)
 
 

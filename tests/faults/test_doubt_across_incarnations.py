@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from fluvial.model.command import ForkPoint
 from fluvial.model.commit import Applied, Commit, Exists, Unmet
 from fluvial.model.entity_tag import Preconditions, TagList, stream_etag
-from fluvial.model.errors import StoreUncertain
+from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.head import Incarnation
 from fluvial.model.limits import PAYLOAD_ITEM_BYTES_DEFAULT
 from fluvial.model.plan import ForkPosition, plan_delete, plan_fork, plan_renewal
@@ -215,3 +215,23 @@ async def test_conditional_deletion_in_doubt_is_rejected_only_if_it_can_never_ap
         outcome = exc
     assert isinstance(outcome, expected)
     assert await read_all(rig.store) == b"x"
+
+
+async def test_batch_that_cannot_be_looked_for_is_in_doubt(
+    rig: DynamoDbRig, writer: DynamoDbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is lost, others have moved it out of the head, and the segments cannot be read: it may be there."""
+    await rig.store.apply(NAME, create_commit())
+
+    async def write_on() -> None:
+        for number in range(40):
+            await rig.store.apply(NAME, append_commit(b"<%d:%s>" % (number, b"x" * 90)))
+        monkeypatch.setattr(writer.table, "query", refuse)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise StoreUnavailable
+
+    lose_one_answer(writer, "update", write_on)
+    with pytest.raises(StoreUncertain):
+        await writer.apply(NAME, append_commit(b"once"))
+    assert (await read_all(rig.store)).count(b"once") == 1

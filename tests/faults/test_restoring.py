@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from fluvial.aws.sweep_job import sweep_all
 from fluvial.cli.main import main
 from fluvial.model.plan import plan_delete
-from fluvial.storage.dynamodb.bucket_owner import OWNER_KEY, BucketOfAnotherTable
+from fluvial.storage.dynamodb.bucket_owner import DENIAL_MS, OWNER_KEY, BucketOfAnotherTable
 from fluvial.storage.dynamodb.store import DynamoDbStore
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation
 from fluvial.storage.limits import StoreLimits
@@ -166,8 +166,23 @@ async def test_table_cannot_delete_in_the_bucket_of_another(rig: DynamoDbRig, ca
     await delete_all(other)
     assert keys(rig) == needed
     errors = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert [one.msg for one in errors] == ["bucket_of_another_table"] * 2
+    assert [one.msg for one in errors] == ["bucket_of_another_table"], (
+        "the rotation asked, and the collection remembered"
+    )
     assert await read_all(rig.store) == data
+    await other.store.close()
+
+
+async def test_owner_is_asked_for_again_after_a_minute(rig: DynamoDbRig) -> None:
+    """Rotations of many streams do not ask S3 each time, and go on soon after the table has taken the bucket over."""
+    await rig.store.bucket_owner.claim()
+    other = copy_table(rig)
+    owner = other.store.bucket_owner
+    assert not await owner.is_own()
+    s3().delete_object(Bucket=rig.config.bucket, Key=OWNER_KEY)
+    assert not await owner.is_own()
+    other.still.time.advance(DENIAL_MS)
+    assert await owner.is_own()
     await other.store.close()
 
 

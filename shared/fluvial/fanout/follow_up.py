@@ -18,7 +18,7 @@ from fluvial.storage.contract import Resumable, Store
 
 log = logging.getLogger(__name__)
 
-#: Streams that are looked at with two requests.
+#: Streams that are listed at once, and whose heads are read at once.
 STREAMS_PER_PAGE: Final = 200
 
 #: The shortest pause between two looks: 1,000 streams then take some 300 reads a minute, about a dollar a month.
@@ -27,7 +27,7 @@ LOOK_INTERVAL_S: Final = 300.0
 #: A look may take this part of the time, so that a table with millions of streams is not read all the time.
 SHARE_OF_TIME: Final = 0.01
 
-#: The pause after a look that failed.
+#: The pause after the first look that failed; it doubles with each further one.
 RETRY_S: Final = 5.0
 
 
@@ -51,22 +51,22 @@ class FollowUp:
 
     async def run(self) -> None:
         """Look now and again, until the task is cancelled."""
-        clock = asyncio.get_running_loop().time
+        clock, failures = asyncio.get_running_loop().time, 0
         while True:
             began = clock()
             try:
                 found = await self.look()
             except StoreError as exc:
                 log.warning("follow_up_failed", extra={"reason": str(exc.__cause__ or exc)})
-                pause_s = RETRY_S
+                failures += 1
             except Exception:  # an unforeseen error ends this look; the next one may do better
                 log.exception("follow_up_failed")
-                pause_s = RETRY_S
+                failures += 1
             else:
                 if found:
                     log.info("follow_up_found", extra={"count": found})
-                pause_s = pause_after(clock() - began)
-            await self._pause(pause_s)
+                failures = 0
+            await self._pause(pause_after(clock() - began, failures))
 
     async def look(self) -> int:
         """Look at every stream once; how many sources were behind. Raises StoreUnavailable."""
@@ -80,6 +80,8 @@ class FollowUp:
         return found
 
 
-def pause_after(look_s: float) -> float:
-    """How long to wait after a look that took `look_s` seconds."""
-    return max(LOOK_INTERVAL_S, look_s * (1 / SHARE_OF_TIME - 1))
+def pause_after(look_s: float, failures: int = 0) -> float:
+    """How long to wait after a look that took `look_s` seconds; sooner after the first of `failures` in a row."""
+    rest_s = look_s * (1 / SHARE_OF_TIME - 1)
+    interval_s = min(LOOK_INTERVAL_S, RETRY_S * 2 ** min(failures - 1, 16)) if failures else LOOK_INTERVAL_S
+    return max(interval_s, rest_s)

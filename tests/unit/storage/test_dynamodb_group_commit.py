@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 
 from fluvial.model.command import ForkPoint
 from fluvial.model.commit import Applied, NotDuplicate, Open, Outcome, SeqAfter, Unmet, UpdateCommit
-from fluvial.model.errors import StoreUnavailable
+from fluvial.model.errors import StorageDamaged, StoreUnavailable
 from fluvial.model.head import Incarnation
 from fluvial.model.lifetime import SlidingTtl
 from fluvial.model.plan import ForkPosition, plan_fork
 from fluvial.storage.dynamodb.store import DynamoDbStore
+from fluvial.storage.dynamodb.table import attributes as a
+from fluvial.storage.dynamodb.table.format import FORMAT, format_of
+from fluvial.storage.dynamodb.table.items import decode_batches, encode_batches
+from fluvial.storage.dynamodb.table.keys import head_key
 from fluvial.storage.dynamodb.writes.group_commit import (
     GROUP_BYTES_MAX,
     GROUP_COMMITS_MAX,
@@ -25,6 +30,7 @@ from fluvial.storage.dynamodb.writes.group_commit import (
 )
 from fluvial.storage.dynamodb.writes.group_plan import GROUP_PRODUCERS_MAX
 from fluvial.storage.dynamodb.writes.group_writer import GROUP_LARGE_MAX, QueuedAppend
+from fluvial.storage.dynamodb.writes.updates import HEAD_PRODUCERS_MAX
 from fluvial.storage.memory import MemoryStore
 from tests.support.budget import examples
 from tests.support.clocks import START_MS
@@ -119,6 +125,74 @@ async def test_few_small_batches_stay_in_the_head(rig: DynamoDbRig) -> None:
     await apply_together(rig.store, [append_commit(b"%d" % number) for number in range(5)])
     assert [name for name, _ in network.operations] == ["UpdateItem", "UpdateItem"]
     assert await read_all(rig.store) == [b"%d" % number for number in range(5)]
+
+
+async def test_many_tiny_batches_are_one_payload(rig: DynamoDbRig) -> None:
+    """Each would be an element of the buffer, which has room for as many as one group may have."""
+    network = watch(rig.store)
+    batches = [b"%d," % number for number in range(GROUP_COMMITS_MAX)]
+    await apply_together(rig.store, [append_commit(batch) for batch in batches])
+    assert [name for name, _ in network.operations] == ["UpdateItem", "PutItem", "UpdateItem"]
+    assert await read_all(rig.store) == batches
+
+
+async def test_group_that_is_planned_again_has_a_payload_under_a_new_key(rig: DynamoDbRig) -> None:
+    """The first plan's payload is deleted; that deletion may come late, and must not meet the second plan's payload."""
+    keys = list[str]()
+
+    def write_meanwhile(params: dict[str, Any], **_: object) -> None:
+        keys.append(params["Item"]["pk"]["S"])
+        if len(keys) == 1:
+            moved = {"UpdateExpression": f"SET {a.STREAM_SEQ} = :s", "ExpressionAttributeValues": {":s": {"S": "6"}}}
+            rig.client.update_item(TableName=rig.config.table, Key=head_key(NAME), **moved)
+
+    rig.store._aws.writes.meta.events.register("provide-client-params.dynamodb.PutItem", write_meanwhile)
+    batches = [b"%03d:%s," % (number, b"x" * 20) for number in range(30)]
+    commits = [append_commit(batch) for batch in batches]
+    commits[7] = append_commit(batches[7], stream_seq="5")
+    outcomes = await apply_together(rig.store, commits)
+    assert [place for place, one in enumerate(outcomes) if isinstance(one, Unmet)] == [7]
+    assert len(keys) == len(set(keys)) == 2
+    assert payloads(rig) == keys[1:]
+    assert await read_all(rig.store) == batches[:7] + batches[8:]
+
+
+async def test_group_that_is_shorter_than_its_pointer_says_is_damage(rig: DynamoDbRig) -> None:
+    """Its bytes are not taken for the stream's."""
+    await apply_together(rig.store, [append_commit(b"x" * 100)] * 20)
+    [key] = payloads(rig)
+    [item] = rig.items(key)
+    batches = decode_batches(item)
+    rig.client.put_item(TableName=rig.config.table, Item={**item, **encode_batches(batches[1:])})
+    with pytest.raises(StorageDamaged):
+        await read_all(rig.store)
+
+
+async def test_single_append_finds_room_beside_the_producers_that_groups_left(rig: DynamoDbRig) -> None:
+    """As many leave the head as are too many."""
+    names = [f"p{number}" for number in range(GROUP_PRODUCERS_MAX)]
+    await apply_together(rig.store, [append_commit(b"x", producer=stamp(producer_id=name)) for name in names])
+    network = watch(rig.store)
+    await rig.store.apply(NAME, append_commit(b"y", producer=stamp(producer_id="new")))
+    head = await rig.store.head(NAME)
+    assert head is not None
+    assert len(head.producers) <= HEAD_PRODUCERS_MAX
+    assert head.producer_count == len(names) + 1
+    updates = [name for name, _ in network.operations if name == "UpdateItem"]
+    assert len(updates) == 3, "refused, room made, written"
+
+
+@pytest.mark.parametrize(("size", "is_raised"), [(10, False), (1_000, True)])
+async def test_batch_that_an_older_release_cannot_find_raises_the_format(
+    rig: DynamoDbRig, size: int, *, is_raised: bool
+) -> None:
+    """Of a head that an older release has made; what that release can find leaves the head to both."""
+    for count in (1, 20):
+        removed = {"UpdateExpression": f"REMOVE {a.FORMAT}"}
+        rig.client.update_item(TableName=rig.config.table, Key=head_key(NAME), **removed)
+        await apply_together(rig.store, [append_commit(b"x" * size)] * count)
+        [item] = rig.items(head_key(NAME)["pk"]["S"])
+        assert (format_of(item) == FORMAT) is (is_raised or count > 1)
 
 
 async def test_large_batches_have_payloads_of_their_own(rig: DynamoDbRig) -> None:

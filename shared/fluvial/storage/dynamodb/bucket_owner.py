@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 OWNER_KEY: Final = "owner"
 
+#: How long a process remembers that the bucket belongs to another table: rotations ask again and again.
+DENIAL_MS: Final = 60_000
+
 
 class Owner(msgspec.Struct, frozen=True):
     """A table, as the object `owner` names it; `id` is in the table's own item, too."""
@@ -48,6 +51,7 @@ class BucketOwner:
     def __init__(self, table: Table, objects: Objects, clock: Clock) -> None:
         """No request is sent before the first call. The clock makes the id of a table that has none yet."""
         self._table, self._objects, self._clock = table, objects, clock
+        self._denied_until_ms = 0
         self._own: Owner | None = None
 
     async def check(self) -> None:
@@ -71,10 +75,16 @@ class BucketOwner:
         await self._compare(found)
 
     async def is_own(self) -> bool:
-        """Whether `claim` succeeds; an error in the log says why not. Raises StoreUnavailable, StoreUncertain."""
+        """Whether `claim` succeeds; an error in the log says why not. Raises StoreUnavailable, StoreUncertain.
+
+        A no is remembered for DENIAL_MS.
+        """
+        if self._clock.now_ms() < self._denied_until_ms:
+            return False
         try:
             await self.claim()
         except BucketOfAnotherTable as exc:
+            self._denied_until_ms = self._clock.now_ms() + DENIAL_MS
             log.error("bucket_of_another_table", extra={"reason": str(exc)})  # noqa: TRY400  expected: no traceback
             return False
         return True
@@ -82,6 +92,7 @@ class BucketOwner:
     async def take_over(self) -> None:
         """Make this table the owner, whichever was it before. Raises StoreUnavailable, StoreUncertain."""
         await self._objects.put(OWNER_KEY, msgspec.json.encode(await self._load_own()), {})
+        self._denied_until_ms = 0
 
     async def _load(self) -> Owner | None:
         try:

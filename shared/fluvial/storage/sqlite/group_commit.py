@@ -91,7 +91,7 @@ class GroupCommit:
         self._is_busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._is_closed = False
+        self._is_closed = self._is_full = False
         self._checkpoints = Checkpoints(self._start_soon)
         self._writer = TransactionWriter(connection, self._on_transaction_finished, observer)
 
@@ -102,10 +102,14 @@ class GroupCommit:
         """
         if self._is_closed:
             raise StoreUnavailable
+        was_full, self._is_full = self._is_full, False
         if (
             len(self._pending) >= PENDING_COMMITS_MAX
             or self._pending_bytes + byte_count > self._limits.pending_bytes_max
         ):
+            self._is_full = True
+            if not was_full:
+                log.warning("queue_full", extra={"waiting": len(self._pending), "bytes": self._pending_bytes})
             raise StoreUnavailable
         answer: asyncio.Future[Outcome] = self._loop.create_future()
         self._pending.append(_Pending(name, commit, byte_count, answer))

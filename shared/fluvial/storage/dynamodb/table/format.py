@@ -2,7 +2,8 @@
 
 A deployment replaces one function after the other, so two releases work on one table at the same time. Rules:
 
-1. Every item that is put says its format; one that does not say it has format 1.
+1. Every item that is put says its format; one that does not say it has format 1. An update that adds to a head what
+   only this format has, raises the head's format, too.
 2. A release reads, updates and deletes items of all formats up to its own.
 3. It neither uses nor changes an item of a newer format: that is a 503 and a line `item_too_new` in the log, and the
    same request succeeds once the newer release answers it. An update says so in its condition, because it is sent

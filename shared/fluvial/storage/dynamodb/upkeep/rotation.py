@@ -91,6 +91,8 @@ class Rotator:
         head = stored.head
         if head is None or not rotation_is_due(stored, self._limits):
             return False
+        if not await self._owner.is_own():
+            return False  # another table may point to the payloads that the rotation would delete
         while head.closed and stored.buffer:
             base, stored = stored.base, await self._spiller.spill(name, stored)
             if stored.base == base:
@@ -100,8 +102,6 @@ class Rotator:
             if chain.unnoted:
                 await self._note_cold_end(name, stored, chain.start, chain.unnoted)
             return False
-        if not await self._owner.is_own():
-            return False  # another table may point to the payloads that the rotation would delete
         segment = await self._write_object(name, head.incarnation, chain)
         if not await self._put_pointer(head.incarnation, segment):
             return False

@@ -21,6 +21,7 @@ from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.backend import Backend
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.aws_client import NotFound
+from fluvial.storage.dynamodb.table.format import require_understood
 from fluvial.storage.dynamodb.table.items import (
     ColdSegment,
     Placement,
@@ -108,7 +109,8 @@ class Undeleter:
 
 
 def _pointers(item: Item) -> Iterator[_Pointer]:
-    """The objects that a head, a segment, or the pointer to a cold segment points to."""
+    """The objects that a head, a segment, or the pointer to a cold segment points to. Raises ItemTooNew."""
+    require_understood(item)
     kind = item[a.PK]["S"].partition("#")[0]
     if kind == "S" and item[a.SK]["S"] == a.HEAD_SK:
         yield from _of_batches(name_of(item), decode_head_item(item).buffer)

@@ -8,6 +8,7 @@ segment, which has the batches one by one.
 from collections.abc import Sequence
 from typing import Final
 
+from fluvial.model.commit import CommitId
 from fluvial.model.errors import StorageDamaged, StoreUnavailable
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table import attributes as a
@@ -45,11 +46,19 @@ class BatchGroups:
         groups = [batch for batch in batches if batch.placement is Placement.GROUP]
         if not groups:
             return list(batches)
-        items = await self._table.get_many([payload_key(owner, group.commit_id) for group in groups])
-        found = {(inside := decode_batches(item))[-1].commit_id: inside for item in items}
-        if any(group.commit_id not in found for group in groups):
+        found = await self._load(owner, [group.commit_id for group in groups])
+        if any(sum(one.byte_count for one in found.get(group.commit_id, ())) != group.byte_count for group in groups):
             raise StorageDamaged("a group of batches is missing")
         expanded = list[StoredBatch]()
         for batch in batches:
             expanded += found[batch.commit_id] if batch.placement is Placement.GROUP else (batch,)
         return expanded
+
+    async def _load(self, owner: StreamName, commit_ids: Sequence[CommitId]) -> dict[CommitId, tuple[StoredBatch, ...]]:
+        """The groups that are there. They never change, so the first read is the cheaper one (see Payloads)."""
+        found = dict[CommitId, tuple[StoredBatch, ...]]()
+        for consistent in (False, True):
+            keys = [payload_key(owner, one) for one in commit_ids if one not in found]
+            items = await self._table.get_many(keys, consistent=consistent)
+            found |= {(inside := decode_batches(item))[-1].commit_id: inside for item in items}
+        return found

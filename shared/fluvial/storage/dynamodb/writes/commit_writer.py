@@ -29,7 +29,7 @@ from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.payloads import Payloads
-from fluvial.storage.dynamodb.writes.producers import evict_producers, find_producer
+from fluvial.storage.dynamodb.writes.producers import EVICTED_AT_ONCE, evict_producers, find_producer
 from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.dynamodb.writes.updates import (
     BUFFER_BATCHES_MAX,
@@ -158,7 +158,8 @@ class CommitWriter:
         evicted, head = attempt.producer, stored.head
         if evicted is None or head is None or len(head.producers) < HEAD_PRODUCERS_MAX:
             return attempt
-        after = await evict_producers(self._table, self._heads, attempt.name, stored)
+        count = len(head.producers) - HEAD_PRODUCERS_MAX + EVICTED_AT_ONCE  # groups leave more than that in a head
+        after = await evict_producers(self._table, self._heads, attempt.name, stored, count)
         if after is None:
             return attempt
         # No other eviction has happened since the producer was looked up, so its state is still the one found.

@@ -47,18 +47,25 @@ class GroupCommit:
         self._queues: dict[StreamName, deque[QueuedAppend]] = {}
         self._pending_bytes = 0
         self._tasks = set[asyncio.Task[None]]()
+        self._is_closed = self._is_full = False
 
     async def write(self, name: StreamName, commit: UpdateCommit) -> Outcome:
         """Apply a commit; those of one producer in the order of their calls.
 
-        Raises StoreUnavailable, also when the queue is full, and StoreUncertain.
+        Raises StoreUnavailable, also when the queue is full or closed, and StoreUncertain.
         """
+        if self._is_closed:
+            raise StoreUnavailable
         if commit.producer_id is None and not is_groupable(commit):
             return await self._writer.write(name, commit, self._clock)
         if name not in self._queues:
             return await self._write_alone(name, commit)
         queue, byte_count = self._queues[name], len(commit.data or b"")
+        was_full, self._is_full = self._is_full, False
         if len(queue) >= PENDING_COMMITS_MAX or self._pending_bytes + byte_count > self._limits.pending_bytes_max:
+            self._is_full = True
+            if not was_full:
+                log.warning("queue_full", extra={"stream": name, "waiting": len(queue), "bytes": self._pending_bytes})
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
         append = QueuedAppend(commit, byte_count, loop.time(), loop.create_future())
@@ -71,9 +78,13 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Stop. What still waits raises StoreUnavailable, or StoreUncertain if its group is under way."""
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for queue in self._queues.values():  # of a task that was cancelled before it began
+            for append in queue:
+                append.fail(StoreUnavailable())
 
     async def _write_alone(self, name: StreamName, commit: UpdateCommit) -> Outcome:
         queue = self._queues[name] = deque()
@@ -122,11 +133,11 @@ class GroupCommit:
 
 
 def take_group(queue: deque[QueuedAppend], since_s_min: float) -> list[QueuedAppend]:
-    """Take the next group off a queue: what no group can carry is one of its own.
+    """Take the next group off a queue. A commit that no group can carry is a group of its own.
 
-    What has waited since before `since_s_min` is refused.
+    A commit that was queued before `since_s_min` is refused.
     """
-    group, large_count, small_bytes = list[QueuedAppend](), 0, 0
+    group, large_count, small_bytes, refused_count = list[QueuedAppend](), 0, 0, 0
     while queue and len(group) < GROUP_COMMITS_MAX:
         append = queue[0]
         if append.answer.done():  # the call was cancelled
@@ -134,6 +145,7 @@ def take_group(queue: deque[QueuedAppend], since_s_min: float) -> list[QueuedApp
             continue
         if append.since_s < since_s_min:
             queue.popleft().fail(StoreUnavailable())
+            refused_count += 1
             continue
         large_count += append.is_large
         small_bytes += 0 if append.is_large else append.byte_count
@@ -143,4 +155,6 @@ def take_group(queue: deque[QueuedAppend], since_s_min: float) -> list[QueuedApp
         group.append(queue.popleft())
         if not is_groupable(append.commit):
             break
+    if refused_count:
+        log.warning("queue_too_slow", extra={"refused": refused_count, "waiting": len(queue)})
     return group

@@ -48,7 +48,7 @@ from fluvial.storage.dynamodb.table.items import (
     encode_producer,
 )
 from fluvial.storage.dynamodb.writes.conditions import conditions_of, producer_path
-from fluvial.storage.dynamodb.writes.updates import BUFFER_BATCHES_MAX, fence_is, guarded_update, renewal
+from fluvial.storage.dynamodb.writes.updates import BUFFER_BATCHES_MAX, fence_is, format_sets, guarded_update, renewal
 
 _REQUIREMENTS: Final = frozenset(
     {
@@ -192,6 +192,7 @@ def group_update(name: StreamName, plan: GroupPlan, elements: Sequence[StoredBat
         f"{buffer} = list_append({buffer}, {e.value({'L': [{'B': encode_batch(one)} for one in elements]})})",
         f"{tail} = {tail} + {e.value(plan.byte_count)}",
         f"{e.name(a.APPENDED_MS)} = {e.value(after.appended_ms or 0)}",
+        *format_sets(elements, e),
         *_producer_sets(plan, e),
     ]
     if plan.first_seq is not None:

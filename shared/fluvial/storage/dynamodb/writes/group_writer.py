@@ -51,10 +51,14 @@ log = logging.getLogger(__name__)
 #: The appends of a group that are too large to share a payload: each is an element of the buffer.
 GROUP_LARGE_MAX: Final = 32
 
+#: The small batches between two large ones that the head takes as they are. More of them share a payload.
+INLINE_BATCHES_MAX: Final = 6
+
 #: Payloads that a group stores, and evicted producers that it looks up, at the same time.
 REQUESTS_AT_ONCE: Final = 8
 
-assert 2 * GROUP_LARGE_MAX + 1 < BUFFER_BATCHES_MAX, "a group must fit into an empty buffer"
+_ELEMENTS_MAX: Final = GROUP_LARGE_MAX + (GROUP_LARGE_MAX + 1) * INLINE_BATCHES_MAX
+assert _ELEMENTS_MAX < BUFFER_BATCHES_MAX, "a group must fit into an empty buffer"
 
 _Evicted = Mapping[str, ProducerState | None]
 
@@ -208,13 +212,17 @@ class GroupWriter:
         return _Landed(stored, applied.head.tail + sum(element.byte_count for element in attempt.elements[1:]))
 
     async def _store_batches(self, attempt: _Attempt, plan: GroupPlan) -> None:
-        """Store the batches of the admitted appends, unless they are as at the last try."""
+        """Store the batches of the admitted appends, unless they are as at the last try.
+
+        A new plan's small batches have new commit ids, so a payload that they share has a new key. Under the old key, a
+        late request of the last try would delete or replace what is committed now.
+        """
         if attempt.elements_of == tuple(plan.admitted):
             return
         await self._discard_groups(attempt)
         admitted, now_ms = [attempt.group[place] for place in plan.admitted], self._clock.now_ms()
         for append in admitted:
-            if append.batch is None and not append.is_large:
+            if not append.is_large:
                 data = append.commit.data or b""
                 append.batch = await self._payloads.store(attempt.name, self._clock.new_commit_id(), data, now_ms)
         runs = _runs(admitted)
@@ -223,7 +231,8 @@ class GroupWriter:
             if run[0].is_large:
                 return [await self._store_large(attempt.name, one, now_ms) for one in run]
             batches = [one.batch for one in run if one.batch is not None]
-            if len(batches) < 2 or sum(batch.byte_count for batch in batches) <= INLINE_BYTES_MAX:  # noqa: PLR2004
+            byte_count = sum(batch.byte_count for batch in batches)
+            if len(batches) == 1 or (byte_count <= INLINE_BYTES_MAX and len(batches) <= INLINE_BATCHES_MAX):
                 return batches
             return [await self._groups.store(attempt.name, batches, now_ms)]
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from fluvial.clock import Clock
 from fluvial.concurrency import backoff_s
 from fluvial.model.commit import Applied, CommitId
-from fluvial.model.errors import StoreUnavailable, StoreUncertain
+from fluvial.model.errors import StoreError, StoreUnavailable, StoreUncertain
 from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.reads.cold_segments import ColdSegments
@@ -91,6 +91,8 @@ class InDoubtResolver:
 
         Its head is the present one with the tail as it was right after the batch, which is what the writer is told.
         `position_min` is a position that the stream had reached before the attempt, None when none is known.
+
+        Raises StoreUncertain when the segments cannot be read now: the batch may be in one of them.
         """
         head = stored.head
         if head is None:
@@ -98,7 +100,10 @@ class InDoubtResolver:
         end = _batch_end(stored.base, stored.buffer, commit_id)
         if end is None:
             since = (position_min or 0, began_ms - CLOCK_SKEW_MS)
-            end = await self._find_in_segments(head, stored.base, commit_id, since)
+            try:
+                end = await self._find_in_segments(head, stored.base, commit_id, since)
+            except StoreError as exc:
+                raise StoreUncertain from exc
         return None if end is None else Applied(replace(head, tail=end))
 
     async def _find_in_segments(self, head: Head, upto: int, commit_id: CommitId, since: tuple[int, int]) -> int | None:

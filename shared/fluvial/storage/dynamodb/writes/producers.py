@@ -47,7 +47,7 @@ def _evicted_state(item: Item) -> ProducerState:
 
 
 async def evict_producers(
-    table: Table, heads: HeadCache, name: StreamName, stored: HeadItem, count: int = EVICTED_AT_ONCE
+    table: Table, heads: HeadCache, name: StreamName, stored: HeadItem, count: int
 ) -> HeadItem | None:
     """Move producers out of a full head; the head item as it is then, None when another process was first.
 

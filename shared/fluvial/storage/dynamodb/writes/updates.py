@@ -23,7 +23,9 @@ from fluvial.model.names import StreamName
 from fluvial.model.transition import renewed_deadline_ms
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.expression import Expression, Request
+from fluvial.storage.dynamodb.table.format import FORMAT
 from fluvial.storage.dynamodb.table.items import (
+    Placement,
     StoredBatch,
     encode_batch,
     encode_closed,
@@ -38,7 +40,8 @@ from fluvial.storage.dynamodb.writes.conditions import conditions_of, cursor_pat
 #: and a hundred writers at once need not wait for the spill that one of them has begun.
 BUFFER_BATCHES_MAX: Final = 256
 
-#: Producers that the head holds: as many as write at the same time; each takes some 45 bytes of the head.
+#: Producers that a single append leaves in the head: as many as write at the same time; each takes some 45 bytes of the
+#: head. A group may leave more (fluvial.storage.dynamodb.writes.group_plan).
 HEAD_PRODUCERS_MAX: Final = 16
 
 
@@ -156,6 +159,7 @@ def _effect_sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> li
                 f"{buffer} = list_append({buffer}, {added})",
                 f"{tail} = {tail} + {e.value(len(data))}",
                 f"{e.name(a.APPENDED_MS)} = {e.value(now_ms)}",
+                *format_sets([batch], e),
             ]
         case SetStreamSeq(stream_seq):
             return [f"{e.name(a.STREAM_SEQ)} = {e.value(stream_seq)}"]
@@ -167,6 +171,12 @@ def _effect_sets(effect: Effect, batch: StoredBatch | None, e: Expression) -> li
             return _following_sets(effect, e)
         case RenewTtl() | MoveProducer():
             raise AssertionError("the caller encodes these effects: they need more than the batch")
+
+
+def format_sets(added: Iterable[StoredBatch], e: Expression) -> list[str]:
+    """Raise the head's format when it gets a batch that an older release could not find (see `table.format`)."""
+    is_newer = any(batch.placement in (Placement.ITEM, Placement.GROUP) for batch in added)
+    return [f"{e.name(a.FORMAT)} = {e.value(FORMAT)}"] if is_newer else []
 
 
 def _following_sets(effect: MarkFollowed | SetDelivered | MoveCursor, e: Expression) -> list[str]:
