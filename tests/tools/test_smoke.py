@@ -8,17 +8,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 from tools.smoke.__main__ import Options, parse_options, run
 from tools.smoke.http_checks import check_unchanged
 from tools.smoke.live_checks import check_event_stream, check_long_poll_timeout
 from tools.smoke.place import Place, Waits
 from tools.smoke.report import CheckFailedError, CheckSkippedError, Report, Verdict, expect
+from tools.smoke.stack import Stack
 
 from fluvial.model.permissions import Scope
 from tests.access.clients import ServerClient, mint_token, operator, server_client
+from tests.support.access import OPERATOR_SECRET
+from tests.support.servers import server_in_thread
 
 SHORT = Waits(long_poll_s=0.1, first_event_s=30, empty_answer_s=0.05)
 
@@ -76,6 +81,36 @@ def test_smoke_works_with_a_token_that_writes_one_project(api: ServerClient) -> 
 
 
 @pytest.mark.medium
+def test_smoke_leaves_an_open_server_open(tmp_path: Path) -> None:
+    """Its first project would close it for ever: an operator's token makes none there, and the other checks go on."""
+    secret_file = tmp_path / "operator-secret"
+    secret_file.write_text(OPERATOR_SECRET.value)
+    token = operator()["authorization"].removeprefix("Bearer ")
+    options = ("--operator-secret-file", str(secret_file), "--long-poll-timeout", "2", "--sse-max-age", "30")
+    with server_in_thread(tmp_path / "data", *options) as server:
+        ran = smoke(server.url, token=token)
+        assert ran.returncode == 0, ran.stdout
+        assert re.search(r"^skip .* project +the server is open", ran.stdout, re.MULTILINE)
+        answer = httpx.get(f"{server.url}/v1/streams")
+        assert (answer.status_code, answer.json()["streams"]) == (200, [])
+
+
+async def test_smoke_makes_no_project_when_it_cannot_tell_whether_the_server_is_open() -> None:
+    """A 500 says neither."""
+    asked = list[str]()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        return httpx.Response(500)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        place = Place(http, "http://gateway", operator()["authorization"].removeprefix("Bearer "))
+        with pytest.raises(CheckFailedError, match="answered 500 instead of 200 or 401 or 403"):
+            await place.use_own_project()
+    assert asked == ["GET"]
+
+
+@pytest.mark.medium
 def test_smoke_with_a_token_that_only_reads_fails_in_each_check_that_writes(api: ServerClient) -> None:
     """With what the server says, and exit status 1."""
     ran = smoke(str(api.http.base_url), token=mint_token(Scope.READ))
@@ -95,6 +130,38 @@ def test_smoke_of_no_server_and_with_wrong_options_is_reported(monkeypatch: pyte
         monkeypatch.setenv("TOKEN", token)
         with pytest.raises(SystemExit, match="2"):
             parse_options(options)
+
+
+class DenyingSession:
+    """A session of AWS's SDK whose every call is denied."""
+
+    def client(self, _service: str, **_: object) -> "DenyingSession":
+        """A client of any service."""
+        return self
+
+    def get_secret_value(self, **_: object) -> None:
+        """What Secrets Manager does."""
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetSecretValue")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reason"),
+    [({"OperatorSecretArn": "arn"}, "AccessDeniedException"), ({}, "no output OperatorSecretArn")],
+)
+def test_smoke_says_why_it_has_no_operators_token(
+    outputs: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 2, as for other options that do not do; with a token of its own it needs no secret."""
+    stack = Stack(DenyingSession(), {"StreamUrl": "http://a/v1/stream/", **outputs})
+    monkeypatch.setattr("tools.smoke.__main__.find_stack", lambda *_: stack)
+    monkeypatch.setenv("TOKEN", "")
+    with pytest.raises(SystemExit, match="2"):
+        parse_options(["--stack", "fluvial"])
+    said = capsys.readouterr().err
+    assert reason in said
+    assert "give a TOKEN" in said
+    monkeypatch.setenv("TOKEN", mint_token(Scope.WRITE))
+    assert parse_options(["--stack", "fluvial"]).token == os.environ["TOKEN"]
 
 
 def gateway(*, hangs: Callable[[httpx.Request], bool]) -> httpx.MockTransport:
@@ -165,6 +232,46 @@ async def test_report_counts_verdicts_and_is_good_only_if_something_passed() -> 
     assert lines[0] == "skip    1.50 s  skips                    needs more"
     assert lines[2].endswith("GET /b answered 500 instead of 200: why")
     assert report.summary() == "1 passed, 1 failed, 1 skipped in 2.0 s"
+
+
+async def test_check_that_raises_anything_is_a_failed_check() -> None:
+    """A broken server may answer with JSON of another kind; the checks after it must still run."""
+
+    async def looks_into_a_list() -> str:
+        answer: Any = [1]
+        return str(answer["next"])
+
+    out = io.StringIO()
+    report = Report(out=out)
+    assert not await report.run("odd", looks_into_a_list())
+    assert "TypeError" in out.getvalue()
+    assert report.verdicts == {Verdict.FAILED: 1}
+
+
+async def test_clean_up_goes_on_after_a_deletion_that_fails_and_names_what_stays() -> None:
+    """A connection that breaks leaves one stream, and no other."""
+    deleted = list[str]()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        if request.method == "DELETE":
+            deleted.append(path.rpartition("/")[2])
+            if path.endswith("breaks"):
+                raise httpx.ReadError("reset", request=request)
+            return httpx.Response(403 if path.endswith("stays") else 204, text="not yours")
+        return httpx.Response(401 if path == "/v1/streams" else 201)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        place = Place(http, "http://gateway", operator()["authorization"].removeprefix("Bearer "), run="smoke")
+        await place.use_own_project()
+        for name in ("breaks", "stays", "goes"):
+            await place.create(name)
+        with pytest.raises(CheckFailedError) as caught:
+            await place.clean_up()
+    assert deleted == ["breaks", "stays", "goes", "smoke"]
+    assert str(caught.value) == (
+        "not deleted: /smoke/streams/breaks (ReadError: reset), /smoke/streams/stays (403 not yours)"
+    )
 
 
 async def test_smoke_that_is_cancelled_deletes_its_streams(api: ServerClient) -> None:

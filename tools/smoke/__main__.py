@@ -85,7 +85,7 @@ async def _run_checks(place: Place, options: Options, report: Report) -> None:
     if options.with_suite:
         suite = check_suite(place.url, options.waits.long_poll_s, place.prefix, place.token)
         await report.run("public suite", suite, SUITE_TIMEOUT_S)
-        await place.note_all_streams()
+        await report.run("streams of the suite", place.note_all_streams())
     await report.run("delete", http_checks.check_delete(place))
 
 
@@ -128,7 +128,7 @@ def _options_of(given: argparse.Namespace) -> Options:
 
 
 def _operator_token(stack: Stack) -> str:
-    """An operator's token, signed with the stack's own secret."""
+    """An operator's token, signed with the stack's own secret. Raises ValueError when that cannot be read."""
     now_s = time.time()
     secret = Secret(stack.operator_secret(), int(1_000 * now_s))
     return mint(secret, Claims(sub=OPERATOR, scope=Scope.MANAGE, exp=now_s + LIFETIME_S))

@@ -128,7 +128,7 @@ async def check_too_large(place: Place) -> str:
 async def check_project_rate(place: Place) -> str:
     """A project's own limit of requests is a 429 with Retry-After. It disturbs no other project."""
     if not place.is_operator:
-        raise CheckSkippedError("needs an operator's token")
+        raise CheckSkippedError("needs an operator's token, and a server that is not open")
     name = f"{place.run}-rate"
     token = await place.make_project(name, {"requestsPerSecond": 1})
     url, fields = f"{place.streams_url}/{name}/nothing", place.headers(token)

@@ -38,8 +38,15 @@ class Stack:
         return self.session.client(service, config=config)
 
     def operator_secret(self) -> str:
-        """The secret that signs operators' tokens."""
-        answer = self.client("secretsmanager").get_secret_value(SecretId=self.outputs["OperatorSecretArn"])
+        """The secret that signs operators' tokens. Raises ValueError when the stack has none or it cannot be read."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  only a stack needs it
+
+        if "OperatorSecretArn" not in self.outputs:
+            raise ValueError("the stack has no output OperatorSecretArn: give a TOKEN")
+        try:
+            answer = self.client("secretsmanager").get_secret_value(SecretId=self.outputs["OperatorSecretArn"])
+        except (BotoCoreError, ClientError) as exc:
+            raise ValueError(f"the operators' secret cannot be read, so give a TOKEN: {exc}") from exc
         return str(answer["SecretString"])
 
     async def check_append(self, place: Place) -> str:
