@@ -180,7 +180,6 @@ def figures(m: Measured) -> dict[str, str]:
     idle = Usage(socket_minutes=MONTH_S / 60)
     relay = {one: _live_dollars(m, Transport.RELAY, one) for one in (1, 10_000)}
     many = replace(BUSY, readers=10_000)
-    small = m.append(100)
     half = replace(m.stack, live_memory_mb=m.stack.live_memory_mb // 2)
     out = many.readers * MONTH_S * (BUSY.bytes_per_write + live.EVENT_BYTES)
     cdn = _live_dollars(m, Transport.LONG_POLL_CDN, 10_000)
@@ -194,8 +193,6 @@ def figures(m: Measured) -> dict[str, str]:
         "rate_table": rate_table(m),
         "write_dollars": f"{prices.WRITE_UNIT_DOLLARS * 1e6:g}",
         "read_dollars": f"{prices.READ_UNIT_DOLLARS * 1e6:g}",
-        "append_units": f"{small.write_units:.2f}",
-        "life_units": f"{small.life_write_units:.2f}",
         "crowd_table": table(
             (f"writers of one stream, {PACE_S:g} appends a second each", *(f"{one.writers:.0f}" for one in m.writers)),
             [["write units of an append of 100 B", *(f"{one.write_units:.2f}" for one in m.writers)]],
@@ -227,7 +224,6 @@ def figures(m: Measured) -> dict[str, str]:
 
 def _estimates() -> dict[str, str]:
     numbers = {
-        "inline_bytes": INLINE_BYTES_MAX,
         "apart_bytes": INLINE_BYTES_MAX + 1,
         "edge_ms": standing.EDGE_S * 1_000,
         "changes_ms": standing.CHANGES_S * 1_000,

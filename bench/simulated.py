@@ -38,7 +38,6 @@ T = TypeVar("T")
 #: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 PARTITION_UNITS_S: Final = 1_000.0
 WRITE_UNIT_BYTES: Final = 1_024
-READ_UNIT_BYTES: Final = 4_096
 
 #: A request within a region, there and back: DynamoDB's own time is single-digit milliseconds.
 LATENCY_S: Final = (0.004, 0.006)
@@ -125,7 +124,6 @@ class SimulatedTable:
     requests: int = 0
     refused: int = 0
     throttled: int = 0
-    read_units: float = 0.0
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
     def update_item(self, *, Key: Item, UpdateExpression: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401, N803
@@ -148,11 +146,9 @@ class SimulatedTable:
         self._write(key, old, None)
         return {}
 
-    def get_item(self, *, Key: Item, ConsistentRead: bool, **_: Any) -> dict[str, Any]:  # noqa: ANN401, N803
-        """GetItem."""
+    def get_item(self, *, Key: Item, **_: Any) -> dict[str, Any]:  # noqa: ANN401, N803
+        """GetItem, which is not billed here."""
         item = self.items.get((Key[a.PK]["S"], Key[a.SK]["S"]))
-        size = 1 if item is None else item_bytes(item)
-        self.read_units += ceil(size / READ_UNIT_BYTES) / (1 if ConsistentRead else 2)
         return {} if item is None else {"Item": item}
 
     def close(self) -> None:

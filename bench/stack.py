@@ -19,6 +19,7 @@ def count_stack() -> Stack:
         edge_memory_mb=_memory_mb("EdgeFunction"),
         live_memory_mb=_memory_mb("LiveFunction"),
         changes_memory_mb=_memory_mb("ChangesFunction"),
+        deleted_days=_deleted_days(),
     )
 
 
@@ -43,6 +44,15 @@ def _holds(condition: dict[str, Any]) -> bool:
 
 def _default(value: Any) -> Any:  # noqa: ANN401  YAML's
     return load_template()["Parameters"][value["Ref"]]["Default"] if isinstance(value, dict) else value
+
+
+def _deleted_days() -> int:
+    """How long the bucket keeps what was deleted; AWS bills it as long."""
+    rules = load_properties("AWS::S3::Bucket")["SegmentBucket"]["LifecycleConfiguration"]["Rules"]
+    [days] = [
+        one["NoncurrentVersionExpiration"]["NoncurrentDays"] for one in rules if "NoncurrentVersionExpiration" in one
+    ]
+    return int(days)
 
 
 def _memory_mb(function: str) -> int:

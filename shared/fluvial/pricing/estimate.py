@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from fluvial.model.limits import SEGMENT_BATCHES, SEGMENT_BYTES
+from fluvial.model.limits import PAYLOAD_ITEM_BYTES_DEFAULT, SEGMENT_BATCHES, SEGMENT_BYTES
 from fluvial.pricing import prices
-from fluvial.pricing.live import USAGES, live_notes, live_obstacles
+from fluvial.pricing.live import ANSWER_BYTES, USAGES, live_notes, live_obstacles
 from fluvial.pricing.measured import Measured
 from fluvial.pricing.usage import Line, Usage, lines_of
-from fluvial.pricing.workload import MONTH_S, Transport, Workload
+from fluvial.pricing.workload import MONTH_DAYS, MONTH_S, Transport, Workload
 
 #: What a warm request takes of the edge function, and a record of the change feed of its own. Estimates.
 EDGE_S: Final = 0.02
@@ -67,25 +67,44 @@ def estimates(w: Workload, m: Measured) -> list[Bill]:
 
 
 def written(w: Workload, m: Measured) -> Usage:
-    """Appends and other requests: API Gateway, the edge function, the table, rotation and a month in S3."""
+    """Appends and other requests: API Gateway, the edge function, the table, rotation, the bucket, and the answers."""
     append, count = m.append(w.bytes_per_write), w.writes_s * MONTH_S
     others = w.requests_s * MONTH_S
     changes = min(w.writes_s, CHANGES_S_MAX) * MONTH_S
-    hot_bytes = min(SEGMENT_BYTES, SEGMENT_BATCHES * w.bytes_per_write)
     return Usage(
         write_units=count * life_write_units(w, m),
         read_units=count * append.rotation_read_units + others * append.tail_read_units,
-        table_gb=min(count * w.bytes_per_write, w.streams * hot_bytes) / prices.GB,
+        table_gb=table_bytes(w) / prices.GB,
         s3_puts=count * append.life_s3_puts,
         s3_gets=count * append.rotation_s3_gets + others * append.tail_s3_gets,
-        s3_gb=count * w.bytes_per_write / prices.GB,
+        s3_gb=bucket_bytes(w, m) / prices.GB,
         edge_requests=count + others,
         edge_gb_s=(count + others) * EDGE_S * m.stack.edge_memory_mb / 1_024,
         changes_requests=changes,
         changes_gb_s=changes * CHANGES_S * m.stack.changes_memory_mb / 1_024,
         api_requests=count + others,
+        out_bytes=(count + others) * ANSWER_BYTES + others * w.bytes_per_write,
         log_bytes=(count + others) * EDGE_LOG_BYTES + changes * CHANGES_LOG_BYTES,
     )
+
+
+def table_bytes(w: Workload) -> float:
+    """Bytes that are not in a segment yet, unless they are in the bucket from the start."""
+    if w.bytes_per_write > PAYLOAD_ITEM_BYTES_DEFAULT:
+        return 0.0
+    hot_bytes = min(SEGMENT_BYTES, SEGMENT_BATCHES * w.bytes_per_write)
+    return min(w.writes_s * MONTH_S * w.bytes_per_write, w.streams * hot_bytes)
+
+
+def bucket_bytes(w: Workload, m: Measured) -> float:
+    """Bytes that are billed all the time when each append is kept for a month and then deleted with its stream.
+
+    The bucket has versions: what is deleted is billed until it expires. That is each segment after its month, and the
+    object of each large batch after its rotation into a segment.
+    """
+    month_bytes = w.writes_s * MONTH_S * w.bytes_per_write
+    copies = 2 if w.bytes_per_write > PAYLOAD_ITEM_BYTES_DEFAULT else 1
+    return month_bytes * (1 + copies * m.stack.deleted_days / MONTH_DAYS)
 
 
 def life_write_units(w: Workload, m: Measured) -> float:

@@ -1,6 +1,7 @@
 """What live readers take, by transport, and which of them cannot exist."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Final
 
@@ -66,8 +67,8 @@ def long_poll_cdn(w: Workload, m: Measured) -> Usage:
 
 def websocket(w: Workload, m: Measured) -> Usage:
     """API Gateway holds the connections; the changes function posts each write, or several that came meanwhile."""
-    each_s = max(broadcasts_s(w), 0.0)
-    broadcasts = w.streams * each_s * MONTH_S
+    each_s = broadcasts_s(w)
+    broadcasts = w.live_streams * each_s * MONTH_S
     frame_bytes = (w.stream_writes_s / each_s * w.bytes_per_write if each_s else 0) + FRAME_BYTES
     messages = w.readers * each_s * MONTH_S
     return Usage(
@@ -82,10 +83,10 @@ def websocket(w: Workload, m: Measured) -> Usage:
 
 
 def relay(w: Workload, m: Measured) -> Usage:
-    """Containers behind a balancer, each with one poller for each stream; bytes that leave AWS are billed."""
+    """Containers behind a balancer, each with one poller for each stream that it has readers of."""
     count = relay_count(w)
     sent_bytes = w.readers * w.stream_writes_s * MONTH_S * (w.bytes_per_write + EVENT_BYTES)
-    pollers = Workload(w.writes_s, w.bytes_per_write, streams=w.streams, readers=count * w.streams)
+    pollers = replace(w, readers=min(w.readers, count * w.streams))
     hour_bytes = sent_bytes / MONTH_S * HOUR_S
     units = max(w.readers / prices.BALANCER_UNIT_CONNECTIONS, hour_bytes / prices.BALANCER_UNIT_BYTES_HOUR)
     return _polls(pollers, m) + Usage(
@@ -139,7 +140,7 @@ def live_obstacles(w: Workload, m: Measured, transport: Transport) -> Iterator[s
         Transport.LONG_POLL: w.stream_readers,
         Transport.LONG_POLL_CDN: _held_by_cdn(w).stream_readers,
         Transport.WEBSOCKET: 0.0,
-        Transport.RELAY: float(relay_count(w)),
+        Transport.RELAY: min(w.stream_readers, relay_count(w)),
     }[transport]
     if pollers > (most := pollers_max(w, m)):
         yield (
@@ -165,7 +166,7 @@ def live_notes(w: Workload, transport: Transport) -> Iterator[str]:
 
 def _held_by_cdn(w: Workload) -> Workload:
     readers = min(w.readers, CDN_CACHES * w.streams)
-    return Workload(w.writes_s, w.bytes_per_write, streams=w.streams, readers=readers)
+    return replace(w, readers=readers)
 
 
 def _held(w: Workload, m: Measured, requests: float) -> Usage:

@@ -30,11 +30,9 @@ class AppendUnits:
     rotation_s3_gets: float
     #: A read of the newest batch by a process that knows nothing of the stream yet.
     tail_read_units: float
-    tail_read_requests: float
     tail_s3_gets: float
     #: A read of 1 MB in batches of this size that are not in S3 yet, and of 1 MB from segments in S3.
     hot_mb_read_units: float
-    hot_mb_read_requests: float
     hot_mb_s3_gets: float
     cold_mb_read_units: float
     cold_mb_s3_gets: float
@@ -87,6 +85,8 @@ class Stack:
     edge_memory_mb: int
     live_memory_mb: int
     changes_memory_mb: int
+    #: How long the bucket keeps a deleted object's version.
+    deleted_days: int
 
 
 @dataclass(frozen=True, slots=True)

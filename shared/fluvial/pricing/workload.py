@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-MONTH_S: Final = 30 * 86_400
+MONTH_DAYS: Final = 30
+MONTH_S: Final = MONTH_DAYS * 86_400
 HOUR_S: Final = 3_600
 MONTH_HOURS: Final = MONTH_S / HOUR_S
 
@@ -41,6 +42,11 @@ class Workload:
         return self.writes_s / self.streams
 
     @property
+    def live_streams(self) -> int:
+        """Streams that have live readers: fewer readers than streams leave the others without one."""
+        return min(self.streams, self.readers)
+
+    @property
     def stream_readers(self) -> float:
-        """Live readers of one stream."""
-        return self.readers / self.streams
+        """Live readers of a stream that has any."""
+        return self.readers / self.live_streams if self.readers else 0.0

@@ -37,10 +37,8 @@ def append_units(size: int, write_units: float, rotation_write_units: float, tai
         rotation_s3_puts=0,
         rotation_s3_gets=0,
         tail_read_units=tail_read_units,
-        tail_read_requests=1,
         tail_s3_gets=0,
         hot_mb_read_units=300,
-        hot_mb_read_requests=80,
         hot_mb_s3_gets=0,
         cold_mb_read_units=30,
         cold_mb_s3_gets=10,
@@ -53,7 +51,15 @@ ROUND = Measured(
     polls=[PollUnits(0, 1, 2), PollUnits(1, 5, 10)],
     writers=[WriterUnits(1, 5, 1.5), WriterUnits(16, 80, 2.0)],
     broadcast=BroadcastUnits(2, 3),
-    stack=Stack(alarms=10, dashboards=1, secrets=1, edge_memory_mb=512, live_memory_mb=512, changes_memory_mb=512),
+    stack=Stack(
+        alarms=10,
+        dashboards=1,
+        secrets=1,
+        edge_memory_mb=512,
+        live_memory_mb=512,
+        changes_memory_mb=512,
+        deleted_days=30,
+    ),
 )
 ONE_A_SECOND = Workload(writes_s=1, bytes_per_write=100)
 
@@ -69,9 +75,27 @@ def test_bill_of_appends_has_their_whole_life_in_the_table_and_their_requests() 
     assert dollars(bill, "DynamoDB writes") == pytest.approx(MONTH_S * 2 * 0.625e-6)
     assert dollars(bill, "API Gateway requests") == pytest.approx(MONTH_S * 3.5e-6)
     assert dollars(bill, "Lambda edge requests") == pytest.approx(MONTH_S * 0.2e-6)
-    assert dollars(bill, "S3 storage") == pytest.approx(MONTH_S * 100 / 1e9 * 0.023)
+    assert dollars(bill, "S3 storage") == pytest.approx(2 * MONTH_S * 100 / 1e9 * 0.023)
+    assert dollars(bill, "Data out") == pytest.approx(MONTH_S * 800 * 0.09e-9)
     assert dollars(bill, "CloudWatch alarms") == pytest.approx(1.0)
     assert bill.dollars == pytest.approx(sum(line.dollars for line in bill.lines))
+
+
+def test_other_requests_are_answered_with_the_newest_batch() -> None:
+    """A request of API Gateway, a unit of the table, and 900 bytes that leave AWS, each."""
+    alone = estimate(ONE_A_SECOND, ROUND)
+    bill = estimate(replace(ONE_A_SECOND, requests_s=2), ROUND)
+    assert dollars(bill, "Data out") - dollars(alone, "Data out") == pytest.approx(2 * MONTH_S * 900 * 0.09e-9)
+    assert dollars(bill, "DynamoDB reads") - dollars(alone, "DynamoDB reads") == pytest.approx(2 * MONTH_S * 0.125e-6)
+    assert dollars(bill, "API Gateway requests") == pytest.approx(3 * MONTH_S * 3.5e-6)
+
+
+@pytest.mark.parametrize(("size", "months"), [(8_192, 1 + 1), (8_193, 1 + 2)])
+def test_deleted_objects_are_billed_until_their_versions_expire(size: int, months: int) -> None:
+    """A segment for its month and 30 days more; a large batch's own object, which rotation deletes, as long again."""
+    bill = estimate(Workload(writes_s=1, bytes_per_write=size), ROUND)
+    assert dollars(bill, "S3 storage") == pytest.approx(months * MONTH_S * size / 1e9 * 0.023)
+    assert (dollars(bill, "DynamoDB storage and recovery") > 0) is (size == 8_192)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +126,7 @@ def test_reader_over_sse_costs_its_function_and_its_polls() -> None:
     bill = estimate(replace(ONE_A_SECOND, readers=1), ROUND, Transport.SSE)
     assert dollars(bill, "Lambda live time") == pytest.approx(MONTH_S * 0.5 * 13.3334e-6)
     assert dollars(bill, "DynamoDB reads") == pytest.approx(MONTH_S * 5 * 0.125e-6)
-    assert dollars(bill, "Data out") == pytest.approx(MONTH_S * 240 * 0.09e-9)
+    assert dollars(bill, "Data out") - dollars(alone, "Data out") == pytest.approx(MONTH_S * 240 * 0.09e-9)
     assert bill.dollars > alone.dollars
 
 
@@ -132,6 +156,27 @@ def test_readers_of_many_streams_are_bounded_by_each_stream() -> None:
     spread = Workload(writes_s=10, bytes_per_write=100, streams=10, readers=6_000)
     assert estimate(spread, ROUND, Transport.SSE).exists
     assert not estimate(replace(spread, streams=9), ROUND, Transport.SSE).exists
+
+
+def test_relay_polls_only_streams_that_have_readers() -> None:
+    """Ten readers of a hundred streams are ten pollers, and not two for each stream."""
+    spread = Workload(writes_s=100, bytes_per_write=100, streams=100)
+    alone, bill = estimate(spread, ROUND), estimate(replace(spread, readers=10), ROUND, Transport.RELAY)
+    polls = dollars(bill, "DynamoDB reads") - dollars(alone, "DynamoDB reads")
+    assert polls == pytest.approx(10 * MONTH_S * 5 * 0.125e-6)
+    crowd = estimate(replace(spread, readers=1_000), ROUND, Transport.RELAY)
+    polls = dollars(crowd, "DynamoDB reads") - dollars(alone, "DynamoDB reads")
+    assert polls == pytest.approx(2 * 100 * MONTH_S * 5 * 0.125e-6)
+
+
+def test_broadcasts_are_only_of_streams_that_have_readers() -> None:
+    """Ten readers of a hundred streams: ten broadcasts a second, of two write units each."""
+    spread = Workload(writes_s=100, bytes_per_write=100, streams=100)
+    alone, bill = estimate(spread, ROUND), estimate(replace(spread, readers=10), ROUND, Transport.WEBSOCKET)
+    assert dollars(bill, "DynamoDB writes") - dollars(alone, "DynamoDB writes") == pytest.approx(
+        10 * MONTH_S * 2 * 0.625e-6
+    )
+    assert (spread.stream_readers, replace(spread, readers=10).stream_readers) == (0, 1)
 
 
 def test_more_appends_than_a_partition_takes_cannot_exist_with_any_transport() -> None:
