@@ -4,7 +4,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from fluvial.cli.cost import BYTES_MAX
 from fluvial.cli.main import main
+from tests.aws_local.template import load_properties
 
 
 def run(*words: str) -> Result:
@@ -35,6 +37,14 @@ def test_cost_prints_json() -> None:
     assert told["transports"]["sse"]["dollars"] == told["dollarsPerMonth"]
     assert sum(line["dollars"] for line in told["lines"]) == pytest.approx(told["dollarsPerMonth"], abs=0.01)
     assert min(one["dollars"] for one in told["transports"].values()) == told["transports"][told["cheapest"]]["dollars"]
+
+
+def test_largest_append_is_what_the_edge_function_takes() -> None:
+    """The body's limit of the template."""
+    functions = load_properties("AWS::Serverless::Function")
+    largest = functions["EdgeFunction"]["Environment"]["Variables"]["FLUVIAL_MAX_BODY"]
+    assert int(largest) == BYTES_MAX
+    assert run("--bytes", largest).exit_code == 0
 
 
 def test_cost_without_readers_names_no_transport() -> None:
@@ -73,6 +83,7 @@ def test_cost_of_a_load_that_cannot_exist_fails_and_says_why(words: tuple[str, .
         ("--writes", "nan"),
         ("--writes", "inf"),
         ("--bytes", "0"),
+        ("--bytes", "4456449"),
         ("--readers", "some"),
         ("--transport", "pigeon", "--readers", "1"),
         ("--transport", "sse"),

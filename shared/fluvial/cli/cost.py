@@ -13,9 +13,9 @@ from fluvial.pricing.estimate import Bill, estimate, estimates
 from fluvial.pricing.measured import load_measured
 from fluvial.pricing.workload import Transport, Workload
 
-#: What API Gateway and Lambda pass of a body, in base64.
+#: The largest body that the edge function takes, as template.yaml sets it: in base64 it is just under Lambda's 6 MB.
 #: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-BYTES_MAX: Final = 4_500_000
+BYTES_MAX: Final = 4_456_448
 COUNT_MAX: Final = 10_000_000
 
 
