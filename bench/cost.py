@@ -25,9 +25,10 @@ from fluvial.clock import Clock
 from fluvial.model.command import Append, Close, Create
 from fluvial.model.commit import Applied
 from fluvial.model.head import ProducerStamp
+from fluvial.model.limits import PAYLOAD_ITEM_BYTES_DEFAULT
 from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_append, plan_close, plan_create
-from fluvial.pricing.measured import AppendUnits, Measured, WriterUnits
+from fluvial.pricing.measured import AppendUnits, CrowdUnits, Measured, WriterUnits
 from fluvial.storage.dynamodb.store import DynamoDbConfig, DynamoDbStore
 from fluvial.storage.dynamodb.table.aws_client import Endpoints
 from fluvial.storage.dynamodb.writes.payloads import INLINE_BYTES_MAX
@@ -35,7 +36,8 @@ from fluvial.storage.dynamodb.writes.payloads import INLINE_BYTES_MAX
 T = TypeVar("T")
 
 APPENDS: Final = 1_000
-#: Sizes to measure, and how many appends of each.
+#: Sizes to measure, and how many appends of each. Up to INLINE_BYTES_MAX a batch is in the head, above it an item of
+#: its own, and above PAYLOAD_ITEM_BYTES_DEFAULT an object in S3: units lie on a line only between these marks.
 SIZES: Final = {
     100: APPENDS,
     300: 400,
@@ -43,12 +45,15 @@ SIZES: Final = {
     INLINE_BYTES_MAX + 1: 400,
     1_000: APPENDS,
     4_000: 400,
-    8_000: 400,
+    PAYLOAD_ITEM_BYTES_DEFAULT: 400,
+    PAYLOAD_ITEM_BYTES_DEFAULT + 1: 400,
     10_000: 400,
     16_000: 400,
     100_000: 200,
 }
 WRITERS: Final = (1, 4, 16, 64)
+#: Batches that the head has, and the smallest one that it points to. A larger one is a pointer of the same size.
+CROWD_SIZES: Final = (100, 300, INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1)
 PAGE_BYTES: Final = 1_048_576
 CONTENT_TYPE: Final = "application/octet-stream"
 
@@ -171,13 +176,20 @@ async def measure() -> Measured:
         appends = [await measure_append(store, client, table, size) for size in SIZES]
         polls, broadcast = await measure_polls(store), await measure_broadcast(store)
         await store.close()
-    writers = [WriterUnits(count, count * PACE_S, round(await writers_units(count), 2)) for count in WRITERS]
-    return Measured(appends, polls, writers, broadcast, count_stack())
+    crowds = [await measure_crowd(size) for size in CROWD_SIZES]
+    return Measured(appends, polls, crowds, broadcast, count_stack())
+
+
+async def measure_crowd(size: int) -> CrowdUnits:
+    """Appends of one size by one and by many writers."""
+    return CrowdUnits(
+        size, [WriterUnits(count, count * PACE_S, round(await writers_units(count, size), 2)) for count in WRITERS]
+    )
 
 
 def last_line(measured: Measured) -> str:
     """What budgets are set for."""
-    small, crowds = measured.append(100), {int(one.writers): one.write_units for one in measured.writers}
+    small, crowds = measured.append(100), {one.writers: one.write_units for one in measured.crowd(100).writers}
     return (
         f"append_100B write_units={small.write_units:.2f} write_requests={small.write_requests:.2f}"
         f" tail_read_units={small.tail_read_units:.2f} write_units_16_writers={crowds[16]:.2f}"

@@ -5,29 +5,48 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from click.testing import CliRunner
+
 from bench.measured_file import save
 from bench.stack import count_stack
 from bench.writers import PACE_S
+from fluvial.cli.main import main as command_line
+from fluvial.model.limits import PAYLOAD_ITEM_BYTES_DEFAULT
 from fluvial.pricing import estimate as standing
 from fluvial.pricing import live, prices
-from fluvial.pricing.estimate import Bill, estimate, write_obstacles, written
+from fluvial.pricing.estimate import Bill, estimate
 from fluvial.pricing.live import broadcast_s, pollers_max
 from fluvial.pricing.measured import Measured, load_measured
-from fluvial.pricing.usage import Usage, lines_of
+from fluvial.pricing.usage import Line, Usage, lines_of
 from fluvial.pricing.workload import MONTH_HOURS, MONTH_S, Transport, Workload
 from fluvial.storage.dynamodb.writes.payloads import INLINE_BYTES_MAX
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "operations" / "cost.md"
 TEXT: Final = Path(__file__).with_name("cost_page.md")
 
-SIZES: Final = {100: "100 B", 1_000: "1 KB", 10_000: "10 KB", 100_000: "100 KB"}
+#: Sizes that people have, and the marks at which a batch is stored elsewhere.
+SIZES: Final = {
+    100: "100 B",
+    INLINE_BYTES_MAX: f"{INLINE_BYTES_MAX} B",
+    1_000: "1 KB",
+    PAYLOAD_ITEM_BYTES_DEFAULT: f"{PAYLOAD_ITEM_BYTES_DEFAULT:,} B",
+    PAYLOAD_ITEM_BYTES_DEFAULT + 1: f"{PAYLOAD_ITEM_BYTES_DEFAULT + 1:,} B",
+    10_000: "10 KB",
+    100_000: "100 KB",
+}
 WRITERS: Final = (1, 16, 64)
+CROWDS: Final = (1, 4, 16, 64)
+#: The lines of a bill that each append adds to.
+APPEND_LINES: Final = ("DynamoDB", "S3", "Lambda", "API Gateway", "Data out", "CloudWatch logs")
 AUDIENCES: Final = (10, 100, 1_000, 10_000)
 RATES: Final = (0, 1, 5, 20)
 CANNOT_EXIST: Final = "cannot exist"
 
 #: One stream with one append of 100 bytes a second.
 BUSY: Final = Workload(writes_s=1, bytes_per_write=100)
+
+#: The command that the page shows.
+EXAMPLE: Final = ("cost", "--writes", "5", "--bytes", "300", "--readers", "200")
 
 NAMES: Final = {
     Transport.LONG_POLL: "long-poll",
@@ -55,37 +74,61 @@ def append_table(m: Measured) -> str:
     return table(heading, rows)
 
 
+def crowd_table(m: Measured) -> str:
+    """Write units of appends, by size and number of writers."""
+    heading = (f"writers of one stream, {PACE_S:g} appends a second each", *(str(count) for count in CROWDS))
+    rows = []
+    for crowd in m.crowds:
+        units = {one.writers: one.write_units for one in crowd.writers}
+        rows.append([f"{crowd.bytes:.0f} B", *(f"{units[count]:.2f}" for count in CROWDS)])
+    return table(heading, rows)
+
+
 def life_table(m: Measured) -> str:
-    """Dollars of a million appends, by writers: the table, S3, and a month in it."""
-    heading = ("a million appends, $", *(f"{count} writer{'s' * (count > 1)}" for count in WRITERS), "of it S3")
-    return table(heading, [[name, *_life_row(m, size)] for size, name in SIZES.items()])
-
-
-def _life_row(m: Measured, size: int) -> list[str]:
-    cells = []
-    for writers in WRITERS:
-        w = Workload(writes_s=writers * PACE_S, bytes_per_write=size, writers=writers)
-        exists = not list(write_obstacles(w, m))
-        cells.append(f"{_million(w, m, 'DynamoDB', 'S3'):.2f}" if exists else CANNOT_EXIST)
-    return [*cells, f"{_million(Workload(PACE_S, size), m, 'S3'):.2f}"]
-
-
-def _million(w: Workload, m: Measured, *services: str) -> float:
-    lines = [line for line in lines_of(written(w, m)) if line.name.startswith(services)]
-    return sum(line.dollars for line in lines) / (w.writes_s * MONTH_S) * 1e6
+    """Dollars of a million appends in the table and in S3, by writers."""
+    rows = []
+    for size, name in SIZES.items():
+        s3 = _million(paced(size, 1), m, "S3")
+        rows.append([name, *_by_writers(m, size, "DynamoDB", "S3"), f"{s3:.2f}"])
+    return table(("a million appends in table and bucket, $", *_writer_heading(), "of it S3"), rows)
 
 
 def request_table(m: Measured) -> str:
-    """Dollars of a million requests besides what they take of the table."""
-    traced = estimate(replace(BUSY, traces=True), m)
+    """Dollars of a million requests besides what they take of the table, by writers."""
     parts = {
-        "API Gateway": _million(BUSY, m, "API Gateway"),
-        "the edge function": _million(BUSY, m, "Lambda edge"),
-        "the changes function, when appends are rare": _million(BUSY, m, "Lambda changes"),
-        "logs": _million(BUSY, m, "CloudWatch logs"),
-        "traces, if they are on, at up to one append a second": _dollars(traced, "X-Ray") / MONTH_S * 1e6,
+        "API Gateway": "API Gateway",
+        "the edge function": "Lambda edge",
+        "the changes function": "Lambda changes",
+        "logs": "CloudWatch logs",
+        "answers that leave AWS": "Data out",
+        "traces, if they are on": "X-Ray",
     }
-    return table(("a million appends over HTTP", "$"), [[name, f"{dollars:.2f}"] for name, dollars in parts.items()])
+    rows = [[name, *_by_writers(m, 100, service)] for name, service in parts.items()]
+    return table(("a million appends over HTTP, $", *_writer_heading()), rows)
+
+
+def whole_table(m: Measured) -> str:
+    """Dollars of a million appends with all that they cause, without traces."""
+    rows = [[name, *_by_writers(m, size, *APPEND_LINES)] for size, name in SIZES.items()]
+    return table(("a million appends, all of it, $", *_writer_heading()), rows)
+
+
+def paced(size: int, writers: int) -> Workload:
+    """Writers of one stream at the pace of the measurement."""
+    return Workload(writers * PACE_S, size, writers=writers, traces=True)
+
+
+def _writer_heading() -> list[str]:
+    return [f"{count} writer{'s' * (count > 1)}" for count in WRITERS]
+
+
+def _by_writers(m: Measured, size: int, *services: str) -> list[str]:
+    loads = [paced(size, count) for count in WRITERS]
+    return [f"{_million(w, m, *services):.2f}" if estimate(w, m).exists else CANNOT_EXIST for w in loads]
+
+
+def _million(w: Workload, m: Measured, *services: str) -> float:
+    return _dollars(estimate(w, m), *services) / (w.writes_s * MONTH_S) * 1e6
 
 
 def read_table(m: Measured) -> str:
@@ -118,15 +161,13 @@ def month_table(m: Measured) -> str:
     """The whole bill of one append a second, as deployed, and with traces and detailed metrics."""
     plain = estimate(BUSY, m)
     watched = estimate(replace(BUSY, traces=True, detailed_metrics=True), m)
-    before = {line.name: line.dollars for line in plain.lines}
-    rows = [
-        [line.name, f"{_quantity(line.quantity)} {line.unit}", f"{before.get(line.name, 0):.2f}", f"{line.dollars:.2f}"]
-        for line in watched.lines
-    ]
-    rows.append(["**total**", "", f"**{plain.dollars:.2f}**", f"**{watched.dollars:.2f}**"])
-    return table(
-        ("one append a second, $ a month", "quantity", "as deployed", "with traces and detailed metrics"), rows
-    )
+    before = {line.name: line for line in plain.lines}
+    rows = []
+    for line in watched.lines:
+        first = before.get(line.name, replace(line, quantity=0, dollars=0))
+        rows.append([line.name, _amount(first), f"{first.dollars:.2f}", _amount(line), f"{line.dollars:.2f}"])
+    rows.append(["**total**", "", f"**{plain.dollars:.2f}**", "", f"**{watched.dollars:.2f}**"])
+    return table(("one append a second", "as deployed", "$", "with traces and detailed metrics", "$"), rows)
 
 
 def reader_table(m: Measured) -> str:
@@ -156,8 +197,10 @@ def rate_table(m: Measured) -> str:
     )
 
 
-def _quantity(count: float) -> str:
-    return f"{count:,.0f}" if count >= 100 else f"{count:.2f}".rstrip("0").rstrip(".")
+def _amount(line: Line) -> str:
+    count = line.quantity
+    number = f"{count:,.0f}" if count >= 100 or count == int(count) else f"{count:.2g}"
+    return f"{number} {line.unit.removesuffix('s') if count == 1 else line.unit}"
 
 
 def _dollars(bill: Bill, *names: str) -> float:
@@ -184,19 +227,19 @@ def figures(m: Measured) -> dict[str, str]:
     out = many.readers * MONTH_S * (BUSY.bytes_per_write + live.EVENT_BYTES)
     cdn = _live_dollars(m, Transport.LONG_POLL_CDN, 10_000)
     return _estimates() | {
+        "example": " ".join(["fluvial", *EXAMPLE]),
+        "example_output": CliRunner().invoke(command_line, EXAMPLE).stdout.rstrip(),
         "append_table": append_table(m),
         "life_table": life_table(m),
         "request_table": request_table(m),
+        "whole_table": whole_table(m),
         "read_table": read_table(m),
         "month_table": month_table(m),
         "reader_table": reader_table(m),
         "rate_table": rate_table(m),
         "write_dollars": f"{prices.WRITE_UNIT_DOLLARS * 1e6:g}",
         "read_dollars": f"{prices.READ_UNIT_DOLLARS * 1e6:g}",
-        "crowd_table": table(
-            (f"writers of one stream, {PACE_S:g} appends a second each", *(f"{one.writers:.0f}" for one in m.writers)),
-            [["write units of an append of 100 B", *(f"{one.write_units:.2f}" for one in m.writers)]],
-        ),
+        "crowd_table": crowd_table(m),
         "partition_writes": f"{prices.PARTITION_WRITE_UNITS_S:,}",
         "partition_reads": f"{prices.PARTITION_READ_UNITS_S:,}",
         "pollers_max": f"{pollers_max(BUSY, m):,}",
@@ -219,12 +262,14 @@ def figures(m: Measured) -> dict[str, str]:
         "secret_requests": f"{prices.SECRET_REQUEST_DOLLARS * 10_000:.2f}",
         "secret": f"{prices.SECRET_MONTH_DOLLARS:.2f}",
         "alarms": f"{m.stack.alarms}",
+        "deleted_days": f"{m.stack.deleted_days}",
     }
 
 
 def _estimates() -> dict[str, str]:
     numbers = {
         "apart_bytes": INLINE_BYTES_MAX + 1,
+        "object_bytes": PAYLOAD_ITEM_BYTES_DEFAULT + 1,
         "edge_ms": standing.EDGE_S * 1_000,
         "changes_ms": standing.CHANGES_S * 1_000,
         "event_bytes": live.EVENT_BYTES,

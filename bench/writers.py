@@ -53,28 +53,29 @@ class Written:
         return self.appended / self.seconds
 
 
-async def writers_units(writer_count: int) -> float:
+async def writers_units(writer_count: int, append_bytes: int = APPEND_BYTES) -> float:
     """Write units per append of so many writers at PACE_S each: what `make cost` ends with."""
-    return (await written_by(writer_count)).units_each
+    return (await written_by(writer_count, append_bytes=append_bytes)).units_each
 
 
-async def written_by(writer_count: int, pace_s: float = PACE_S) -> Written:
+async def written_by(writer_count: int, pace_s: float = PACE_S, append_bytes: int = APPEND_BYTES) -> Written:
     """Writers that each append at their own pace, at random moments; nobody is throttled."""
-    return await asyncio.to_thread(simulate, lambda loop: _run(loop, writer_count, pace_s))
+    return await asyncio.to_thread(simulate, lambda loop: _run(loop, writer_count, pace_s, append_bytes))
 
 
 async def written_fast_by(writer_count: int) -> Written:
     """Writers that append as fast as they can, to a partition with its limit and nothing saved up."""
-    return await asyncio.to_thread(simulate, lambda loop: _run(loop, writer_count, None))
+    return await asyncio.to_thread(simulate, lambda loop: _run(loop, writer_count, None, APPEND_BYTES))
 
 
-async def _run(loop: SimulatedLoop, writer_count: int, pace_s: float | None) -> Written:
+async def _run(loop: SimulatedLoop, writer_count: int, pace_s: float | None, append_bytes: int) -> Written:
     table = SimulatedTable(loop.time, None if pace_s else PARTITION_UNITS_S, burst_s=0.1)
     stores = [simulated_store(loop, table) for _ in range(writer_count)]
     clock = loop.clock()
     await stores[0].apply(NAME, plan_create(Create(name=NAME, content_type=CONTENT_TYPE), clock.new_incarnation(), 0))
     before = table.units, table.requests, table.refused, table.throttled
-    counts = await asyncio.gather(*(_write(loop, store, pace_s, loop.time() + SECONDS) for store in stores))
+    data, until_s = b"x" * append_bytes, loop.time() + SECONDS
+    counts = await asyncio.gather(*(_write(loop, store, pace_s, until_s, data) for store in stores))
     for store in stores:
         await store.close()
     appended, rejected = (sum(column) for column in zip(*counts, strict=True))
@@ -83,10 +84,12 @@ async def _run(loop: SimulatedLoop, writer_count: int, pace_s: float | None) -> 
     return Written(writer_count, SECONDS, appended, rejected, units, int(requests), int(refused), int(throttled))
 
 
-async def _write(loop: SimulatedLoop, store: DynamoDbStore, pace_s: float | None, until_s: float) -> tuple[int, int]:
+async def _write(
+    loop: SimulatedLoop, store: DynamoDbStore, pace_s: float | None, until_s: float, data: bytes
+) -> tuple[int, int]:
     """Append until then; how often it was acknowledged, and how often refused."""
     clock, appended, rejected = loop.clock(), 0, 0
-    append = Append(name=NAME, content_type=CONTENT_TYPE, data=b"x" * APPEND_BYTES)
+    append = Append(name=NAME, content_type=CONTENT_TYPE, data=data)
     while True:
         if pace_s is not None:
             await asyncio.sleep(loop.rng.expovariate(pace_s))

@@ -18,14 +18,40 @@ def test_cost_prints_lines_that_add_up_to_the_total_and_the_cheapest_transport()
     """Each line ends with its dollars, rounded to cents."""
     done = run("--writes", "5", "--bytes", "300", "--readers", "200")
     assert done.exit_code == 0
-    bill, _, transports = done.stdout.partition("\n\n")
-    *lines, total = bill.splitlines()
-    amounts = [float(line.split()[-1].replace(",", "")) for line in lines if not line.startswith("note")]
-    assert total.startswith("total, $ a month")
+    load, bill, transports = done.stdout.split("\n\n")
+    assert load.splitlines() == ["5 appends a second of 300 bytes to 1 stream", "200 live readers, served by relay"]
+    heading, *lines, total = bill.splitlines()
+    assert heading.split() == ["a", "month", "of", "30", "days", "$"]
+    amounts = [float(line.split()[-1].replace(",", "")) for line in lines]
+    assert total.startswith("total ")
     assert float(total.split()[-1].replace(",", "")) == pytest.approx(sum(amounts), abs=0.01 * len(amounts))
     assert {"DynamoDB writes", "API Gateway requests", "CloudWatch logs"} <= {line[:30].rstrip() for line in lines}
     first, *_, cheapest = transports.splitlines()[1:]
     assert cheapest == f"cheapest: {first.split()[0]}"
+
+
+def test_cost_says_which_load_it_is_for() -> None:
+    """Streams, writers and other requests, each when there is more than the least."""
+    words = ("--writes", "1", "--bytes", "1", "--streams", "2000", "--writers", "16", "--requests", "2.5")
+    load, _ = run(*words).stdout.split("\n\n", 1)
+    assert load.splitlines() == [
+        "1 append a second of 1 byte to 2,000 streams, each with 16 writers at the same time",
+        "2.5 other requests a second",
+    ]
+    assert run("--writers", "4").stdout.startswith(
+        "1 append a second of 100 bytes to 1 stream with 4 writers at the same time\n"
+    )
+
+
+def test_cost_says_why_a_transport_cannot_serve_the_readers() -> None:
+    """Beside those that can; what no transport could change is said once, as the error."""
+    done = run("--readers", "2000")
+    reasons = [line for line in done.stdout.splitlines() if " cannot exist: " in line]
+    assert {line.split()[0] for line in reasons} == {"sse", "long-poll"}
+    assert done.exit_code == 0
+    done = run("--readers", "3", "--writes", "5000")
+    assert " cannot exist: " not in done.stdout
+    assert "write units a second" in done.stderr
 
 
 def test_cost_prints_json() -> None:

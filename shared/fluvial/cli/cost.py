@@ -98,23 +98,54 @@ def _cents(bill: Bill) -> float | None:
 
 
 def _lines(workload: Workload, chosen: Bill, bills: Sequence[Bill]) -> Iterator[str]:
-    if chosen.exists:
-        for line in chosen.lines:
-            yield f"{line.name:<30}{_quantity(line.quantity):>12} {line.unit:<12}{line.dollars:>14,.2f}"
-        yield f"{'total, $ a month':<55}{chosen.dollars:>14,.2f}"
-        yield from (f"note: {note}" for note in chosen.notes)
-    if not workload.readers:
-        return
+    yield from _load(workload, chosen)
     yield ""
-    yield "by transport, $ a month"
+    if chosen.exists:
+        yield f"{'a month of 30 days':<55}{'$':>14}"
+        for line in chosen.lines:
+            unit = line.unit.removesuffix("s") if line.quantity == 1 else line.unit
+            yield f"{line.name:<30}{_quantity(line.quantity):>12} {unit:<12}{line.dollars:>14,.2f}"
+        yield f"{'total':<55}{chosen.dollars:>14,.2f}"
+        yield from (f"note: {note}" for note in chosen.notes)
+        yield ""
+    if workload.readers:
+        yield f"{'the same with each transport':<55}{'$':>14}"
+        for bill in bills:
+            yield f"{bill.transport:<55}{f'{bill.dollars:,.2f}' if bill.exists else 'cannot exist':>14}"
+        yield from _transports_obstacles(bills)
+        if bills[0].exists:
+            yield f"cheapest: {bills[0].transport}"
+
+
+def _transports_obstacles(bills: Sequence[Bill]) -> Iterator[str]:
+    """Why a transport cannot serve the readers, besides what none could; the command's error says that."""
     for bill in bills:
-        yield f"{bill.transport:<30}{'':<25}{f'{bill.dollars:,.2f}' if bill.exists else 'cannot exist':>14}"
-    if bills[0].exists:
-        yield f"cheapest: {bills[0].transport}"
+        others = [one for one in bill.obstacles if not all(one in any_bill.obstacles for any_bill in bills)]
+        yield from (f"{bill.transport} cannot exist: {reason}" for reason in others)
+
+
+def _load(w: Workload, chosen: Bill) -> Iterator[str]:
+    """What the bill is for, as it was understood."""
+    each = ", each" if w.streams > 1 else ""
+    writers = f"{each} with {w.writers:,} writers at the same time" if w.writers > 1 else ""
+    appends = f"{_count(w.writes_s, 'append')} a second of {_count(w.bytes_per_write, 'byte')}"
+    yield f"{appends} to {_count(w.streams, 'stream')}{writers}"
+    if w.readers:
+        yield f"{_count(w.readers, 'live reader')}, served by {chosen.transport}"
+    if w.requests_s:
+        yield f"{_count(w.requests_s, 'other request')} a second"
+
+
+def _count(count: float, noun: str) -> str:
+    number = f"{count:,}" if isinstance(count, int) else f"{count:,.10g}"
+    return f"{number} {noun}{'' if count == 1 else 's'}"
 
 
 def _quantity(count: float) -> str:
+    """With three digits or so: 12.96 M, 720, 0.0003."""
     for size, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if count >= size:
             return f"{count / size:,.2f}{suffix}"
-    return f"{count:,.2f}"
+    if count == int(count):
+        return f"{count:.0f}"
+    return f"{count:.2f}" if count >= 1 else f"{count:.1g}"

@@ -109,7 +109,12 @@ def bucket_bytes(w: Workload, m: Measured) -> float:
 
 def life_write_units(w: Workload, m: Measured) -> float:
     """Write units of an append from its arrival to its deletion from the table, with its rotation into S3."""
-    return m.append(w.bytes_per_write).life_write_units + m.crowd_write_units(w.writers, w.stream_writes_s)
+    return m.append(w.bytes_per_write).life_write_units + crowd_write_units(w, m)
+
+
+def crowd_write_units(w: Workload, m: Measured) -> float:
+    """Of these, what each append takes more than a lone writer's."""
+    return m.crowd_write_units(w.bytes_per_write, w.writers, w.stream_writes_s)
 
 
 def standing(m: Measured) -> Usage:
@@ -125,7 +130,7 @@ def traced(usage: Usage) -> Usage:
 
 def write_obstacles(w: Workload, m: Measured) -> Iterator[str]:
     """Why these appends cannot exist, whatever is paid."""
-    units = m.append(w.bytes_per_write).partition_write_units + m.crowd_write_units(w.writers, w.stream_writes_s)
+    units = m.append(w.bytes_per_write).partition_write_units + crowd_write_units(w, m)
     if w.stream_writes_s * units > prices.PARTITION_WRITE_UNITS_S:
         most = prices.PARTITION_WRITE_UNITS_S / units
         yield (

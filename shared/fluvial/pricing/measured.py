@@ -59,11 +59,34 @@ class PollUnits:
 
 @dataclass(frozen=True, slots=True)
 class WriterUnits:
-    """Write units of an append of 100 bytes when so many processes append to one stream (`bench.writers`)."""
+    """Write units of an append when so many processes append to one stream (`bench.writers`)."""
 
     writers: float
     #: Appends a second of all of them together.
     writes_s: float
+    write_units: float
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdUnits:
+    """Appends of so many bytes, by the number of writers; it rises, and begins with one."""
+
+    bytes: float
+    writers: Sequence[WriterUnits]
+
+    def surplus(self, writers: float, writes_s: float) -> float:
+        """What each append takes more than a lone writer's: others append while one spills the head.
+
+        Writers that append more rarely than those that were measured count as fewer of them.
+        """
+        alone, most = self.writers[0], self.writers[-1]
+        count = min(writers, writes_s / (most.writes_s / most.writers), most.writers)
+        return max(0.0, between(self.writers, count).write_units - alone.write_units)
+
+
+@dataclass(frozen=True, slots=True)
+class _Surplus:
+    bytes: float
     write_units: float
 
 
@@ -95,7 +118,7 @@ class Measured:
 
     appends: Sequence[AppendUnits]
     polls: Sequence[PollUnits]
-    writers: Sequence[WriterUnits]
+    crowds: Sequence[CrowdUnits]
     broadcast: BroadcastUnits
     stack: Stack
 
@@ -107,17 +130,20 @@ class Measured:
         """A process with live readers; more writes a second than were measured take no more reads."""
         return between(self.polls, min(writes_s, self.polls[-1].writes_s))
 
-    def crowd_write_units(self, writers: float, writes_s: float) -> float:
-        """What each append takes more than a lone writer's: others append while one spills the head.
+    def crowd(self, byte_count: int) -> CrowdUnits:
+        """Writers of appends of a size that was measured."""
+        return next(one for one in self.crowds if one.bytes == byte_count)
 
-        Writers that append more rarely than those that were measured count as fewer of them.
+    def crowd_write_units(self, byte_count: float, writers: float, writes_s: float) -> float:
+        """What each append takes more than a lone writer's.
+
+        The last size is of batches that the head only points to, so larger ones take as much as they.
         """
-        alone, most = self.writers[0], self.writers[-1]
-        count = min(writers, writes_s / (most.writes_s / most.writers), most.writers)
-        return max(0.0, between(self.writers, count).write_units - alone.write_units)
+        rows = [_Surplus(one.bytes, one.surplus(writers, writes_s)) for one in self.crowds]
+        return between(rows, min(byte_count, rows[-1].bytes)).write_units
 
 
-Row = TypeVar("Row", AppendUnits, PollUnits, WriterUnits)
+Row = TypeVar("Row", AppendUnits, PollUnits, WriterUnits, _Surplus)
 
 
 def between(rows: Sequence[Row], at: float) -> Row:

@@ -11,6 +11,7 @@ from fluvial.pricing.live import POSTS_AT_ONCE, pollers_max
 from fluvial.pricing.measured import (
     AppendUnits,
     BroadcastUnits,
+    CrowdUnits,
     Measured,
     PollUnits,
     Stack,
@@ -49,7 +50,11 @@ def append_units(size: int, write_units: float, rotation_write_units: float, tai
 ROUND = Measured(
     appends=[append_units(100, 1.5, 0.5, 1), append_units(1_100, 3.5, 2.5, 3)],
     polls=[PollUnits(0, 1, 2), PollUnits(1, 5, 10)],
-    writers=[WriterUnits(1, 5, 1.5), WriterUnits(16, 80, 2.0)],
+    crowds=[
+        CrowdUnits(100, [WriterUnits(1, 5, 1.5), WriterUnits(16, 80, 2.0)]),
+        CrowdUnits(400, [WriterUnits(1, 5, 2.5), WriterUnits(16, 80, 5.0)]),
+        CrowdUnits(401, [WriterUnits(1, 5, 3.0), WriterUnits(16, 80, 3.25)]),
+    ],
     broadcast=BroadcastUnits(2, 3),
     stack=Stack(
         alarms=10,
@@ -233,12 +238,20 @@ def test_measured_units_are_there_for_all_that_the_estimate_asks() -> None:
     for keys in (
         [one.bytes for one in measured.appends],
         [one.writes_s for one in measured.polls],
-        [one.writers for one in measured.writers],
+        [one.bytes for one in measured.crowds],
+        *([one.writers for one in crowd.writers] for crowd in measured.crowds),
     ):
         assert len(keys) > 1
         assert keys == sorted(set(keys))
     assert min(one.write_units for one in measured.appends) >= 1
-    assert measured.writers[0].writers == 1
+    assert {crowd.writers[0].writers for crowd in measured.crowds} == {1}
+
+
+def test_surplus_of_many_writers_depends_on_the_size_of_the_batch() -> None:
+    """It rises while the head has the bytes, and past that mark it is the same for all sizes."""
+    assert ROUND.crowd_write_units(250, 16, 80) == pytest.approx(1.5)
+    assert ROUND.crowd_write_units(50, 16, 80) == pytest.approx(0.5)
+    assert [ROUND.crowd_write_units(size, 16, 80) for size in (401, 1_000_000)] == pytest.approx([0.25, 0.25])
 
 
 def test_broadcasts_are_estimated_with_as_many_calls_at_once_as_are_made() -> None:
