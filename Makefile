@@ -159,13 +159,19 @@ smoke: install $(if $(SUITE),tests/conformance/node_modules/.installed) ## check
 	@$(BIN)/python -m tools.smoke $(SMOKE_OPTIONS)
 
 # FLUVIAL_TOKEN is where the command looks for it. Without RATE each writer waits for its answer, and so is paced by the
-# server. With RATE there is a second load, of so many appends a second, whatever the answers take.
-WRITERS ?= $(or $(STREAMS),1)
+# server. With RATE there is a second load, of so many appends a second, whatever the answers take. A stream needs a
+# writer, which is said before the first load begins and not after it.
+STREAMS ?= 1
+WRITERS ?= $(STREAMS)
+RATE_WRITERS ?= 64
 load: export FLUVIAL_TOKEN := $(or $(TOKEN),$(FLUVIAL_TOKEN))
-LOAD = $(BIN)/fluvial bench "$(URL)" --streams $(or $(STREAMS),1) --readers $(or $(READERS),1) --duration $(or $(SECONDS),30)s
-load: install ## load a server: URL, TOKEN, STREAMS=1, WRITERS=1, READERS=1, SECONDS=30; RATE, RATE_WRITERS=64: then at a rate
+LOAD = $(BIN)/fluvial bench "$(URL)" --streams $(STREAMS) --readers $(or $(READERS),1) --duration $(or $(SECONDS),30)s
+load: install ## load a server: URL, TOKEN (before make), STREAMS=1, WRITERS=STREAMS, READERS=1, SECONDS=30; RATE, RATE_WRITERS=64: then at a rate
+	@test $(STREAMS) -le $(WRITERS) || { echo "STREAMS=$(STREAMS) needs as many WRITERS, not $(WRITERS)" >&2; exit 2; }
+	@test -z "$(RATE)" || test $(STREAMS) -le $(RATE_WRITERS) || \
+		{ echo "STREAMS=$(STREAMS) with RATE needs as many RATE_WRITERS, not $(RATE_WRITERS)" >&2; exit 2; }
 	@$(LOAD) --connections $(WRITERS)
-	$(if $(RATE),@$(LOAD) --rate $(RATE) --connections $(or $(RATE_WRITERS),64))
+	$(if $(RATE),@$(LOAD) --rate $(RATE) --connections $(RATE_WRITERS))
 
 ## Measurements
 
