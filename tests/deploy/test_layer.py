@@ -31,7 +31,7 @@ OPERATOR_SECRET = "p" * 32
 START_TIMEOUT_S = 60
 
 #: The package makes clients by name, except those of Powertools' providers.
-CLIENT = re.compile(r"""(?:client|create_client|_client)\(\s*"([a-z0-9]+)"|(SecretsProvider)\(""")
+CLIENT = re.compile(r"""(?:client|create_client|_client|_service)\(\s*"([a-z0-9]+)"|(SecretsProvider)\(""")
 
 #: Calls a handler with the events of standard input, and prints what it returns.
 CALL = """
@@ -65,6 +65,7 @@ def clients() -> set[str]:
     for path in (ROOT / "shared" / "fluvial").rglob("*.py"):
         found |= {match[1] or "secretsmanager" for match in CLIENT.finditer(path.read_text())}
     assert {"apigatewaymanagementapi", "dynamodb", "lambda", "s3", "secretsmanager", "sqs"} <= found
+    assert {"events", "sns"} <= found, "of fluvial.lambda_client, in users' functions"
     return found
 
 
