@@ -132,7 +132,7 @@ def test_cloudformation_is_told_what_was_decided(kind: str) -> None:
     assert (answer["StackId"], answer["RequestId"]) == ("stack", "request")
     assert answer["LogicalResourceId"] == answer["PhysicalResourceId"] == "ReaderConcurrency"
     readers = 0 if kind == "Delete" else 500
-    assert answer["Data"] == {"Account": 1_000, "AlarmAt": 800, "Readers": readers}
+    assert answer["Data"] == {"Account": "1000", "AlarmAt": "800", "Readers": str(readers)}
     assert account.reserved == ({LIVE: readers} if readers else {})
 
 
@@ -142,7 +142,7 @@ def test_deployment_succeeds_though_lambda_denies(caplog: pytest.LogCaptureFixtu
     with response_url() as (url, answers):
         answer_reservation(account.client(), LIVE, Reservation.AUTO, request("Create", url))
     assert answers[0]["Status"] == "SUCCESS"
-    assert answers[0]["Data"] == {"Account": 1_000, "AlarmAt": 800, "Readers": 0}
+    assert answers[0]["Data"] == {"Account": "1000", "AlarmAt": "800", "Readers": "0"}
     assert [record.message for record in caplog.records] == ["concurrency_not_reserved"]
 
 

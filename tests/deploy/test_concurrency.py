@@ -32,6 +32,13 @@ def test_readers_are_limited_by_default() -> None:
     assert variables["FLUVIAL_RESERVATION"] == resource["Reservation"] == decided
 
 
+def test_concurrency_function_runs_at_each_deployment() -> None:
+    """CloudFormation updates a custom resource only when a property changes; SAM names each API deployment anew."""
+    [resource] = load_properties("AWS::CloudFormation::CustomResource").values()
+    assert resource["Deployment"] == {"Ref": "Api.Deployment"}
+    assert load_properties("AWS::Serverless::Api")["Api"]["AlwaysDeploy"] is True
+
+
 def test_deployment_does_not_wait_long_for_the_concurrency_function() -> None:
     """CloudFormation waits an hour for a resource without a time-out of its own."""
     [resource] = load_properties("AWS::CloudFormation::CustomResource").values()

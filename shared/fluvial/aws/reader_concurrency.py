@@ -137,7 +137,9 @@ def _answer(request: _CustomResourceEvent, report: dict[str, Any]) -> None:
         "StackId": request.stack_id,
         "RequestId": request.request_id,
         "LogicalResourceId": request.logical_resource_id,
-        "Data": report,
+        "Data": {
+            name: str(value) for name, value in report.items()
+        },  # "name-value pairs", which CloudFormation reads as text
     }
     answer = urllib.request.Request(  # noqa: S310  the URL is CloudFormation's
         request.response_url, json.dumps(body).encode(), {"Content-Type": ""}, method="PUT"
