@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from fluvial.app import build_function_store
 from fluvial.aws.function_logs import function_logger
 from fluvial.aws.function_metrics import FunctionMetrics
-from fluvial.aws.sweep_job import Report, sweep
+from fluvial.aws.sweep_job import Report, left_something, sweep
 from fluvial.clock import Clock
 from fluvial.settings import settings_from_environment
 
@@ -25,7 +25,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Report:
     """Sweep while there is time; the report, which is also logged."""
     report = runner.run(sweep(store, event, context.get_remaining_time_in_millis))
     logger.info("swept", extra=report)
-    metrics.observe("SweepIncomplete", int(not report["isComplete"]))
+    if not report["dryRun"]:
+        metrics.observe("SweepIncomplete", int(left_something(report)))
     if report["isWhole"]:  # otherwise the count is of a part of the table
         metrics.observe("OpenSockets", report["connections"])
     return report

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from fluvial.aws.websocket_api import WebSocketApi
 from fluvial.aws.websocket_broadcast import BUSY_TRIES_MAX, Broadcaster, BroadcastLimits
 from fluvial.fanout.deliveries import Deliveries
 from fluvial.metrics.log_events import LogEvents
-from fluvial.model.errors import StoreUncertain
+from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.head import Incarnation
 from fluvial.model.names import StreamName
 from fluvial.model.plan import plan_delete
@@ -442,7 +443,7 @@ async def come_back(sockets: SocketRig, clients: list[Client]) -> None:
 async def test_unforeseen_error_of_one_stream_does_not_hold_up_others(
     sockets: SocketRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only that stream's records come again, and its other steps are taken."""
+    """Only that stream's records come again, and its other steps are taken; the log has each failure."""
     steps = list[tuple[str, StreamName]]()
     for name in (NAME, OTHER):
         await sockets.store.apply(name, create_commit(2 if name == OTHER else 1, body=b"x", name=name))
@@ -453,10 +454,12 @@ async def test_unforeseen_error_of_one_stream_does_not_hold_up_others(
         assert has_new_reader
         steps.append(("broadcast", name))
         if name == NAME:
-            raise KeyError
+            raise StoreUnavailable
 
     async def rotate(_store: DynamoDbStore, name: StreamName) -> None:
         steps.append(("rotate", name))
+        if name == NAME:
+            raise KeyError
 
     monkeypatch.setattr(Broadcaster, "broadcast", broadcast)
     monkeypatch.setattr(DynamoDbStore, "rotate", rotate)
@@ -464,4 +467,8 @@ async def test_unforeseen_error_of_one_stream_does_not_hold_up_others(
     failed, changes = await process_records(sockets.changes(), records), parse_changes({"Records": records})
     assert failed == {number for change in changes if change.name == NAME for number in change.sequence_numbers}
     assert set(steps) == {(step, name) for step in ("broadcast", "rotate") for name in (NAME, OTHER)}
-    assert "change_failed" in caplog.text
+    failures = [
+        (record.levelno, record.__dict__["stream"]) for record in caplog.records if record.msg == "change_failed"
+    ]
+    assert failures == [(logging.WARNING, NAME), (logging.ERROR, NAME)]
+    assert "KeyError" in caplog.text

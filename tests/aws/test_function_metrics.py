@@ -100,12 +100,14 @@ def test_log_lines_are_counted_by_level_except_those_that_clients_cause(capsys: 
             ("write_in_doubt", logging.ERROR),
             ("spill_failed", logging.WARNING),
             ("origin_refused", logging.WARNING),
+            ("message_not_published", logging.WARNING),
+            ("message_not_published", logging.ERROR),  # an unforeseen one
             ("swept", logging.INFO),
         ):
             events.handle(logging.LogRecord("fluvial.x", level, "x.py", 1, name, None, None))
 
     handler({}, CONTEXT)
-    assert [values(line) for line in logged(capsys)] == [{"LoggedErrors": 1, "LoggedWarnings": 1}]
+    assert [values(line) for line in logged(capsys)] == [{"LoggedErrors": 2, "LoggedWarnings": 1}]
 
 
 def test_live_function_logs_metrics_and_ids_of_each_request(capsys: pytest.CaptureFixture[str]) -> None:

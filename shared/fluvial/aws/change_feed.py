@@ -142,19 +142,17 @@ class ChangeFeed:
             self._observer.on_rotation(byte_count)
         self._observer.on_sockets(change.opened_count, change.closed_count)
         try:
-            await self._take_steps(change)
-        except StoreError as exc:
-            log.warning("change_failed", extra={"stream": change.name, "reason": str(exc.__cause__ or exc)})
-            return False
-        except Exception:  # an unforeseen error of one stream does not hold up the batch's other streams
-            log.exception("change_failed", extra={"stream": change.name})
-            return False
-        return True
+            errors = await self._take_steps(change)
+        except Exception as exc:  # noqa: BLE001  one stream's unforeseen error does not hold up the batch's other streams
+            errors = [exc]
+        for error in errors:
+            _log_failure(change.name, error)
+        return not errors
 
-    async def _take_steps(self, change: StreamChange) -> None:
-        """Take every step that is due, also after one that failed; raise the first error at the end."""
+    async def _take_steps(self, change: StreamChange) -> list[Exception]:
+        """Take every step that is due, also after one that failed; the errors of those that failed."""
         if change.too_new is not None:
-            raise change.too_new
+            return [change.too_new]
         head, due = change.latest.head, list[Callable[[], Awaitable[None]]]()
         due += [partial(self._store.collect, ended) for ended in change.ended]
         may_be_read = change.has_changed and self._broadcaster.is_due(change.latest)
@@ -170,10 +168,9 @@ class ChangeFeed:
         for step in due:
             try:
                 await step()
-            except Exception as exc:  # noqa: BLE001  raised once the other steps are taken
+            except Exception as exc:  # noqa: BLE001  returned once the other steps are taken
                 errors.append(exc)
-        if errors:
-            raise errors[0]
+        return errors
 
     async def _deliver(self, name: StreamName) -> None:
         """Deliver what no inline publish has delivered; the followers of a stream with many go into the queue."""
@@ -215,6 +212,14 @@ class ChangeBatch:
         change = self._changes.get(record.raw_event["dynamodb"]["SequenceNumber"])
         if change is not None and not await self._streams.result(change.name, partial(self._feed.follow, change)):
             raise RecordFailedError
+
+
+def _log_failure(name: StreamName, error: Exception) -> None:
+    """Log why a stream's records come again. Only an unforeseen error is one of the log, too, with its traceback."""
+    if isinstance(error, StoreError):
+        log.warning("change_failed", extra={"stream": name, "reason": str(error.__cause__ or error)})
+    else:
+        log.error("change_failed", extra={"stream": name}, exc_info=error)
 
 
 def _decode_head(image: dict[str, Any]) -> HeadItem:

@@ -76,7 +76,7 @@ class FunctionMetrics:
         self._metrics.add_metric(name=name, unit=_UNITS.get(name, "Count"), value=value)
 
     def on_broadcast(self, connection_count: int, seconds: float) -> None:
-        """See BroadcastObserver."""
+        """See FeedObserver.on_broadcast."""
         self.observe("BroadcastConnections", connection_count)
         self.observe("BroadcastSeconds", seconds)
 
@@ -120,7 +120,7 @@ class FunctionMetrics:
             outcomes[outcome] = outcomes.get(outcome, 0) + count
         levels = {"error": 0, "warning": 0}
         for (event, level), count in list(self._log_events.counts.items()):
-            if event not in CLIENTS_WARNINGS:
+            if level != "warning" or event not in CLIENTS_WARNINGS:  # an error of the same name is the stack's own
                 levels["error" if level == "critical" else level] = levels.get(level, 0) + count
         return {
             **by_class,

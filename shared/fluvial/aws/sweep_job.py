@@ -42,6 +42,11 @@ async def sweep(store: DynamoDbStore, event: object, remaining_ms: Callable[[], 
     return _build_report(sweeper, dry_run=dry_run, is_complete=is_complete, is_whole=is_from_start and is_complete)
 
 
+def left_something(report: Report) -> bool:
+    """Whether a sweep is not done: it ran out of time, or something could not be inspected or deleted."""
+    return not report["isComplete"] or report["failures"] > 0
+
+
 async def sweep_all(store: DynamoDbStore, on_progress: Callable[[int, int], None], *, dry_run: bool) -> Report:
     """Sweep from the beginning to the end; the report of what was found.
 

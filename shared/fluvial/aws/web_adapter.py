@@ -3,6 +3,9 @@
 The Lambda Web Adapter forwards one request at a time, with two header fields that no client can set:
 `x-amzn-request-context` is API Gateway's context of the request, `x-amzn-lambda-context` is Lambda's.
 https://github.com/aws/aws-lambda-web-adapter
+
+A request has ended when its last byte is on its way. Lambda may freeze the environment then, so that these metrics are
+logged when it gets its next request, or are lost with it (docs/operations/monitoring.md).
 """
 
 from typing import Final
