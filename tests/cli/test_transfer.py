@@ -52,6 +52,16 @@ def test_import_changes_no_stream_with_other_contents(shell: Shell, export: Path
     assert shell.output("read", "json") == '[1]\n"two"\n'
 
 
+@pytest.mark.parametrize("name", ["text", "json"])
+def test_import_into_a_closed_stream_of_another_origin_names_it(shell: Shell, export: Path, name: str) -> None:
+    """Whether or not the exported one was closed."""
+    shell.output("create", name, *(["--json"] if name == "json" else []))
+    shell.output("append", name, '"other"', "--close")
+    failed = shell.run("import", str(export))
+    assert_command_failed(failed, f"{name} exists, and is not of this import")
+    assert shell.output("read", name) == '"other"\n'
+
+
 def test_export_that_was_cut_off_or_changed_is_refused(shell: Shell, export: Path) -> None:
     """At each line, before anything is created."""
     whole = export.read_text()

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NoReturn
 
 import click
 
@@ -198,17 +198,32 @@ def _import(connection: Connection, name: str, parts: Parts, retries: Retries) -
         if header.closed:
             producer.close()
     except ServerRefused as exc:
-        if not (exc.is_closed and header.closed):
+        if not exc.is_closed:
             raise
-        while parts.next() is not None:
-            pass
-        producer.line_count = known = parts.taken
-        producer.close()  # fails unless this import has closed it
+        known = _close_again(producer, parts) if header.closed else _refuse(name)
     if known == parts.taken and is_there:
         tell(f"{name} was imported before.")
     else:
         again = f", {known:,} of its {count_of(parts.taken, 'part')} before" if known else ""
         tell(f"Imported {name}{again}.")
+
+
+def _close_again(producer: LineProducer, parts: Parts) -> int:
+    """Close a stream that is closed, which succeeds if this import has closed it; how many parts it has."""
+    while parts.next() is not None:
+        pass
+    producer.line_count = parts.taken
+    try:
+        producer.close()
+    except ServerRefused as exc:
+        if not exc.is_closed:
+            raise
+        _refuse(producer.name)
+    return parts.taken
+
+
+def _refuse(name: str) -> NoReturn:
+    raise CommandFailed(f"{name} exists, and is not of this import: delete it, or import into another name")
 
 
 def _is_there(producer: LineProducer, header: Header) -> bool:
@@ -225,5 +240,5 @@ def _is_there(producer: LineProducer, header: Header) -> bool:
     if not state.closed:  # otherwise, it is only checked
         first = retries.run(lambda: streams.read_page(connection, name, BEGINNING), is_repeatable=True)
         if first.body not in {b"", b"[]"} and producer.find_epoch() is None:
-            raise CommandFailed(f"{name} exists, and is not of this import: delete it, or import into another name")
+            _refuse(name)
     return True
