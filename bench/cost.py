@@ -84,7 +84,7 @@ async def appended(store: DynamoDbStore, size: int, *, with_producer: bool = Fal
 async def tail_read(store: DynamoDbStore, size: int) -> Meter:
     """A read of the newest batch by somebody who knows nothing yet of the stream."""
     name, meter = StreamName(f"cost/{size}-plain"), Meter()
-    meter.watch(store._aws.reads)
+    meter.watch(store._aws.reads, store._aws.objects)
     head = await store.head(name)
     assert head is not None
     page = await store.read(name, head, head.tail - size, PAGE_BYTES)

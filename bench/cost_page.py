@@ -137,9 +137,9 @@ def read_table(m: Measured) -> str:
         "reads",
         "newest batch, units",
         "$ a million",
-        "1 MB not in S3 yet, units",
+        "1 MB not in a segment yet, units",
         "$ a million",
-        "1 MB from S3, $ a million",
+        "1 MB from segments, $ a million",
     )
     rows = []
     for size, name in SIZES.items():
@@ -240,6 +240,7 @@ def figures(m: Measured) -> dict[str, str]:
         "write_dollars": f"{prices.WRITE_UNIT_DOLLARS * 1e6:g}",
         "read_dollars": f"{prices.READ_UNIT_DOLLARS * 1e6:g}",
         "crowd_table": crowd_table(m),
+        "get_dollars": f"{prices.S3_GET_DOLLARS * 1e6:.2f}",
         "partition_writes": f"{prices.PARTITION_WRITE_UNITS_S:,}",
         "partition_reads": f"{prices.PARTITION_READ_UNITS_S:,}",
         "pollers_max": f"{pollers_max(BUSY, m):,}",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench.cost import appended, caught_up, rotated
+from bench.cost import appended, caught_up, rotated, tail_read
 from bench.meter import Meter
 
 from fluvial.clock import Clock
@@ -45,6 +45,17 @@ async def test_batch_of_10_kb_takes_a_few_write_units_in_its_life(rig: DynamoDbR
     assert moved.s3_gets <= APPENDS + 8  # the bucket's owner is asked for, too
     assert moved.s3_puts <= 2
     assert rig.payloads() == []
+
+
+async def test_read_of_the_newest_batch_of_10_kb_is_a_unit_and_a_get(rig: DynamoDbRig) -> None:
+    """Of its head, and of its object."""
+    store = DynamoDbStore(replace(rig.config, runs_background_tasks=False), Clock())
+    await appended(store, 10_000, count=2)
+    reader = DynamoDbStore(rig.config, Clock())
+    meter = await tail_read(reader, 10_000)
+    await store.close()
+    await reader.close()
+    assert (meter.reads, meter.read_requests, meter.s3_gets) == (1, 1, 1)
 
 
 async def test_batch_of_10_kb_in_the_table_is_written_and_deleted_by_the_kilobyte(rig: DynamoDbRig) -> None:
