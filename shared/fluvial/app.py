@@ -25,15 +25,13 @@ from fluvial.model.errors import RequestError, SettingsError, StartupError, Stor
 from fluvial.model.names import StreamName
 from fluvial.model.project import Secret, parse_origins, parse_secret
 from fluvial.settings import AccessMode, Settings, StoreKind
-from fluvial.storage.contract import Resumable, Store, UndeliveredIndex
+from fluvial.storage.contract import Store
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.projects import Projects, StreamNames
 from fluvial.wire.cors import LOCAL_ORIGINS
 
 if TYPE_CHECKING:
-    from fluvial.fanout.delivery_worker import DeliveryWorker
-    from fluvial.fanout.follow_up import ResumableStore
     from fluvial.fanout.publisher import Backlog
     from fluvial.server.application import Application
     from fluvial.server.exchange import Observers
@@ -305,6 +303,7 @@ async def open_application(
     The end of the block ends all live reads. `operators` are the operators' secrets if they are loaded already.
     Raises StartupError, SettingsError.
     """
+    from fluvial.background import leave_backlog, run_backlog, run_subscriptions  # noqa: PLC0415
     from fluvial.observers import open_observers  # noqa: PLC0415
     from fluvial.server.openness import end_anonymous_reads  # noqa: PLC0415
 
@@ -312,49 +311,14 @@ async def open_application(
         observers = opened.enter_context(open_observers(settings, clock))
         store = await open_store(settings, clock, observers.metrics)
         opened.push_async_callback(store.close)
-        backlog = await opened.enter_async_context(_run_backlog(settings, store, clock))
+        follow_up = run_backlog(store, clock) if follows_up(settings) else leave_backlog(settings, store)
+        backlog = await opened.enter_async_context(follow_up)
         application = build_application(settings, store, clock, backlog, operators=operators, observers=observers)
+        await opened.enter_async_context(run_subscriptions(settings, application, clock))
         watcher = asyncio.create_task(end_anonymous_reads(application), name="openness")
         opened.callback(watcher.cancel)
         opened.callback(application.live.stop)
         yield application
-
-
-@asynccontextmanager
-async def _run_backlog(settings: Settings, store: Store, clock: Clock) -> "AsyncIterator[Backlog]":
-    """The backlog of a server process, which is worked off while the block runs, unless functions do that."""
-    from fluvial.fanout.change_feed_backlog import ChangeFeedBacklog  # noqa: PLC0415
-    from fluvial.fanout.deliveries import Deliveries  # noqa: PLC0415
-    from fluvial.fanout.delivery_worker import DeliveryWorker  # noqa: PLC0415
-
-    if not follows_up(settings):
-        by = "the functions of the change feed" if settings.change_feed else "the processes that write"
-        log.info("follow_up", extra={"by": by})
-        yield ChangeFeedBacklog(store)
-        return
-    list_undelivered = store.undelivered if isinstance(store, UndeliveredIndex) else None
-    worker = DeliveryWorker(store, Deliveries(store, clock), list_undelivered)
-    worker.start()
-    try:
-        async with _follow_up_table(store, worker) if isinstance(store, Resumable) else contextlib.nullcontext():
-            yield worker
-    finally:
-        await worker.stop()
-
-
-@asynccontextmanager
-async def _follow_up_table(store: "ResumableStore", worker: "DeliveryWorker") -> AsyncIterator[None]:
-    from fluvial.fanout.follow_up import FollowUp  # noqa: PLC0415
-
-    hint = "run fluvial sweep once a day; give --change-feed if functions follow up the same table"
-    log.info("follow_up", extra={"by": "this server", "hint": hint})
-    task = asyncio.create_task(FollowUp(store, worker).run(), name="follow-up")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 def _build_monitoring(

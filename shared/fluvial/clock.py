@@ -8,11 +8,15 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from fluvial.model.commit import COMMIT_ID_BYTES, CommitId
 from fluvial.model.followers import SUBSCRIPTION_ID_BYTES, SubscriptionId
 from fluvial.model.head import INCARNATION_BITS, READER_KEY_BYTES, Incarnation, ReaderKey
 from fluvial.model.limits import SECRET_BYTES_MIN
+
+#: A wake id cannot be guessed.
+WAKE_ID_BYTES: Final = 12
 
 
 def _wall_clock_ms() -> int:
@@ -35,6 +39,10 @@ def _random_reader_key() -> ReaderKey:
     return ReaderKey(secrets.token_urlsafe(READER_KEY_BYTES))
 
 
+def _random_wake_id() -> str:
+    return f"w_{secrets.token_urlsafe(WAKE_ID_BYTES)}"
+
+
 def _random_request_id() -> str:
     return f"{random.getrandbits(64):016x}"
 
@@ -53,5 +61,6 @@ class Clock:
     new_subscription_id: Callable[[], SubscriptionId] = _random_subscription_id
     new_reader_key: Callable[[], ReaderKey] = _random_reader_key
     new_secret: Callable[[], str] = _random_secret  # for signing a project's tokens
+    new_wake_id: Callable[[], str] = _random_wake_id
     new_request_id: Callable[[], str] = _random_request_id  # for log lines; not secret
     jitter: Callable[[], float] = random.random  # 0 <= x < 1; spreads reconnects and cursors over time

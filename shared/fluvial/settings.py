@@ -24,6 +24,8 @@ ENVIRONMENT_PREFIX: Final = "FLUVIAL_"
 _KUBERNETES_VARIABLE: Final = re.compile(rf"{ENVIRONMENT_PREFIX}(PORT|SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_[A-Z]+\w*)")
 _KUBERNETES_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
 
+_PUBLIC_URL: Final = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
+
 
 class StoreKind(StrEnum):
     """Where to keep streams."""
@@ -131,6 +133,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         Meta(description="Serve the console, a page at /; of an open server to browsers of this machine alone."),
     ] = True
+    public_url: Annotated[
+        str,
+        Meta(
+            description="URL of this server as others see it, for webhooks; if empty, that of the request that creates "
+            "a subscription."
+        ),
+    ] = ""
+    webhooks_to_localhost: Annotated[
+        bool,
+        Meta(description="Let subscriptions send webhooks to http://localhost, too, for development."),
+    ] = False
     operator_secret_file: Annotated[
         str,
         Meta(description="File with the secret that signs operators' tokens, for creating projects over HTTP."),
@@ -173,6 +186,8 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         raise SettingsError(f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {reason}") from exc
     if settings.read_only and settings.store is not StoreKind.DYNAMODB:
         raise SettingsError("--read-only needs --store dynamodb: no other process can write to any other store")
+    if settings.public_url and not _PUBLIC_URL.fullmatch(settings.public_url):
+        raise SettingsError("--public-url begins with http:// or https://, and has no query")
     if settings.change_feed and settings.store is not StoreKind.DYNAMODB:
         raise SettingsError("--change-feed needs --store dynamodb: no function can follow up any other store")
     return settings

@@ -37,6 +37,6 @@ describe(`fluvial at ${FLUVIAL_URL}`, () => {
   runConformanceTests({
     baseUrl: FLUVIAL_URL,
     longPollTimeoutMs: Number(FLUVIAL_LONG_POLL_TIMEOUT) * 1000,
-    subscriptions: false,
+    subscriptions: true,
   })
 })

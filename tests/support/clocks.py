@@ -39,10 +39,11 @@ class FixedClock:
 
     def clock(self) -> Clock:
         """A clock for the code under test."""
-        numbers = count(1)
+        numbers, wakes = count(1), count(1)
         return Clock(
             now_ms=lambda: self.time.now_ms,
             new_incarnation=lambda: Incarnation(next(numbers)),
             new_commit_id=lambda: CommitId(next(self.commits).to_bytes(COMMIT_ID_BYTES, "big")),
+            new_wake_id=lambda: f"w_{next(wakes)}",
             jitter=lambda: self.jitter,
         )

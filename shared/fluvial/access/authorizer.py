@@ -26,7 +26,7 @@ from fluvial.access.tokens import InvalidToken, unverified_project, verify
 from fluvial.clock import Clock
 from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.head import Head, StreamStatus, stream_status
-from fluvial.model.names import StreamName
+from fluvial.model.names import RESERVED_SEGMENT, StreamName
 from fluvial.model.permissions import OPERATOR, Permission, VerifiedToken
 from fluvial.model.project import Project, ProjectName, Secret
 from fluvial.wire.cors import is_allowed, is_own_page
@@ -37,6 +37,9 @@ TOKENS_CACHED_MAX: Final = 2_048
 
 #: Loads the secrets that sign operators' tokens; none when the server has no operator.
 OperatorSecrets = Callable[[], Awaitable[tuple[Secret, ...]]]
+
+#: What the names of a project's reserved paths contain.
+_RESERVED_IN_PROJECT: Final = f"/{RESERVED_SEGMENT}"
 
 _REALM: Final = 'Bearer realm="fluvial"'
 
@@ -182,7 +185,30 @@ class Authorizer:
         if "/" not in name:
             message = "a stream's path is /v1/stream/{project}/{stream}"
             raise authorization.error_unless_public or RequestError(ErrorCode.NOT_FOUND, message, 404)
+        if _RESERVED_IN_PROJECT in name and name.split("/")[1] == RESERVED_SEGMENT:
+            message = "paths below __ds are reserved, and no stream is there"
+            raise authorization.error_unless_public or RequestError(ErrorCode.RESERVED_PATH, message, 404)
         return authorization
+
+    def authorize_reserved(
+        self, tenant: Tenant, name: StreamName, required: Permission, credentials: Credentials
+    ) -> Authorization:
+        """Authorize a request on a path below `__ds`, which is never public. Raises RequestError.
+
+        A narrow token covers such a path as it covers a stream with this name.
+        """
+        if tenant.is_open:
+            return OPEN_ACCESS
+        text = _bearer_token(credentials, required)
+        if text is None:
+            raise unauthenticated_error()
+        token = self._verify(tenant.project, text)
+        error = _scope_error(token, name, required)
+        if error is not None:
+            raise error
+        assert tenant.project is not None, "its secret has signed the token"
+        self.throttle.check_rate(tenant.project, is_anonymous=False)
+        return Authorization(tenant.project, token)
 
     def check_origin(self, tenant: Tenant, headers: Headers) -> None:
         """Raise RequestError if the page that sends a request may neither write to an open server nor listen to it.

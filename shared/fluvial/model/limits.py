@@ -112,3 +112,42 @@ CONTROL_BODY_BYTES_MAX: Final = 65_536
 
 #: How long another process may take to see a change of a project.
 PROJECT_CACHE_S: Final = 5
+
+#: An id is a part of paths, keys and tokens.
+SUBSCRIPTION_ID_LENGTH_MAX: Final = 256
+
+#: The index of patterns is in memory, at about a kilobyte each.
+SUBSCRIPTIONS_PER_PROJECT_MAX: Final = 20_000
+
+#: All links of a subscription are looked at when it is idle again, at about a microsecond each.
+LINKS_PER_SUBSCRIPTION_MAX: Final = 10_000
+
+#: The streams of one wake: its body has up to some hundred kilobytes. Further pending streams are in the next wake.
+STREAMS_PER_WAKE_MAX: Final = 1_000
+
+#: A pattern has as many segments as are sensible in a path.
+PATTERN_SEGMENTS_MAX: Final = 64
+
+DESCRIPTION_BYTES_MAX: Final = 1_024
+WEBHOOK_URL_BYTES_MAX: Final = 2_048
+WORKER_NAME_BYTES_MAX: Final = 256
+
+#: The body of a subscription's route lists up to some thousand paths.
+SUBSCRIPTION_BODY_BYTES_MAX: Final = 1_048_576
+
+#: "Lease duration, from 1 second to 10 minutes. Default: 30 seconds" -- spec 6.2
+LEASE_MS_DEFAULT: Final = 30_000
+LEASE_MS_MIN: Final = 1_000
+LEASE_MS_MAX: Final = 600_000
+
+#: "Webhook delivery retries use exponential backoff from 1 second up to 60 seconds with 20% jitter." -- spec 7.1
+RETRY_MS_MIN: Final = 1_000
+RETRY_MS_MAX: Final = 60_000
+RETRY_JITTER_PERCENT: Final = 20
+
+#: A wake event that no worker has claimed is followed by another one: after a lease at first, then more and more
+#: seldom, because without workers each of them only makes the wake stream longer.
+OFFER_MS_MAX: Final = 3_600_000
+
+#: How long a wake's token is valid. A worker may extend its lease until then.
+WAKE_TOKEN_MS_MAX: Final = 86_400_000

@@ -8,10 +8,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fluvial.fanout.deliveries import Deliveries
 from fluvial.fanout.estuaries import Estuaries
 from fluvial.model.errors import ErrorCode
+from fluvial.model.names import RESERVED_SEGMENT
 from fluvial.server.asgi_send import send_response
 from fluvial.server.exchange import Observers
 from fluvial.server.monitoring import Monitoring
 from fluvial.server.streams import STREAM_ROOT_BYTES, StreamsApp
+from fluvial.server.subscriptions import ServedSubscriptions, SubscriptionsApp
 from fluvial.server.websocket import WebSocketApp, reject_cdn_bypass, reject_websocket_path
 from fluvial.wire.response import error_response
 
@@ -23,6 +25,9 @@ CHECKS: Final = frozenset({b"/health", b"/ready"})
 
 #: The methods of a read-only server.
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+
+#: What the protocol's own routes have in their paths.
+RESERVED_BYTES: Final = f"/{RESERVED_SEGMENT}".encode()
 
 CDN_HEADER: Final = b"x-fluvial-origin"
 
@@ -38,6 +43,7 @@ class Application:
         self.observers, self._monitoring = observers, monitoring
         self._cdn_secrets = [secret.strip().encode() for secret in cdn_secret.split(",") if secret.strip()]
         self.sockets = WebSocketApp(self.live, streams.authorizer)
+        self._subscriptions: SubscriptionsApp | None = None
         self._control_app: ASGIApp | None = None
         self._console: ConsoleApp | None = None
 
@@ -46,6 +52,10 @@ class Application:
         from fluvial.server.console.app import ConsoleApp  # noqa: PLC0415
 
         self._console = ConsoleApp(self.streams.authorizer.project_cache)
+
+    def serve_subscriptions(self, served: ServedSubscriptions | None) -> None:
+        """Serve the protocol's own routes below `__ds` from now on; without subscriptions they answer 501."""
+        self._subscriptions = SubscriptionsApp(self.streams, served)
 
     def load_control_app(self) -> ASGIApp:
         """The control routes, built at the first call: importing FastAPI takes longer than all other imports."""
@@ -80,6 +90,8 @@ class Application:
         if scope["type"] == "websocket":
             return self.sockets if is_stream else reject_websocket_path
         if is_stream:
+            if self._subscriptions is not None and RESERVED_BYTES in scope["raw_path"]:
+                return self._subscriptions
             return self.streams
         if self._console is not None and self._console.has_path(scope["raw_path"]):
             return self._console

@@ -12,10 +12,12 @@ from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.model.transition import transition
 from fluvial.storage.memory_projects import MemoryProjects
+from fluvial.storage.memory_subscriptions import MemorySubscriptions
 from fluvial.storage.notifier import HeadNotifier, has_changed
 from fluvial.storage.observer import StoreSize
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
+from fluvial.storage.subscriptions import ChangeListener, Subscriptions
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class MemoryStore:
         self._newest_born_us = 0
         self._notifier = HeadNotifier()
         self.projects: Projects = MemoryProjects()
+        self.subscriptions: Subscriptions = MemorySubscriptions()
+        self._listener: ChangeListener | None = None
         self._is_closed = False
         self._renewals = Renewals(self.apply)
 
@@ -67,7 +71,13 @@ class MemoryStore:
                 self._heads[changed] = head
             if before is None or has_changed(head, before):
                 self._notifier.notify(changed, head)
+            if self._listener is not None:
+                self._listener(changed, before, head)
         return applied
+
+    def listen(self, listener: ChangeListener) -> None:
+        """See SubscriptionStore.listen."""
+        self._listener = listener
 
     async def renew(self, name: StreamName, now_ms: int) -> None:
         """See Store.renew."""

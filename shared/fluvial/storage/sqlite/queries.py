@@ -55,6 +55,17 @@ class StreamQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remove_ended_incarnation: str
     stream_count: str
     segment_bytes: str
+    load_subscription: str
+    load_links: str
+    add_subscription: str
+    save_subscription: str
+    remove_subscription: str
+    save_link: str
+    remove_link: str
+    remove_links: str
+    subscription_keys_after: str
+    due_subscriptions: str
+    next_due_subscription: str
 
 
 class AdoptionQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -172,3 +172,49 @@ SELECT count(*) FROM stream WHERE NOT soft_deleted;
 -- name: segment_bytes
 -- The batches' bytes in all segment files.
 SELECT coalesce(sum(end_offset - start_offset), 0) FROM segment;
+
+-- name: load_subscription
+-- One subscription, without its links.
+SELECT key, incarnation, version, due_ms, body, checksum FROM subscription WHERE key = ?;
+
+-- name: load_links
+-- The links of one subscription, in the order of their paths.
+SELECT key, path, acked_born_us, acked_position, kinds, checksum FROM subscription_link WHERE key = ? ORDER BY path;
+
+-- name: add_subscription
+-- Add a subscription, unless its key is taken.
+INSERT OR IGNORE INTO subscription (key, incarnation, version, due_ms, body, checksum) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: save_subscription
+-- Save the next version of a subscription, if its present one is known.
+UPDATE subscription SET version = ?3, due_ms = ?4, body = ?5, checksum = ?6
+ WHERE key = ?1 AND incarnation = ?2 AND version = ?7;
+
+-- name: remove_subscription
+-- Delete one incarnation of a subscription.
+DELETE FROM subscription WHERE key = ? AND incarnation = ?;
+
+-- name: save_link
+-- Add a link, or move it.
+INSERT OR REPLACE INTO subscription_link (key, path, acked_born_us, acked_position, kinds, checksum)
+VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: remove_link
+-- Delete a link.
+DELETE FROM subscription_link WHERE key = ? AND path = ?;
+
+-- name: remove_links
+-- Delete all links of a subscription.
+DELETE FROM subscription_link WHERE key = ?;
+
+-- name: subscription_keys_after
+-- Keys that begin with a stream root, from one key to the highest, after another, in their order.
+SELECT key FROM subscription WHERE key >= ?1 AND key > ?2 AND key < ?3 ORDER BY key LIMIT ?4;
+
+-- name: due_subscriptions
+-- Subscriptions that must be looked at by some time, the earliest first.
+SELECT key FROM subscription WHERE due_ms <= ? ORDER BY due_ms LIMIT ?;
+
+-- name: next_due_subscription
+-- When the next subscription must be looked at.
+SELECT min(due_ms) FROM subscription WHERE due_ms IS NOT NULL;

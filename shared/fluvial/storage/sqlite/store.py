@@ -50,6 +50,8 @@ from fluvial.storage.sqlite.rows import (
     segment_of_row,
 )
 from fluvial.storage.sqlite.segment_files import SegmentFiles
+from fluvial.storage.sqlite.subscriptions import SqliteSubscriptions
+from fluvial.storage.subscriptions import ChangeListener, Subscriptions
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ class SqliteStore:
         self._ranges: LRUCache[_RangeKey, BatchRange] = LRUCache(RANGE_CACHE_BYTES, getsizeof=_memory_bytes)
         self._notifier = HeadNotifier()
         self._group_commit = GroupCommit(self._writer, self._durable_head, self._on_durable, limits, observer)
+        self.subscriptions: Subscriptions = SqliteSubscriptions(self._reader, self._group_commit)
+        self._listener: ChangeListener | None = None
         self._renewals = Renewals(self.apply)
         self._rotator = Rotator(self._reader, self._files, self._group_commit, limits, observer)
         self._collector = GarbageCollector(self.apply, clock.now_ms, self._reader, self._files, self._group_commit)
@@ -169,6 +173,10 @@ class SqliteStore:
     async def undelivered(self, after: str, count_max: int) -> list[StreamName]:
         """See UndeliveredIndex.undelivered."""
         return [StreamName(row[0]) for row in self._fetch_rows(SQL.undelivered_names, after, count_max)]
+
+    def listen(self, listener: ChangeListener) -> None:
+        """See SubscriptionStore.listen."""
+        self._listener = listener
 
     async def add_follower(self, source: Incarnation, follower: Follower) -> None:
         """See Store.add_follower."""
@@ -254,7 +262,9 @@ class SqliteStore:
                     for added in changes.ranges.get(head.incarnation, []):
                         self._cache_range(head.incarnation, added)
                 self._notifier.notify(name, head)
-        for head in changes.heads.values():
+        for name, head in changes.heads.items():
+            if self._listener is not None:
+                self._listener(name, changes.heads_before[name], head)
             if head is not None:
                 self._rotator.on_append(head, changes.ranges.get(head.incarnation, []))
         if changes.dropped:

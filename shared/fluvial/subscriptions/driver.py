@@ -1,0 +1,265 @@
+"""The driver: wakes the subscriptions of one process, driven by its commits and by time.
+
+1. A commit tells the driver which stream has changed. The driver looks at the subscriptions of that stream which are
+   idle; those that have a wake are looked at when it ends, by what they have acked and not by what was told.
+2. A subscription is looked at by one task at a time. What is told meanwhile makes that task look once more.
+3. What happens at some time is in the store (`due_ms`), and the driver sleeps until the earliest such moment.
+4. What a killed process knew is found again: `recover` looks at every subscription and at every stream's name.
+
+Why a subscription is looked at again after each of its changes: an ack reads the tails, finds no more work, and is
+about to write that the subscription is idle. An append lands, and the driver is told of it; it sees a wake under way,
+and does nothing. Then the ack is written. The look after it finds the append.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from fluvial.model.errors import StoreError
+from fluvial.model.head import Head
+from fluvial.model.names import StreamName
+from fluvial.model.subscriptions import moves
+from fluvial.model.subscriptions.configuration import SubscriptionType
+from fluvial.model.subscriptions.moves import Moment, Refusal
+from fluvial.model.subscriptions.pattern import StreamPath
+from fluvial.model.subscriptions.state import Heads, Phase, Subscription, SubscriptionKey, Wake
+from fluvial.subscriptions.attempts import Attempt, Attempts
+from fluvial.subscriptions.ledger import Ledger
+from fluvial.subscriptions.slots import Slots
+
+log = logging.getLogger(__name__)
+
+#: Whether a subscription's owner still owns its stream root: None when the owner is gone for ever. Raises StoreError.
+IsOwned = Callable[[Subscription], Awaitable[bool | None]]
+
+
+class WakeDriver:
+    """Wakes the subscriptions of a ledger. All calls come from one event loop."""
+
+    def __init__(self, ledger: Ledger, attempts: Attempts, is_owned: IsOwned) -> None:
+        """No task runs before `start`."""
+        self._ledger, self._attempts, self._is_owned = ledger, attempts, is_owned
+        self._limits, self._clock = ledger.limits, ledger.clock
+        self._slots, self._looks = Slots(ledger.limits), asyncio.Semaphore(ledger.limits.looks_at_once)
+        self._running: dict[SubscriptionKey, asyncio.Task[None]] = {}
+        self._again: set[SubscriptionKey] = set()
+        self._has_sooner = asyncio.Event()
+        self._sleeps_until_ms: int | None = None
+        self._tasks = list[asyncio.Task[None]]()
+        self._is_stopping = False
+        ledger.on_change = self.note_version
+        ledger.store.listen(self.note_head)
+
+    def start(self) -> None:
+        """Start the tasks; they begin with what the last process left."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._recover(), name="subscription recovery"),
+            loop.create_task(self._keep_time(), name="subscription times"),
+        ]
+
+    async def stop(self) -> None:
+        """End all tasks. Webhooks that are under way are sent again by the next process."""
+        self._is_stopping = True
+        tasks = [*self._tasks, *self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def busy_count(self) -> int:
+        """Subscriptions that are being looked at, or whose workers are being woken."""
+        return len(self._running)
+
+    def note_head(self, name: StreamName, before: Head | None, after: Head | None) -> None:
+        """See ChangeListener. Most streams have no subscription, and cost one lookup."""
+        catalog = self._ledger.catalog
+        if not catalog or after is None:
+            return
+        keys = catalog.find(name)
+        if not keys:
+            return
+        is_new = before is None or before.incarnation != after.incarnation
+        if not is_new and before is not None and before.tail == after.tail:
+            return
+        for key in keys:
+            known = catalog.entries.get(key)
+            path = StreamPath(name) if known is None else known.path_of(name)
+            if known is None or is_new or path not in known.links:
+                if known is None:  # it is being created; its root is in its key
+                    path = StreamPath(name.removeprefix(key.partition("__ds/")[0]))
+                self._ledger.note_new(key, path)
+                self.check(key)
+            elif known.wake is None and known.retry_at_ms is None:
+                self.check(key)
+
+    def note_version(self, subscription: Subscription) -> None:
+        """Take note of a subscription's new version: look at it again, and when it is due."""
+        wake, due_ms = subscription.wake, subscription.due_ms
+        if wake is None or (wake.phase is Phase.ISSUED and subscription.retry_at_ms is None):
+            self.check(subscription.key)
+        if due_ms is not None and (self._sleeps_until_ms is None or due_ms < self._sleeps_until_ms):
+            self._has_sooner.set()
+
+    def check(self, key: SubscriptionKey) -> None:
+        """Look at a subscription soon."""
+        if self._is_stopping:
+            return
+        if key in self._running:
+            self._again.add(key)
+            return
+        self._running[key] = asyncio.get_running_loop().create_task(self._run(key), name="subscription")
+
+    async def settle(self) -> None:
+        """Wait until no subscription is being looked at, and no webhook is under way."""
+        while self._running:
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def check_due(self) -> int:
+        """Look at the subscriptions that are due; how many there are. Raises StoreError."""
+        # Those that wait for their turn stay due, and are the earliest: without room for more, others would starve.
+        count_max = self._limits.due_per_look + len(self._running)
+        keys = await self._ledger.store.subscriptions.due(self._clock.now_ms(), count_max)
+        for key in keys:
+            if key not in self._running:
+                self.check(key)
+        return len(keys)
+
+    async def recover(self) -> None:
+        """Look at every subscription, and link streams whose first append was told to a killed process only.
+
+        Raises StoreError.
+        """
+        after, page = "", self._limits.names_per_page
+        store, catalog = self._ledger.store, self._ledger.catalog
+        while subscriptions := await store.subscriptions.list_after("", after, page):
+            for subscription in subscriptions:
+                catalog.put(subscription)
+                self.check(subscription.key)
+            after = subscriptions[-1].key
+            await asyncio.sleep(0)
+        if not catalog:
+            return
+        last = ""
+        while names := await store.names("", last, page):
+            for name in names:
+                self._note_unlinked(name)
+            last = names[-1]
+            await asyncio.sleep(0)
+
+    def _note_unlinked(self, name: StreamName) -> None:
+        for key in self._ledger.catalog.find(name):
+            known = self._ledger.catalog.entries.get(key)
+            if known is not None and known.path_of(name) not in known.links:
+                self._ledger.note_new(key, known.path_of(name))
+                self.check(key)
+
+    async def _recover(self) -> None:
+        while True:
+            try:
+                await self.recover()
+            except StoreError as exc:
+                log.warning("subscriptions_not_recovered", extra={"reason": str(exc.__cause__ or exc)})
+            except Exception:
+                log.exception("subscriptions_not_recovered")
+            else:
+                return
+            await asyncio.sleep(self._limits.retry_s)
+
+    async def _keep_time(self) -> None:
+        """Look at what is due, again and again."""
+        while True:
+            self._has_sooner.clear()
+            pause_s = self._limits.look_interval_s
+            try:
+                await self.check_due()
+                self._sleeps_until_ms = await self._ledger.store.subscriptions.next_due_ms()
+                if self._sleeps_until_ms is not None:
+                    pause_s = min(pause_s, (self._sleeps_until_ms - self._clock.now_ms()) / 1_000)
+            except StoreError as exc:
+                log.warning("subscriptions_not_looked_at", extra={"reason": str(exc.__cause__ or exc)})
+                pause_s = self._limits.retry_s
+            except Exception:  # an unforeseen error ends this look; the next one may do better
+                log.exception("subscriptions_not_looked_at")
+                pause_s = self._limits.retry_s
+            # A subscription that is due and busy stays due: without a shortest pause the loop would not rest.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._has_sooner.wait(), max(pause_s, self._limits.look_pause_s))
+
+    async def _run(self, key: SubscriptionKey) -> None:
+        """Look at a subscription, as often as it was asked for."""
+        try:
+            while True:
+                self._again.discard(key)
+                try:
+                    await self._look(key)
+                except StoreError as exc:
+                    log.warning("subscription_not_looked_at", extra=_where(key, str(exc.__cause__ or exc)))
+                    await asyncio.sleep(self._limits.retry_s)
+                    self._again.add(key)
+                except Exception:  # an unforeseen error of one subscription keeps no other waiting
+                    log.exception("subscription_not_looked_at", extra={"subscription": key})
+                if key not in self._again:
+                    return
+        finally:
+            del self._running[key]
+
+    async def _look(self, key: SubscriptionKey) -> None:
+        """Do what is to be done for a subscription. Raises StoreError."""
+        async with self._looks:
+            known = await self._ledger.load(key)
+            if known is None or not await self._is_still_owned(known):
+                self._ledger.new_paths.pop(key, None)
+                return
+            computed = await self._ledger.compute(key, known.owner, moves.look)
+            if computed is None or isinstance(computed.moved, Refusal):
+                return
+            if not _is_to_be_sent(computed.moved):
+                await self._ledger.change(key, known.owner, moves.look)
+                return
+        url = known.configuration.webhook_url
+        if url is None:
+            await self._look_and_attempt(key, known.owner)
+            return
+        # A wake is issued when its turn has come, because its lease begins then.
+        async with self._slots.hold(url, is_retry=known.failure_count > 0):
+            await self._look_and_attempt(key, known.owner)
+
+    async def _look_and_attempt(self, key: SubscriptionKey, owner: int) -> None:
+        """Issue the wake that is due, wake a worker, and note what came of it."""
+        subscription = await self._ledger.change(key, owner, moves.look)
+        if subscription is None or isinstance(subscription, Refusal) or not _is_to_be_sent(subscription):
+            return
+        wake = subscription.wake
+        assert wake is not None, "it is to be sent"
+        if subscription.configuration.type is SubscriptionType.WEBHOOK:
+            attempt = await self._attempts.send_webhook(subscription, wake)
+        else:
+            attempt = await self._attempts.append_event(subscription, wake)
+        await self._ledger.change(key, owner, partial(self._note_attempt, wake, attempt))
+
+    def _note_attempt(
+        self, wake: Wake, attempt: Attempt, subscription: Subscription, heads: Heads, moment: Moment
+    ) -> Subscription:
+        if attempt is Attempt.FAILED:
+            return moves.note_failure(subscription, wake.wake_id, moment.now_ms, self._clock.jitter())
+        is_done = attempt is Attempt.DONE
+        return moves.note_delivered(subscription, wake.wake_id, heads, moment, is_done=is_done)
+
+    async def _is_still_owned(self, subscription: Subscription) -> bool:
+        is_owned = await self._is_owned(subscription)
+        if is_owned is None:
+            log.info("subscription_removed", extra={"subscription": subscription.key})
+            await self._ledger.remove(subscription)
+        return bool(is_owned)
+
+
+def _is_to_be_sent(subscription: Subscription) -> bool:
+    wake = subscription.wake
+    return wake is not None and wake.phase is Phase.ISSUED and subscription.retry_at_ms is None
+
+
+def _where(key: SubscriptionKey, reason: str) -> dict[str, str]:
+    return {"subscription": key, "reason": reason}

@@ -1,0 +1,144 @@
+"""The ledger: every change of a subscription goes through it, as one conditional write.
+
+A change is computed from the present version and the heads of its streams, and is made on that version alone. If
+another change came first, it is computed again. So no lock is held while a store writes, in this process or another.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, Protocol
+
+from msgspec.structs import replace
+
+from fluvial.clock import Clock
+from fluvial.model.errors import StoreUnavailable
+from fluvial.model.head import Head
+from fluvial.model.limits import LINKS_PER_SUBSCRIPTION_MAX
+from fluvial.model.subscriptions import moves
+from fluvial.model.subscriptions.moves import Moment, Refusal
+from fluvial.model.subscriptions.pattern import StreamPath
+from fluvial.model.subscriptions.state import Heads, Subscription, SubscriptionKey, existing
+from fluvial.storage.contract import Store
+from fluvial.storage.subscriptions import SubscriptionStore
+from fluvial.subscriptions.catalog import Catalog
+from fluvial.subscriptions.limits import WAKE_LIMITS, WakeLimits
+
+log = logging.getLogger(__name__)
+
+#: Heads that are loaded before other requests get their turn.
+_HEADS_PER_TURN: Final = 500
+
+#: Computes the next version of a subscription, or the refusal. It is pure, because it may be called again.
+Move = Callable[[Subscription, Heads, Moment], Subscription | Refusal]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A move that is not made yet: the version that it is for, its result, and the new streams that it includes."""
+
+    before: Subscription
+    moved: Subscription | Refusal
+    noted: Mapping[StreamPath, int]
+
+
+class StoreWithSubscriptions(Store, SubscriptionStore, Protocol):
+    """A store of streams that keeps subscriptions, too."""
+
+
+class Ledger:
+    """The subscriptions of one store, as this process sees and changes them."""
+
+    def __init__(self, store: StoreWithSubscriptions, clock: Clock, limits: WakeLimits = WAKE_LIMITS) -> None:
+        """`catalog` is filled by the process's driver. `on_change` gets each new version, after it is durable.
+
+        `new_paths` are streams that this process was told of, and that a subscription is perhaps not linked to yet.
+        """
+        self.store, self.clock, self.limits = store, clock, limits
+        self.catalog, self.new_paths = Catalog(), dict[SubscriptionKey, dict[StreamPath, int]]()
+        self._noted_count = 0
+        self.on_change: Callable[[Subscription], None] = lambda _subscription: None
+
+    async def load(self, key: SubscriptionKey) -> Subscription | None:
+        """The present version of a subscription. Raises StoreError."""
+        return await self.store.subscriptions.get(key)
+
+    async def load_heads(self, subscription: Subscription, more: Iterable[StreamPath] = ()) -> Heads:
+        """The heads of a subscription's streams, and of some others; those that exist. Raises StoreUnavailable."""
+        heads = list[tuple[StreamPath, Head | None]]()
+        for count, path in enumerate(chain(subscription.links, more)):
+            if count % _HEADS_PER_TURN == _HEADS_PER_TURN - 1:
+                await asyncio.sleep(0)
+            heads.append((path, await self.store.head(subscription.name_of(path))))
+        return existing(heads, self.clock.now_ms())
+
+    async def add(self, subscription: Subscription) -> bool:
+        """Store a new subscription; False if its key is taken. Raises StoreError."""
+        if not await self.store.subscriptions.add(subscription):
+            return False
+        self._publish(subscription)
+        return True
+
+    async def compute(self, key: SubscriptionKey, owner: int, move: Move) -> "Computed | None":
+        """What a move would make of a subscription, once its new streams are linked; None without the subscription.
+
+        Raises StoreError.
+        """
+        before = await self.load(key)
+        if before is None or before.owner != owner:
+            return None
+        noted = dict(self.new_paths.get(key, {}))
+        heads, linked = await self.load_heads(before, noted), before
+        if noted:
+            linked = moves.link_matches(moves.forget_gone(before, heads), sorted(noted), heads)
+        return Computed(before, move(linked, heads, Moment(self.clock.now_ms(), self.clock.new_wake_id())), noted)
+
+    async def change(self, key: SubscriptionKey, owner: int, move: Move) -> Subscription | Refusal | None:
+        """Make a move: the subscription after it, the refusal, or None without such a subscription of this owner.
+
+        Raises StoreError.
+        """
+        for _ in range(self.limits.tries_max):
+            computed = await self.compute(key, owner, move)
+            if computed is None or isinstance(computed.moved, Refusal):
+                return None if computed is None else computed.moved
+            before, after = computed.before, computed.moved
+            if after is not before:
+                after = replace(after, version=before.version + 1)
+                if not await self.store.subscriptions.replace(before, after):
+                    continue
+                self._publish(after)
+            self._forget_new(key, computed.noted, after)
+            return after
+        log.warning("subscription_contended", extra={"subscription": key})
+        raise StoreUnavailable
+
+    def note_new(self, key: SubscriptionKey, path: StreamPath) -> None:
+        """Note a stream that a subscription may have to be linked to, before its next move."""
+        self._noted_count += 1
+        self.new_paths.setdefault(key, {})[path] = self._noted_count
+
+    def _forget_new(self, key: SubscriptionKey, noted: Mapping[StreamPath, int], after: Subscription) -> None:
+        """Forget what a move has included, unless it was noted again since: the stream was created anew."""
+        waiting = self.new_paths.get(key)
+        if waiting is None or not noted:
+            return
+        for path, number in noted.items():
+            if waiting.get(path) == number:
+                del waiting[path]
+        if not waiting:
+            del self.new_paths[key]
+        if len(after.links) >= LINKS_PER_SUBSCRIPTION_MAX and not noted.keys() <= after.links.keys():
+            log.warning("subscription_full", extra={"subscription": key, "link_count": len(after.links)})
+
+    async def remove(self, subscription: Subscription) -> None:
+        """Delete a subscription: from here on its tokens are worth nothing. Raises StoreError."""
+        if await self.store.subscriptions.remove(subscription):
+            self.catalog.drop(subscription.key, subscription.root)
+            self.new_paths.pop(subscription.key, None)
+
+    def _publish(self, subscription: Subscription) -> None:
+        self.catalog.put(subscription)
+        self.on_change(subscription)

@@ -1,0 +1,276 @@
+"""The operations of the protocol's routes: create, show, list, delete, link, claim, ack, callback, release.
+
+Each is called by a request that is authorized. `Place` says whose stream root it is about.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fluvial.access.wake_tokens import mint_wake_token, token_generation
+from fluvial.model.errors import ErrorCode, RequestError
+from fluvial.model.limits import LINKS_PER_SUBSCRIPTION_MAX, SUBSCRIPTIONS_PER_PROJECT_MAX
+from fluvial.model.names import StreamName
+from fluvial.model.subscriptions import moves
+from fluvial.model.subscriptions.configuration import Configuration, SubscriptionType
+from fluvial.model.subscriptions.moves import Moment, Refusal, WakeProof
+from fluvial.model.subscriptions.pattern import StreamPath, literal_prefix
+from fluvial.model.subscriptions.state import (
+    Heads,
+    Link,
+    Subscription,
+    existing,
+    subscription_key,
+    tail_of,
+)
+from fluvial.subscriptions.ledger import Ledger
+from fluvial.wire.subscriptions import WakeRequest
+
+#: Checks where a webhook leads before a subscription is created. Raises RequestError.
+CheckUrl = Callable[[str], Awaitable[None]]
+
+_CREATIONS_TRIED_MAX: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stream root, its owner, and the URL at which the protocol's routes are found; see Subscription."""
+
+    root: str
+    owner: int
+    base_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A subscription that was created, or confirmed by the same configuration."""
+
+    subscription: Subscription
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim's subscription, with the token of its wake."""
+
+    subscription: Subscription
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakeCall:
+    """A callback, an ack or a release: its body, its Authorization field, and the type that its route is for."""
+
+    request: WakeRequest
+    authorization: bytes | None
+    kind: SubscriptionType = SubscriptionType.PULL_WAKE
+
+
+_WorkersMove = Callable[[Subscription, WakeProof, Heads, Moment], Subscription | Refusal]
+
+
+class SubscriptionService:
+    """Operations on the subscriptions of one store. All raise RequestError and StoreError."""
+
+    def __init__(self, ledger: Ledger, check_url: CheckUrl) -> None:
+        """`check_url` is the webhook client's."""
+        self._ledger, self._check_url = ledger, check_url
+
+    async def create(self, place: Place, subscription_id: str, configuration: Configuration) -> Creation:
+        """Create a subscription, or confirm it: its streams are linked at their tails (spec 6.2)."""
+        key = subscription_key(place.root, subscription_id)
+        for _ in range(_CREATIONS_TRIED_MAX):
+            known = await self._ledger.load(key)
+            if known is not None and known.owner == place.owner:
+                return _confirm(known, configuration)
+            if known is not None:  # of a project that has ended, and whose name another one has now
+                await self._ledger.remove(known)
+            created = await self._create(place, subscription_id, configuration)
+            if created is not None:
+                return Creation(created, is_new=True)
+        message = "others create and delete the subscription at the same time"
+        raise RequestError(ErrorCode.SUBSCRIPTION_ALREADY_EXISTS, message, 409)
+
+    async def _create(self, place: Place, subscription_id: str, configuration: Configuration) -> Subscription | None:
+        """The new subscription; None if its key was taken meanwhile."""
+        if configuration.webhook_url is not None:
+            await self._check_url(configuration.webhook_url)
+        catalog, clock, key = self._ledger.catalog, self._ledger.clock, subscription_key(place.root, subscription_id)
+        if catalog.count(place.root) >= SUBSCRIPTIONS_PER_PROJECT_MAX:
+            message = f"there are {SUBSCRIPTIONS_PER_PROJECT_MAX} subscriptions already"
+            raise RequestError(ErrorCode.TOO_MANY_SUBSCRIPTIONS, message, 409)
+        # Before the streams are listed: a stream that is created from here on is noted, and linked before its first
+        # append; an older one is in the list.
+        patterns = [configuration.pattern] if configuration.pattern is not None else []
+        catalog.watch(key, place.root, [*patterns, *configuration.streams])
+        is_stored = False
+        try:
+            subscription = Subscription(
+                root=place.root,
+                id=subscription_id,
+                incarnation=clock.new_incarnation(),
+                owner=place.owner,
+                secret=clock.new_secret(),
+                base_url=place.base_url,
+                configuration=configuration,
+                created_ms=clock.now_ms(),
+                links=await self._first_links(place.root, configuration),
+            )
+            is_stored = await self._ledger.add(subscription)
+        finally:
+            if not is_stored and key not in catalog.entries:
+                catalog.drop(key, place.root)
+        return subscription if is_stored else None
+
+    async def _first_links(self, root: str, configuration: Configuration) -> dict[StreamPath, Link]:
+        """The links of a new subscription, at the tails of their streams."""
+        # "Existing streams are linked at their current tail offset so subscription creation does not replay historical
+        # data by default." -- spec 6.2
+        matching, explicit = set[StreamPath](), frozenset(configuration.streams)
+        if configuration.pattern is not None:
+            async for path in self._paths(root, literal_prefix(configuration.pattern)):
+                if configuration.matches(path):
+                    matching.add(path)
+                    _require_room(len(matching))
+        _require_room(len(matching | explicit))
+        paths = sorted(matching | explicit)
+        heads = await self._heads_at(root, paths)
+        return {
+            path: Link(tail_of(heads.get(path)), path in explicit, path in matching)
+            for path in paths
+            if path in heads or path in explicit
+        }
+
+    async def _paths(self, root: str, prefix: str) -> AsyncIterator[StreamPath]:
+        """The paths of all streams below a root that begin with a prefix."""
+        after, count_max = "", self._ledger.limits.names_per_page
+        while names := await self._ledger.store.names(root + prefix, after, count_max):
+            for name in names:
+                yield StreamPath(name.removeprefix(root))
+            after = names[-1]
+
+    async def _heads_at(self, root: str, paths: Sequence[StreamPath]) -> Heads:
+        heads = await self._ledger.store.heads([StreamName(root + path) for path in paths])
+        return existing(zip(paths, heads, strict=True), self._ledger.clock.now_ms())
+
+    async def show(self, place: Place, subscription_id: str) -> Subscription:
+        """One subscription."""
+        found = await self._ledger.load(subscription_key(place.root, subscription_id))
+        if found is None or found.owner != place.owner:
+            raise _not_found()
+        return found
+
+    async def list_after(self, place: Place, after: str, count_max: int) -> list[Subscription]:
+        """Subscriptions whose ids come after an id, in their order."""
+        first = subscription_key(place.root, "")
+        found = await self._ledger.store.subscriptions.list_after(first, first + after, count_max)
+        return [subscription for subscription in found if subscription.owner == place.owner]
+
+    async def delete(self, place: Place, subscription_id: str) -> None:
+        """Delete a subscription; a repeat changes nothing."""
+        # "In-flight callback, ack, or release requests for a deleted subscription MUST fail" -- spec 6.3
+        found = await self._ledger.load(subscription_key(place.root, subscription_id))
+        if found is not None:
+            await self._ledger.remove(found)
+
+    async def add_streams(self, place: Place, subscription_id: str, paths: Sequence[StreamPath]) -> None:
+        """Link streams explicitly, at their tails; a stream that is linked already keeps its acked offset."""
+        heads = await self._heads_at(place.root, paths)
+        added = {path: Link(tail_of(heads.get(path)), is_explicit=True, is_glob=False) for path in paths}
+
+        def add(subscription: Subscription, _heads: Heads, _moment: Moment) -> Subscription | Refusal:
+            if subscription.configuration.wake_stream in added:
+                message = "a subscription cannot be woken by its own wake_stream"
+                return Refusal(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, message)
+            linked = moves.link(subscription, added)
+            if len(linked.links) > LINKS_PER_SUBSCRIPTION_MAX:
+                return Refusal(ErrorCode.TOO_MANY_LINKS, _TOO_MANY_LINKS)
+            return linked
+
+        self._settle(await self._ledger.change(subscription_key(place.root, subscription_id), place.owner, add))
+
+    async def remove_stream(self, place: Place, subscription_id: str, path: StreamPath) -> None:
+        """Remove an explicit link; a repeat changes nothing."""
+        key = subscription_key(place.root, subscription_id)
+        self._settle(
+            await self._ledger.change(key, place.owner, lambda known, _heads, _moment: moves.unlink(known, path))
+        )
+
+    async def claim(self, place: Place, subscription_id: str, worker: str) -> Claimed | Refusal:
+        """Give the lease of a pull-wake subscription to a worker."""
+        key = subscription_key(place.root, subscription_id)
+        _require_pull_wake(await self.show(place, subscription_id))
+        moved = await self._ledger.change(
+            key, place.owner, lambda known, heads, moment: moves.claim(known, worker, heads, moment)
+        )
+        if moved is None:
+            raise _not_found()
+        if isinstance(moved, Refusal):
+            return moved
+        return Claimed(moved, mint_wake_token(moved, self._ledger.clock.now_ms()))
+
+    async def acknowledge(self, place: Place, subscription_id: str, call: WakeCall) -> bool | Refusal:
+        """Apply an ack or a callback; whether the subscription has its next wake already."""
+        progress = call.request.progress()
+
+        def acknowledge(known: Subscription, proof: WakeProof, heads: Heads, moment: Moment) -> Subscription | Refusal:
+            return moves.acknowledge(known, proof, progress, heads, moment)
+
+        moved = await self._move_of_worker(place, subscription_id, call, acknowledge)
+        return moved if isinstance(moved, Refusal) else progress.is_done and moved.wake is not None
+
+    async def release(self, place: Place, subscription_id: str, call: WakeCall) -> Refusal | None:
+        """Give the lease of a pull-wake subscription back."""
+        moved = await self._move_of_worker(place, subscription_id, call, moves.release)
+        return moved if isinstance(moved, Refusal) else None
+
+    async def _move_of_worker(
+        self, place: Place, subscription_id: str, call: WakeCall, move: _WorkersMove
+    ) -> Subscription | Refusal:
+        """Make a move for the worker that has the wake's token."""
+
+        def checked(known: Subscription, heads: Heads, moment: Moment) -> Subscription | Refusal:
+            generation = token_generation(known, call.authorization, moment.now_ms)
+            if known.configuration.type is not call.kind:
+                what = f"this route is for {call.kind.value} subscriptions"
+                return Refusal(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, what)
+            return move(known, WakeProof(generation, call.request.generation, call.request.wake_id), heads, moment)
+
+        moved = await self._ledger.change(subscription_key(place.root, subscription_id), place.owner, checked)
+        if moved is None:
+            raise _not_found()
+        return moved
+
+    def _settle(self, moved: Subscription | Refusal | None) -> None:
+        if moved is None:
+            raise _not_found()
+        if isinstance(moved, Refusal):
+            raise RequestError(moved.code, moved.message, REFUSAL_STATUS.get(moved.code, 409))
+
+
+#: The statuses of refusals that are not 409 (spec 7).
+REFUSAL_STATUS: Final = {ErrorCode.INVALID_SUBSCRIPTION_REQUEST: 400}
+
+_TOO_MANY_LINKS: Final = f"a subscription has up to {LINKS_PER_SUBSCRIPTION_MAX} streams"
+
+
+def _confirm(known: Subscription, configuration: Configuration) -> Creation:
+    if known.configuration.hash != configuration.hash:
+        message = "the subscription exists with another configuration"
+        raise RequestError(ErrorCode.SUBSCRIPTION_ALREADY_EXISTS, message, 409)
+    return Creation(known, is_new=False)
+
+
+def _require_room(link_count: int) -> None:
+    if link_count > LINKS_PER_SUBSCRIPTION_MAX:
+        raise RequestError(ErrorCode.TOO_MANY_LINKS, _TOO_MANY_LINKS, 409)
+
+
+def _require_pull_wake(subscription: Subscription) -> None:
+    if subscription.configuration.type is not SubscriptionType.PULL_WAKE:
+        message = "only a pull-wake subscription can be claimed"
+        raise RequestError(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, message)
+
+
+def _not_found() -> RequestError:
+    return RequestError(ErrorCode.SUBSCRIPTION_NOT_FOUND, "there is no subscription with this id", 404)
