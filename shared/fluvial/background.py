@@ -79,7 +79,6 @@ async def run_subscriptions(settings: Settings, application: "Application", cloc
 
     store, projects = application.streams.store, application.streams.authorizer.project_cache
     if not isinstance(store, SubscriptionStore):
-        application.serve_subscriptions(None)
         yield
         return
     from fluvial.server.subscriptions import ServedSubscriptions  # noqa: PLC0415

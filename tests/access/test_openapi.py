@@ -17,7 +17,9 @@ from fluvial.server.control.app import CONTROL_PERMISSIONS
 from fluvial.server.control.openapi.control_operations import CONTROL_OPERATIONS
 from fluvial.server.control.openapi.document import document_path
 from fluvial.server.control.openapi.errors import BEFORE_ROUTING, CODES
+from fluvial.server.control.openapi.subscription_operations import documented_path
 from fluvial.server.streams import METHODS
+from fluvial.server.subscriptions import PERMISSIONS as SUBSCRIPTION_PERMISSIONS
 from fluvial.wire.cors import cors_headers, preflight_response
 from fluvial.wire.request import CACHE_KEY
 from tests.access.test_matrix import application
@@ -50,7 +52,11 @@ def stream_methods(document: Json) -> dict[str, Json]:
 def test_every_route_is_documented_with_its_answers(document: Json) -> None:
     """Those that FastAPI serves, and the methods of streams."""
     routes = {(method, document_path(path)) for method, path in CONTROL_PERMISSIONS} - UNDOCUMENTED
-    assert documented_routes(document) == routes | {(method, STREAM) for method in METHODS.split(", ")}
+    streams = {(method, STREAM) for method in METHODS.split(", ")}
+    subscriptions = {
+        (method, documented_path(route)) for route, methods in SUBSCRIPTION_PERMISSIONS.items() for method in methods
+    }
+    assert documented_routes(document) == routes | streams | subscriptions
     assert CONTROL_OPERATIONS.keys() == CONTROL_PERMISSIONS.keys() - UNDOCUMENTED
 
 
@@ -67,7 +73,8 @@ def test_openapi_document_is_valid_and_names_every_operation(document: Json) -> 
 
 def test_every_error_code_is_documented_with_its_status(document: Json) -> None:
     """In the document and on the page of errors; those of requests that cannot be read are in the document's text."""
-    page = dict(re.findall(r"^\| `([a-z_]+)` \| ([\d, ]+) \|", ERRORS_PAGE.read_text(), re.MULTILINE))
+    text = ERRORS_PAGE.read_text().partition("## Limits")[0]
+    page = dict(re.findall(r"^\| `([A-Za-z_]+)` \| ([\d, ]+) \|", text, re.MULTILINE))
     on_page = {(code, int(status)) for code, statuses in page.items() for status in statuses.split(", ")}
     known = {(code.value, status) for status, codes in CODES.items() for code in codes}
     assert known == on_page

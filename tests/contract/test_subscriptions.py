@@ -18,6 +18,7 @@ from fluvial.model.names import StreamName
 from fluvial.model.offset import Offset
 from fluvial.model.subscriptions.state import Link, Phase, Subscription, SubscriptionKey, Wake
 from fluvial.storage.subscriptions import Subscriptions, SubscriptionStore
+from tests.care.folders import problems_in
 from tests.support.budget import examples
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, append_commit, create_commit, delete_commit
@@ -196,5 +197,19 @@ async def test_damaged_row_is_found(tmp_path: Path) -> None:
             connection.execute("UPDATE subscription_link SET acked_position = 77")
 
         await rig.store._group_commit.submit_work(flip)
+        assert any("a row of subscription_link" in line for line in problems_in(tmp_path / "data"))
         with pytest.raises(StorageDamaged):
             await subscriptions_of(rig).get(FULL.key)
+
+
+async def test_sound_rows_are_verified(tmp_path: Path) -> None:
+    """And a link whose subscription is gone is a problem."""
+    async with sqlite_rig(tmp_path / "data") as rig:
+        await subscriptions_of(rig).add(FULL)
+        assert problems_in(tmp_path / "data") == []
+
+        def lose(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM subscription")
+
+        await rig.store._group_commit.submit_work(lose)
+        assert any("belongs to no subscription" in line for line in problems_in(tmp_path / "data"))

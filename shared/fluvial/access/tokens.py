@@ -23,7 +23,7 @@ from fluvial.model.limits import (
     TOKEN_LEEWAY_S,
     TOKEN_S_AHEAD_MAX,
 )
-from fluvial.model.names import parse_name
+from fluvial.model.names import RESERVED_SEGMENT, parse_name
 from fluvial.model.permissions import OPERATOR, Scope, VerifiedToken
 from fluvial.model.project import Secret
 
@@ -61,7 +61,9 @@ def parse_stream_claim(stream: str) -> str:
     Raises InvalidToken.
     """
     try:
-        return parse_name(stream.removesuffix("/")) + "/" * stream.endswith("/")
+        reserved = f"{RESERVED_SEGMENT}/"  # the routes of subscriptions, which a token may be narrowed to, too
+        prefix = reserved if stream.startswith(reserved) else ""
+        return prefix + parse_name(stream.removeprefix(prefix).removesuffix("/")) + "/" * stream.endswith("/")
     except RequestError as exc:
         raise InvalidToken("its stream claim is not the name of a stream") from exc
 

@@ -13,6 +13,12 @@ from fluvial.model.limits import TOKEN_BYTES_MAX, WAKE_TOKEN_MS_MAX
 from fluvial.model.subscriptions.state import Subscription
 
 _ALGORITHM: Final = "HS256"
+#: "The server generating a 401 response MUST send a WWW-Authenticate header field" -- RFC 9110, 15.5.2.
+CHALLENGE: Final = (("www-authenticate", 'Bearer realm="fluvial"'),)
+
+#: What is said of a token that another secret has signed, and of a subscription that may not be known.
+NOT_OF_THIS_SUBSCRIPTION: Final = "the token is not one of this subscription"
+
 _OPTIONS: Final[jwt.types.Options] = {"require": ["sub", "exp"], "verify_exp": False, "verify_sub": True}
 
 
@@ -33,18 +39,19 @@ def token_generation(subscription: Subscription, authorization: bytes | None, no
     """
     scheme, _, token = (authorization or b"").strip().partition(b" ")
     if scheme.lower() != b"bearer" or len(token) > TOKEN_BYTES_MAX:
-        raise _invalid("this needs the wake's token: Authorization: Bearer …")
+        raise invalid_wake_token("this needs the wake's token: Authorization: Bearer …")
     try:
         claims = jwt.decode(token.strip(), subscription.secret, [_ALGORITHM], options=_OPTIONS)
-    except jwt.PyJWTError as exc:
-        raise _invalid("the token is not one of this subscription") from exc
+    except (jwt.PyJWTError, ValueError, RecursionError) as exc:
+        raise invalid_wake_token(NOT_OF_THIS_SUBSCRIPTION) from exc
     generation, expires = claims.get("generation"), claims.get("exp")
     if claims["sub"] != subscription.key or type(generation) is not int or type(expires) is not int:
-        raise _invalid("the token is not one of this subscription")
+        raise invalid_wake_token(NOT_OF_THIS_SUBSCRIPTION)
     if expires * 1_000 <= now_ms:
-        raise RequestError(ErrorCode.WAKE_TOKEN_EXPIRED, "the wake's token has expired", 401)
+        raise RequestError(ErrorCode.WAKE_TOKEN_EXPIRED, "the wake's token has expired", 401, CHALLENGE)
     return generation
 
 
-def _invalid(message: str) -> RequestError:
-    return RequestError(ErrorCode.WAKE_TOKEN_INVALID, message, 401)
+def invalid_wake_token(message: str) -> RequestError:
+    """The error of a request whose token is not the wake's."""
+    return RequestError(ErrorCode.WAKE_TOKEN_INVALID, message, 401, CHALLENGE)

@@ -21,6 +21,7 @@ SECTIONS: Final = {
         Entry("close", "streams:close_command", "Close a stream, so that readers see its end."),
         Entry("fork", "streams:fork_command", "Create a stream that begins as another one."),
         Entry("rm", "streams:remove_command", "Delete streams."),
+        Entry("subscription", "subscriptions:subscription_group", "Wake workers when streams have new data."),
         Entry("context", "contexts:context_group", "Keep servers and tokens by name."),
     ),
     "Server": (Entry("serve", "serve:serve_command", "Serve streams over HTTP until SIGTERM or Ctrl-C."),),

@@ -43,7 +43,7 @@ class Application:
         self.observers, self._monitoring = observers, monitoring
         self._cdn_secrets = [secret.strip().encode() for secret in cdn_secret.split(",") if secret.strip()]
         self.sockets = WebSocketApp(self.live, streams.authorizer)
-        self._subscriptions: SubscriptionsApp | None = None
+        self._subscriptions = SubscriptionsApp(streams, None)
         self._control_app: ASGIApp | None = None
         self._console: ConsoleApp | None = None
 
@@ -53,8 +53,8 @@ class Application:
 
         self._console = ConsoleApp(self.streams.authorizer.project_cache)
 
-    def serve_subscriptions(self, served: ServedSubscriptions | None) -> None:
-        """Serve the protocol's own routes below `__ds` from now on; without subscriptions they answer 501."""
+    def serve_subscriptions(self, served: ServedSubscriptions) -> None:
+        """Serve subscriptions from now on; until then, the routes below `__ds` answer with 501."""
         self._subscriptions = SubscriptionsApp(self.streams, served)
 
     def load_control_app(self) -> ASGIApp:
@@ -90,9 +90,7 @@ class Application:
         if scope["type"] == "websocket":
             return self.sockets if is_stream else reject_websocket_path
         if is_stream:
-            if self._subscriptions is not None and RESERVED_BYTES in scope["raw_path"]:
-                return self._subscriptions
-            return self.streams
+            return self._subscriptions if RESERVED_BYTES in scope["raw_path"] else self.streams
         if self._console is not None and self._console.has_path(scope["raw_path"]):
             return self._console
         return self.load_control_app()

@@ -18,6 +18,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from fluvial.access.authorizer import Credentials, Tenant
+from fluvial.access.wake_tokens import NOT_OF_THIS_SUBSCRIPTION, invalid_wake_token
 from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import SUBSCRIPTION_BODY_BYTES_MAX
 from fluvial.model.names import STREAM_ROOT, StreamName
@@ -166,8 +167,7 @@ class SubscriptionsApp:
         except RequestError as exc:
             is_hidden = not tenant.is_open and permissions[method] is Permission.NOTHING
             if is_hidden and exc.code is ErrorCode.SUBSCRIPTION_NOT_FOUND:
-                message = "the token is not one of this subscription"
-                raise RequestError(ErrorCode.WAKE_TOKEN_INVALID, message, 401) from exc
+                raise invalid_wake_token(NOT_OF_THIS_SUBSCRIPTION) from exc
             raise
 
     def _authorize(

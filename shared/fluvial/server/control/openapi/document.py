@@ -3,7 +3,8 @@
 1. FastAPI describes parameters and bodies of requests to control routes, because its routes' code has their types.
 2. Answers come from `CONTROL_OPERATIONS`, errors also from the permission that a route requires. FastAPI's own
    descriptions of answers are dropped: it knows none of the statuses.
-3. The methods of streams come from `STREAM_OPERATIONS` as a whole.
+3. The methods of streams come from `STREAM_OPERATIONS` as a whole, and those of subscriptions from
+   `SUBSCRIPTION_OPERATIONS`.
 """
 
 import re
@@ -32,7 +33,15 @@ from fluvial.server.control.openapi.answers import (
 from fluvial.server.control.openapi.control_operations import CONTROL_OPERATIONS
 from fluvial.server.control.openapi.errors import WITH_BODY, shared_codes
 from fluvial.server.control.openapi.stream_operations import STREAM_OPERATIONS, STREAM_PATH, StreamOperation
+from fluvial.server.control.openapi.subscription_operations import (
+    SUBSCRIPTION_OPERATIONS,
+    SubscriptionOperation,
+    documented_path,
+)
+from fluvial.server.control.openapi.subscription_schemas import BODIES
 from fluvial.server.streams import STREAM_PERMISSIONS
+from fluvial.server.subscriptions import PERMISSIONS as SUBSCRIPTION_PERMISSIONS
+from fluvial.wire.subscription_paths import Route
 
 DESCRIPTION: Final = """\
 Streams that are appended to, and read from any offset, once or live, by the Durable Streams protocol.
@@ -42,11 +51,12 @@ Streams that are appended to, and read from any offset, once or live, by the Dur
   can read. **HEAD** is answered wherever GET is. **OPTIONS** answers preflights on every path.
 - **A stream's path** may have slashes. Send them as they are: `%2F` is a part of one segment.
 - **A server is open** until it has a project. From then on the first segment of a stream's path is its project's name,
-  and requests need a token.
+  and requests need a token. The routes below `__ds` are then those of each project: `/v1/stream/{project}/__ds/…`.
 """
 
 TAGS: Final = (
     {"name": "streams", "description": "Create, append, read and delete streams; list and describe them."},
+    {"name": "subscriptions", "description": "Durable cursors that wake workers when streams have pending work."},
     {"name": "estuaries", "description": "Fan-in streams, which other streams flow into."},
     {"name": "projects", "description": "Projects own streams: their secrets, origins, privacy and limits."},
     {"name": "server", "description": "The server's state, for operators and load balancers."},
@@ -84,6 +94,8 @@ _PATH_PARAMETERS: Final = {
         Field("stream", "The stream's path, or the rest of it after the project. It may have slashes.", _NAME),
         Field("estuary", "The estuary's id, one segment of a path.", _NAME),
         Field("secret_id", "The secret's id.", TEXT),
+        Field("id", "The subscription's id, one segment of a path.", _NAME),
+        Field("path", "A stream's path below its stream root; it may have slashes.", _NAME),
     )
 }
 
@@ -108,14 +120,14 @@ def describe_api(app: FastAPI, permissions: RoutePermissions) -> dict[str, Any]:
         for method, operation in methods.items():
             route = (method.upper(), path)
             _complete(operation, route, described.get(route, Operation(())), required.get(route, Permission.ADMINISTER))
-    document["paths"] = {STREAM_PATH: _describe_stream_methods(), **document["paths"]}
+    document["paths"] = {STREAM_PATH: _describe_stream_methods(), **_describe_subscriptions(), **document["paths"]}
     return document
 
 
 def _body_schemas() -> dict[str, Any]:
     types = [one for one in vars(schemas).values() if isinstance(one, type) and issubclass(one, schemas.Body)]
     types.remove(schemas.Body)
-    return msgspec.json.schema_components(types, ref_template=_REFERENCE)[1]
+    return msgspec.json.schema_components([*types, *BODIES], ref_template=_REFERENCE)[1]
 
 
 def _schema_of(body: type) -> JsonSchema:
@@ -163,6 +175,33 @@ def _describe_stream_method(method: str, described: StreamOperation) -> dict[str
         "parameters": [*query, *fields],
         **body,
         "responses": render_answers(described.answers, shared, _schema_of, has_bodies=method != "HEAD"),
+    }
+
+
+def _describe_subscriptions() -> dict[str, Any]:
+    paths = dict[str, Any]()
+    for route, methods in SUBSCRIPTION_OPERATIONS.items():
+        path = documented_path(route)
+        described = {method.lower(): _describe_subscription(route, method, one) for method, one in methods.items()}
+        paths[path] = {"parameters": _path_parameters(path), **described}
+    return paths
+
+
+def _describe_subscription(route: Route, method: str, described: SubscriptionOperation) -> dict[str, Any]:
+    required = SUBSCRIPTION_PERMISSIONS[route][method]
+    shared = (*shared_codes(method, required, is_named=False), ErrorCode.RESERVED_PATH, ErrorCode.STORAGE_DAMAGED)
+    if method != "GET":
+        shared += WITH_BODY
+    content = {} if described.body is None else {"application/json": _schema_of(described.body)}
+    return {
+        "tags": ["subscriptions"],
+        "operationId": described.id,
+        "summary": described.summary,
+        "description": described.description or described.summary + ".",
+        "security": _security(method, required, documented_path(route)),
+        "parameters": [render_parameter(field, "query") for field in described.query],
+        **({"requestBody": {"content": render_content(content)}} if content else {}),
+        "responses": render_answers(described.answers, shared, _schema_of, has_bodies=True),
     }
 
 

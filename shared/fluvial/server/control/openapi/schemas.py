@@ -27,6 +27,8 @@ class ErrorDetail(Body):
 
     code: Annotated[ErrorCode, Meta(description="Stable: codes are added, and never renamed.")]
     message: Annotated[str, Meta(description="For the developer of the client; it may change.")]
+    current_holder: Annotated[str | UnsetType, Meta(description="Of `ALREADY_CLAIMED`: the worker.")] = UNSET
+    generation: Annotated[int | UnsetType, Meta(description="Of `ALREADY_CLAIMED`: that of its wake.")] = UNSET
 
 
 class Error(Body):

@@ -19,6 +19,7 @@ from fluvial.storage.sqlite.database import DATABASE, migrations
 from fluvial.storage.sqlite.rows import Row, head_of_row, segment_of_row
 from fluvial.storage.sqlite.segment_files import StoredSegment
 from fluvial.storage.sqlite.verification.databases import DatabaseCheck
+from fluvial.storage.sqlite.verification.subscriptions import check_subscriptions
 
 _HEADS: Final = """
 SELECT name, incarnation, config, tail, closed, closed_by, stream_seq, live_until_ms, references_, soft_deleted,
@@ -81,6 +82,7 @@ class StreamsCheck:
             self._owner_of(source, f"the follower {estuary}")
         self._check_relations()
         self._check_newest_birth()
+        check_subscriptions(self.database)
 
     def _problem(self, owner: _Owner, what: str, position: int | None = None) -> None:
         self.database.findings.problem(place_in(DATABASE, owner.name, owner.head, position), what)
