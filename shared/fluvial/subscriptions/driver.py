@@ -2,7 +2,7 @@
 
 1. A commit tells the driver which stream has changed. The driver looks at the subscriptions of that stream which are
    idle; those that have a wake are looked at when it ends, by what they have acked and not by what was told.
-2. A subscription is looked at by one task at a time. What is told meanwhile makes that task look once more.
+2. A subscription is looked at by one task at a time. What is told meanwhile has it looked at once more.
 3. What happens at some time is in the store (`due_ms`), and the driver sleeps until the earliest such moment.
 4. What a killed process knew is found again: `recover` looks at every subscription and at every stream's name.
 
@@ -42,9 +42,12 @@ class WakeDriver:
         """No task runs before `start`."""
         self._ledger, self._attempts, self._is_owned = ledger, attempts, is_owned
         self._limits, self._clock = ledger.limits, ledger.clock
-        self._slots, self._looks = Slots(ledger.limits), asyncio.Semaphore(ledger.limits.looks_at_once)
-        self._running: dict[SubscriptionKey, asyncio.Task[None]] = {}
+        self._slots = Slots(ledger.limits)
+        self._busy: set[SubscriptionKey] = set()
         self._again: set[SubscriptionKey] = set()
+        self._queue: asyncio.Queue[SubscriptionKey] = asyncio.Queue()  # at most one entry for a subscription
+        self._lookers, self._attempts_under_way = list[asyncio.Task[None]](), set[asyncio.Task[None]]()
+        self._is_settled = asyncio.Event()
         self._has_sooner = asyncio.Event()
         self._sleeps_until_ms: int | None = None
         self._tasks = list[asyncio.Task[None]]()
@@ -63,7 +66,7 @@ class WakeDriver:
     async def stop(self) -> None:
         """End all tasks. Webhooks that are under way are sent again by the next process."""
         self._is_stopping = True
-        tasks = [*self._tasks, *self._running.values()]
+        tasks = [*self._tasks, *self._lookers, *self._attempts_under_way]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -71,7 +74,7 @@ class WakeDriver:
     @property
     def busy_count(self) -> int:
         """Subscriptions that are being looked at, or whose workers are being woken."""
-        return len(self._running)
+        return len(self._busy)
 
     def note_head(self, name: StreamName, before: Head | None, after: Head | None) -> None:
         """See ChangeListener. Most streams have no subscription, and cost one lookup."""
@@ -104,26 +107,29 @@ class WakeDriver:
             self._has_sooner.set()
 
     def check(self, key: SubscriptionKey) -> None:
-        """Look at a subscription soon."""
-        if self._is_stopping:
-            return
-        if key in self._running:
+        """Look at a subscription soon. This is on the way of each append that it matches, so it is quick."""
+        if key in self._busy:
             self._again.add(key)
-            return
-        self._running[key] = asyncio.get_running_loop().create_task(self._run(key), name="subscription")
+        elif not self._is_stopping:
+            self._busy.add(key)
+            self._is_settled.clear()
+            self._queue.put_nowait(key)
+            if not self._lookers:
+                loop, count = asyncio.get_running_loop(), self._limits.looks_at_once
+                self._lookers = [loop.create_task(self._keep_looking(), name="subscriptions") for _ in range(count)]
 
     async def settle(self) -> None:
         """Wait until no subscription is being looked at, and no webhook is under way."""
-        while self._running:
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+        while self._busy:
+            await self._is_settled.wait()
 
     async def check_due(self) -> int:
         """Look at the subscriptions that are due; how many there are. Raises StoreError."""
         # Those that wait for their turn stay due, and are the earliest: without room for more, others would starve.
-        count_max = self._limits.due_per_look + len(self._running)
+        count_max = self._limits.due_per_look + len(self._busy)
         keys = await self._ledger.store.subscriptions.due(self._clock.now_ms(), count_max)
         for key in keys:
-            if key not in self._running:
+            if key not in self._busy:
                 self.check(key)
         return len(keys)
 
@@ -188,44 +194,63 @@ class WakeDriver:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._has_sooner.wait(), max(pause_s, self._limits.look_pause_s))
 
-    async def _run(self, key: SubscriptionKey) -> None:
-        """Look at a subscription, as often as it was asked for."""
-        try:
-            while True:
-                self._again.discard(key)
-                try:
-                    await self._look(key)
-                except StoreError as exc:
-                    log.warning("subscription_not_looked_at", extra=_where(key, str(exc.__cause__ or exc)))
-                    await asyncio.sleep(self._limits.retry_s)
-                    self._again.add(key)
-                except Exception:  # an unforeseen error of one subscription keeps no other waiting
-                    log.exception("subscription_not_looked_at", extra={"subscription": key})
-                if key not in self._again:
-                    return
-        finally:
-            del self._running[key]
+    async def _keep_looking(self) -> None:
+        """Look at one subscription after the other."""
+        while True:
+            key = await self._queue.get()
+            await self._guard(key, partial(self._look, key))
 
-    async def _look(self, key: SubscriptionKey) -> None:
-        """Do what is to be done for a subscription. Raises StoreError."""
-        async with self._looks:
-            known = await self._ledger.load(key)
-            if known is None or not await self._is_still_owned(known):
-                self._ledger.new_paths.pop(key, None)
+    async def _guard(self, key: SubscriptionKey, work: Callable[[], Awaitable[bool]]) -> None:
+        """Do a piece of work for a subscription, after which it is free unless more is under way. Raises nothing."""
+        pause_s = 0.0
+        try:
+            if await work():
                 return
-            computed = await self._ledger.compute(key, known.owner, moves.look)
-            if computed is None or isinstance(computed.moved, Refusal):
-                return
-            if not _is_to_be_sent(computed.moved):
-                await self._ledger.change(key, known.owner, moves.look)
-                return
+        except StoreError as exc:
+            fields = {"subscription": key, "reason": str(exc.__cause__ or exc)}
+            log.warning("subscription_not_looked_at", extra=fields)
+            self._again.add(key)
+            pause_s = self._limits.retry_s
+        except Exception:  # an unforeseen error of one subscription keeps no other waiting
+            log.exception("subscription_not_looked_at", extra={"subscription": key})
+        asyncio.get_running_loop().call_later(pause_s, self._free, key)
+
+    def _free(self, key: SubscriptionKey) -> None:
+        """Look again if that was asked for meanwhile."""
+        self._busy.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.check(key)
+        if not self._busy:
+            self._is_settled.set()
+
+    async def _look(self, key: SubscriptionKey) -> bool:
+        """Do what is to be done for a subscription; whether an attempt is under way. Raises StoreError."""
+        known = await self._ledger.load(key)
+        if known is None or not await self._is_still_owned(known):
+            self._ledger.new_paths.pop(key, None)
+            return False
+        computed = await self._ledger.compute(key, known.owner, moves.look)
+        if computed is None or isinstance(computed.moved, Refusal):
+            return False
+        if not _is_to_be_sent(computed.moved):
+            await self._ledger.change(key, known.owner, moves.look)
+            return False
+        attempt = self._guard(key, partial(self._attempt_in_turn, known))
+        task = asyncio.get_running_loop().create_task(attempt, name="wake")
+        self._attempts_under_way.add(task)
+        task.add_done_callback(self._attempts_under_way.discard)
+        return True
+
+    async def _attempt_in_turn(self, known: Subscription) -> bool:
+        """Wake a worker once there is a slot. A wake is issued only then, because its lease begins then."""
         url = known.configuration.webhook_url
         if url is None:
-            await self._look_and_attempt(key, known.owner)
-            return
-        # A wake is issued when its turn has come, because its lease begins then.
-        async with self._slots.hold(url, is_retry=known.failure_count > 0):
-            await self._look_and_attempt(key, known.owner)
+            await self._look_and_attempt(known.key, known.owner)
+        else:
+            async with self._slots.hold(url, is_retry=known.failure_count > 0):
+                await self._look_and_attempt(known.key, known.owner)
+        return False
 
     async def _look_and_attempt(self, key: SubscriptionKey, owner: int) -> None:
         """Issue the wake that is due, wake a worker, and note what came of it."""
@@ -259,7 +284,3 @@ class WakeDriver:
 def _is_to_be_sent(subscription: Subscription) -> bool:
     wake = subscription.wake
     return wake is not None and wake.phase is Phase.ISSUED and subscription.retry_at_ms is None
-
-
-def _where(key: SubscriptionKey, reason: str) -> dict[str, str]:
-    return {"subscription": key, "reason": reason}
