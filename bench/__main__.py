@@ -17,6 +17,7 @@ import uvloop
 
 from bench.load import Measure, RequestRefused, closed_loops, each_once, fan_out, median_measure, once, request
 from bench.servers import Contender, contenders, fluvial_alone
+from bench.wakes import wakes
 
 APPEND_BYTES = 100
 LENGTHS = (10, 10_000, 1_000_000)
@@ -130,6 +131,7 @@ CASES = [
     Case("SSE deliveries, 100 readers", follows(100), shows_latency=True),
     Case("SSE deliveries, 1,000 readers", follows(1_000), shows_latency=True),
     Case("deliveries to 1,000 subscribers", publishes(1_000), shows_latency=True),
+    Case("wakes of webhooks", wakes, shows_latency=True),
 ]
 
 

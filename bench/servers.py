@@ -63,7 +63,8 @@ def contender(
 
 
 def _fluvial(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "fluvial", "serve", "--port", "0", "--data-dir", str(folder)]
+    command = [sys.executable, "-m", "fluvial", "serve", "--port", "0", "--data-dir", str(folder)]
+    return [*command, "--webhooks-to-localhost"]
 
 
 @contextmanager

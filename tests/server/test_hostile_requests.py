@@ -162,7 +162,8 @@ HOSTILE = [
     path("10 KB path", ROOT + "a" * 10_000, 414, Code.PATH_TOO_LONG),
     path("name over its bound", ROOT + "a" * 2_000, 414, Code.PATH_TOO_LONG),
     path("no name", ROOT, 404, Code.NOT_FOUND),
-    path("reserved prefix", ROOT + "__ds/subscriptions/x", 404, Code.RESERVED_PATH),
+    path("reserved prefix", ROOT + "__ds/x", 404, Code.RESERVED_PATH),
+    path("dots in a subscription's id", ROOT + "__ds/subscriptions/..", 400, Code.INVALID_SUBSCRIPTION_REQUEST),
     path("encoded reserved prefix", ROOT + "%5f%5fds/x", 404, Code.RESERVED_PATH),
     path("outside the root", "/v2/stream/a", 404, Code.NOT_FOUND),
     # methods, types, bodies, heads

@@ -29,8 +29,13 @@ class SuiteResult:
     output: str
 
 
-async def run_suite(url: str, long_poll_s: float, prefix: str = "", token: str | None = None) -> SuiteResult:
-    """Run the suite, whose streams get a prefix and whose requests a token. Raises CheckSkippedError without Node."""
+async def run_suite(
+    url: str, long_poll_s: float, prefix: str = "", token: str | None = None, *, has_subscriptions: bool = False
+) -> SuiteResult:
+    """Run the suite, whose streams get a prefix and whose requests a token. Raises CheckSkippedError without Node.
+
+    With `has_subscriptions` the server may send webhooks to this machine.
+    """
     if not (FOLDER / "node_modules" / ".bin" / "vitest").exists():
         raise CheckSkippedError("needs Node: make tests/conformance/node_modules/.installed")
     environment = {
@@ -39,6 +44,7 @@ async def run_suite(url: str, long_poll_s: float, prefix: str = "", token: str |
         "FLUVIAL_PREFIX": prefix,
         "FLUVIAL_TOKEN": token or "",
         "FLUVIAL_LONG_POLL_TIMEOUT": str(long_poll_s),
+        "FLUVIAL_SUBSCRIPTIONS": "true" if has_subscriptions else "false",
         "NO_COLOR": "1",
     }
     with tempfile.TemporaryDirectory() as folder:
