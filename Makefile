@@ -19,7 +19,7 @@ NODE_PACKAGES := tests/conformance/node_modules/.installed tests/clients/node_mo
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench bench-metrics cost cost-page changes cold smoke load build docs docs-serve fmt lint types check lock pythons release clean
+.PHONY: help install serve serve-aws test soak test-all contract clients console screenshots test-e2e conformance conformance-lambda examples bench bench-metrics cost overload cost-page changes cold smoke load build docs docs-serve fmt lint types check lock pythons release clean
 
 # An order-only prerequisite: the folder's time changes with each file in it.
 .venv/bin/python:
@@ -183,6 +183,9 @@ bench-metrics: install ## measure what metrics, access log and traces cost an ap
 
 cost: install ## measure what appends and reads take of DynamoDB; prints units and dollars
 	$(BIN)/python -m bench.cost
+
+overload: install ## ask one stream for twice what its partition takes, on AWS's engine behind a limiter; prints the goodput
+	$(BIN)/python -m bench.overload
 
 cost-page: install ## compute docs/operations/cost.md anew, from what `make cost` measured
 	$(BIN)/python -m bench.cost_page

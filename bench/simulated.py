@@ -104,12 +104,19 @@ def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], seed: int 
         loop.close()
 
 
-@dataclass
-class _Bucket:
-    """What a partition has left at a moment."""
+class Bucket:
+    """What a partition has left: so many units a second, and what was not used for `burst_s`."""
 
-    units: float
-    at_s: float
+    def __init__(self, units_s: float, burst_s: float, now_s: float) -> None:
+        """It is full."""
+        self._units_s, self._full, self._at_s = units_s, units_s * burst_s, now_s
+        self.units = self._full
+
+    def has_units(self, now_s: float) -> bool:
+        """Whether the partition takes another request at a moment."""
+        self.units = min(self._full, self.units + (now_s - self._at_s) * self._units_s)
+        self._at_s = now_s
+        return self.units > 0
 
 
 @dataclass
@@ -124,7 +131,7 @@ class SimulatedTable:
     requests: int = 0
     refused: int = 0
     throttled: int = 0
-    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
 
     def update_item(self, *, Key: Item, UpdateExpression: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401, N803
         """UpdateItem."""
@@ -187,11 +194,10 @@ class SimulatedTable:
     def _has_units(self, partition: str) -> bool:
         if self.units_s is None:
             return True
-        now_s, full = self.now_s(), self.units_s * self.burst_s
-        bucket = self._buckets.setdefault(partition, _Bucket(full, now_s))
-        bucket.units = min(full, bucket.units + (now_s - bucket.at_s) * self.units_s)
-        bucket.at_s = now_s
-        return bucket.units > 0
+        now_s = self.now_s()
+        if partition not in self._buckets:
+            self._buckets[partition] = Bucket(self.units_s, self.burst_s, now_s)
+        return self._buckets[partition].has_units(now_s)
 
 
 def _scope(item: Item, request: dict[str, Any]) -> Scope:

@@ -18,7 +18,7 @@ from tests.support.commands import NAME, append_commit, create_commit
 from tests.support.network import Network
 from tests.support.rigs import GROUP, DynamoDbRig, dynamodb_local_rig
 
-PROCESSES, WRITERS, APPENDS = 4, 8, 12
+PROCESSES, WRITERS, APPENDS = 4, 8, 24
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ async def test_conditional_deletion_in_doubt_is_rejected_only_if_it_can_never_ap
     guard = Preconditions(if_match=passed) if is_match else Preconditions(if_none_match=next_one)
     send, lost = writer.table.update, iter([True])
 
-    async def delay_first(request: Any) -> Any:  # noqa: ANN401  boto3's own parameters
+    async def delay_first(request: Any, on_busy: Any = None) -> Any:  # noqa: ANN401  as the table's is called
         """Delay the first request on its way, while another process appends."""
         if next(lost, False):
             await rig.store.apply(NAME, append_commit(b"x"))

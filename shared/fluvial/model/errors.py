@@ -75,6 +75,7 @@ class ErrorCode(StrEnum):
     NO_PENDING_WORK = "NO_PENDING_WORK"
     INVALID_OFFSET = "INVALID_OFFSET"
     STORE_UNAVAILABLE = "store_unavailable"
+    STORE_BUSY = "store_busy"
     STORE_UNCERTAIN = "store_uncertain"
     STORAGE_DAMAGED = "storage_damaged"
     UPGRADE_REQUIRED = "upgrade_required"
@@ -120,6 +121,14 @@ class StoreUnavailable(StoreError):
     code = ErrorCode.STORE_UNAVAILABLE
     status_hint = 503
     public_message = "the store is busy or cannot write now; nothing was written, try again"
+
+
+class StoreBusy(StoreUnavailable):
+    """More is written at this moment than the store takes, to one stream or in all; nothing was written of this."""
+
+    code = ErrorCode.STORE_BUSY
+    status_hint = 429
+    public_message = "more is written at once than the store takes; nothing was written, try again later"
 
 
 class StoreUncertain(StoreError):

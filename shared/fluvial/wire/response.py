@@ -114,7 +114,8 @@ def request_error_response(error: RequestError) -> Response:
 
 def store_error_response(error: StoreError) -> Response:
     """The answer when the store has failed; the log has the cause."""
-    return error_response(error.status_hint, error.code, error.public_message, *_retry_fields(error.status_hint))
+    fields = () if error.status_hint == 500 else (_RETRY_AFTER,)  # noqa: PLR2004  an HTTP status
+    return error_response(error.status_hint, error.code, error.public_message, *fields)
 
 
 def internal_error_response() -> Response:

@@ -45,7 +45,7 @@ async def result_of(write: Awaitable[object]) -> type:
         return ClientError
 
 
-KEY = {"TableName": "t", "Key": {"pk": {"S": "a"}}}
+KEY: dict[str, Any] = {"TableName": "t", "Key": {"pk": {"S": "a"}}}
 OBJECT = {"Bucket": "b", "Key": "k"}
 
 

@@ -40,6 +40,7 @@ from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
 from fluvial.storage.dynamodb.writes.lifecycle import DroppedIncarnation, Lifecycle, LifecycleResult
 from fluvial.storage.dynamodb.writes.producers import list_producers
 from fluvial.storage.dynamodb.writes.spill import Spiller
+from fluvial.storage.dynamodb.writes.stream_load import StreamLoads
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.notifier import HeadNotifier
 from fluvial.storage.observer import UNOBSERVED, StoreObserver
@@ -90,9 +91,10 @@ class DynamoDbStore:
         self._backend = build_backend(self.table, objects, clock, config.payload_item_bytes_max)
         payloads, cold = self._backend.payloads, self._backend.cold
         self._heads, self._notifier = HeadCache(self.table), HeadNotifier()
-        spiller = Spiller(self.table, self._heads, clock)
+        loads = StreamLoads(clock.jitter, config.limits)
+        spiller = Spiller(self.table, self._heads, clock, loads)
         resolver = InDoubtResolver(self.table, cold, self._heads, clock, config.limits)
-        writer = CommitWriter(self.table, payloads, spiller, resolver, self._heads)
+        writer = CommitWriter(self._backend, self._heads, spiller, resolver, loads)
         groups = GroupWriter(
             self._backend,
             self._heads,
@@ -102,7 +104,7 @@ class DynamoDbStore:
             clock=clock,
             observer=config.observer,
         )
-        self._group_commit = GroupCommit(writer, groups, clock, config.limits)
+        self._group_commit = GroupCommit(writer, groups, loads, clock, config.limits)
         self._idempotent_writer = IdempotentWriter(self.table, payloads, resolver, writer, self._heads)
         self._lifecycle = Lifecycle(self.table, payloads, spiller, self._heads, clock)
         self._reader = PageReader(self._backend, self._heads)

@@ -40,7 +40,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from fluvial.concurrency import backoff_s
-from fluvial.model.errors import FluvialError, StartupError, StoreUnavailable
+from fluvial.model.errors import FluvialError, StartupError, StoreBusy, StoreUnavailable
 from fluvial.storage.dynamodb.table.error_codes import Meaning, meaning_of, meaning_of_cancellation
 from fluvial.storage.dynamodb.table.write_outcome import (
     ConditionFailed,
@@ -61,7 +61,7 @@ CONNECT_TIMEOUT_S: Final = 1
 DYNAMODB_TIMEOUT_S: Final = 2
 S3_TIMEOUT_S: Final = 10
 
-#: What DynamoDB refused because it was busy was not carried out: it is tried again this often, then it is a 503.
+#: What DynamoDB refused because it was busy was not carried out: it is tried again this often, then it is a 429.
 BUSY_TRIES_MAX: Final = 5
 
 #: The SDK repeats reads in its `standard` mode. In `adaptive` mode one client has one rate for all that it reads: a
@@ -93,6 +93,10 @@ _REFUSALS: Final = {
     Meaning.MISSING: "store_missing",
     Meaning.REFUSED: "store_refused",
 }
+
+
+#: Given how often a request was tried, and the service too busy for it: the pause in seconds, None to give up.
+OnBusy = Callable[[int], float | None]
 
 
 class NotFound(FluvialError):
@@ -188,17 +192,23 @@ class Aws:
             client.meta.events.register("provide-client-params.dynamodb.*", _ask_for_units)
         return client
 
-    async def write(self, method: Callable[..., Any], **parameters: Any) -> WriteOutcome:  # noqa: ANN401
+    async def write(
+        self,
+        method: Callable[..., Any],
+        on_busy: OnBusy | None = None,
+        **parameters: Any,  # noqa: ANN401
+    ) -> WriteOutcome:
         """Send a write of one item once, or again while the service is too busy for it.
 
-        `Written.item` is the answer's `Attributes`. Raises StoreUnavailable: nothing was written.
+        `Written.item` is the answer's `Attributes`. Raises StoreUnavailable, and StoreBusy when `on_busy` gives up:
+        nothing was written.
         """
-        result = await self._send_unless_busy(method, parameters)
+        result = await self._send_unless_busy(method, parameters, on_busy)
         assert not isinstance(result, TransactionConditionFailed), "only transactions are cancelled"
         return Written(result.content.get("Attributes", {})) if isinstance(result, _Answer) else result
 
     async def write_transaction(self, method: Callable[..., Any], **parameters: Any) -> TransactionOutcome:  # noqa: ANN401
-        """Send a transaction once, or again while the service is too busy for it. Raises StoreUnavailable."""
+        """Send a transaction once, or again while the service is too busy. Raises StoreUnavailable, StoreBusy."""
         result = await self._send_unless_busy(method, parameters)
         assert not isinstance(result, ConditionFailed), (
             "a transaction's conditions are in the reasons of its cancellation"
@@ -232,17 +242,22 @@ class Aws:
         return body
 
     async def _send_unless_busy(
-        self, method: Callable[..., Any], parameters: dict[str, Any]
+        self, method: Callable[..., Any], parameters: dict[str, Any], on_busy: OnBusy | None = None
     ) -> _Answer | ConditionFailed | TransactionConditionFailed | InDoubt:
-        for tries in range(1, BUSY_TRIES_MAX + 1):
-            result = await self._send(method, parameters)
-            if not isinstance(result, _Busy):
-                return result
-            if tries == BUSY_TRIES_MAX:
+        tries = 0
+        while isinstance(result := await self._send(method, parameters), _Busy):
+            tries += 1
+            pause_s = (on_busy or self._pause_after)(tries)
+            if pause_s is None:
                 log.warning("store_busy", extra={"reason": str(result.cause)})
-                raise StoreUnavailable from result.cause
-            await asyncio.sleep(backoff_s(self._limits.busy_pause_s, tries, self._jitter()))
-        raise AssertionError("the last try returns or raises")
+                raise StoreBusy from result.cause
+            await asyncio.sleep(pause_s)
+        return result
+
+    def _pause_after(self, tries: int) -> float | None:
+        if tries >= BUSY_TRIES_MAX:
+            return None
+        return backoff_s(self._limits.busy_pause_s, tries, self._jitter())
 
     async def _send(self, method: Callable[..., Any], parameters: dict[str, Any]) -> _Result:
         """Send one request, and tell the observer how it ended. Raises as `_send_once` does."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fluvial.model.errors import StoreUnavailable
 from fluvial.storage.dynamodb.table import attributes as a
-from fluvial.storage.dynamodb.table.aws_client import Aws
+from fluvial.storage.dynamodb.table.aws_client import Aws, OnBusy
 from fluvial.storage.dynamodb.table.expression import Request
 from fluvial.storage.dynamodb.table.format import require_understood, with_format
 from fluvial.storage.dynamodb.table.keys import Item, Key
@@ -37,9 +37,10 @@ class Table:
         """No request is sent yet."""
         self._aws, self.name, self.region = aws, name, aws.region
 
-    async def update(self, request: Request) -> WriteOutcome:
-        """Send an UpdateItem; `Written.item` is the item that the request asks to return."""
-        return _understood(await self._aws.write(self._aws.writes.update_item, TableName=self.name, **request))
+    async def update(self, request: Request, on_busy: OnBusy | None = None) -> WriteOutcome:
+        """Send an UpdateItem; `Written.item` is the item that the request asks to return. `on_busy`: see Aws.write."""
+        send = self._aws.writes.update_item
+        return _understood(await self._aws.write(send, on_busy, TableName=self.name, **request))
 
     async def put(self, item: Item, **condition: Any) -> WriteOutcome:  # noqa: ANN401  boto3's own parameters
         """Send a PutItem under a condition."""

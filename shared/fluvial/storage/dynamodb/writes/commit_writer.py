@@ -12,6 +12,7 @@ head's fence, deadline and producers from the cached head. What can happen:
    batch could be appended twice (docs/decisions/0005).
 """
 
+import asyncio
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from typing import Final
@@ -23,14 +24,15 @@ from fluvial.model.commit import Applied, Outcome, Unmet, UpdateCommit, first_un
 from fluvial.model.effect import RenewTtl
 from fluvial.model.errors import StoreUnavailable, StoreUncertain
 from fluvial.model.names import StreamName
+from fluvial.storage.dynamodb.backend import Backend
 from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import HeadItem, StoredBatch
-from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
-from fluvial.storage.dynamodb.writes.payloads import Payloads
+from fluvial.storage.dynamodb.writes.payloads import INLINE_BYTES_MAX
 from fluvial.storage.dynamodb.writes.producers import EVICTED_AT_ONCE, evict_producers, find_producer
 from fluvial.storage.dynamodb.writes.spill import Spiller
+from fluvial.storage.dynamodb.writes.stream_load import APPEND_TRIES_MAX, StreamLoads
 from fluvial.storage.dynamodb.writes.updates import (
     BUFFER_BATCHES_MAX,
     HEAD_PRODUCERS_MAX,
@@ -39,6 +41,9 @@ from fluvial.storage.dynamodb.writes.updates import (
     commit_update,
 )
 from fluvial.storage.keyed_lock import KeyedLock
+
+#: A longer batch is stored apart while the stream is pressed: its pointer takes about as much of the head as this.
+PRESSED_INLINE_BYTES_MAX: Final = 16
 
 #: Tries of a commit whose requirements hold. Each try removes what made the one before fail, but other writers may
 #: make the next one fail again.
@@ -68,11 +73,11 @@ class CommitWriter:
     """Writes update commits."""
 
     def __init__(
-        self, table: Table, payloads: Payloads, spiller: Spiller, resolver: InDoubtResolver, heads: HeadCache
+        self, backend: Backend, heads: HeadCache, spiller: Spiller, resolver: InDoubtResolver, loads: StreamLoads
     ) -> None:
-        """`resolver` finds out about writes in doubt."""
-        self._table, self._payloads, self._spiller = table, payloads, spiller
-        self._resolver, self._heads = resolver, heads
+        """`resolver` finds out about writes in doubt; `loads` tells which streams are pressed."""
+        self._table, self._payloads, self._heads = backend.table, backend.payloads, heads
+        self._spiller, self._resolver, self._loads = spiller, resolver, loads
         self._retry_locks = KeyedLock()
 
     async def write(self, name: StreamName, commit: UpdateCommit, clock: Clock) -> Outcome:
@@ -80,7 +85,8 @@ class CommitWriter:
         data, now_ms = commit.data, clock.now_ms()
         batch = None
         if data is not None:
-            batch = await self._payloads.store(name, clock.new_commit_id(), data, now_ms)
+            inline_bytes_max = PRESSED_INLINE_BYTES_MAX if self._loads.is_pressed(name) else INLINE_BYTES_MAX
+            batch = await self._payloads.store(name, clock.new_commit_id(), data, now_ms, inline_bytes_max)
         seen = self._heads.get(name)
         attempt = _Attempt(name, commit, batch, 0 if seen is None else seen.fence, seen, now_ms, seen)
         return await self._write(attempt)
@@ -96,9 +102,16 @@ class CommitWriter:
         return await self._write(attempt)
 
     async def _write(self, attempt: _Attempt) -> Outcome:
-        outcome = await self._send_until_known(attempt)
-        if isinstance(outcome, Unmet) and attempt.batch is not None:
-            await self._payloads.discard(attempt.name, [attempt.batch])
+        is_written = False
+        try:
+            outcome = await self._send_until_known(attempt)
+            is_written = isinstance(outcome, Applied)
+        except StoreUncertain:
+            is_written = True  # perhaps
+            raise
+        finally:
+            if not is_written and attempt.batch is not None:
+                await self._payloads.discard(attempt.name, [attempt.batch])
         return outcome
 
     async def _send_until_known(self, attempt: _Attempt) -> Outcome:
@@ -119,7 +132,10 @@ class CommitWriter:
         seen = None if attempt.seen is None else attempt.seen.head
         guesses = Guesses(attempt.fence, seen, attempt.producer)
         request = commit_update(attempt.name, attempt.commit, attempt.batch, guesses)
-        match await self._table.update(request):
+        outcome = await self._table.update(request, self._loads.on_busy(attempt.name, APPEND_TRIES_MAX))
+        if not isinstance(outcome, InDoubt):
+            self._loads.of(attempt.name).note_accepted(asyncio.get_running_loop().time())
+        match outcome:
             case Written(item):
                 stored = self._heads.store(attempt.name, item)
                 if attempt.batch is not None:

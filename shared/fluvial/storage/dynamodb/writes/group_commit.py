@@ -17,11 +17,12 @@ from typing import Final
 
 from fluvial.clock import Clock
 from fluvial.model.commit import Outcome, UpdateCommit
-from fluvial.model.errors import StoreError, StoreUnavailable, StoreUncertain
+from fluvial.model.errors import StoreBusy, StoreError, StoreUnavailable, StoreUncertain
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.writes.commit_writer import CommitWriter
 from fluvial.storage.dynamodb.writes.group_plan import is_groupable
 from fluvial.storage.dynamodb.writes.group_writer import GROUP_LARGE_MAX, GroupWriter, QueuedAppend
+from fluvial.storage.dynamodb.writes.stream_load import StreamLoads
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,16 @@ class GroupCommit:
     """The queues in front of the commit writer, one for each stream of which an append is under way."""
 
     def __init__(
-        self, writer: CommitWriter, group_writer: GroupWriter, clock: Clock, limits: StoreLimits = STORE_LIMITS
+        self,
+        writer: CommitWriter,
+        group_writer: GroupWriter,
+        loads: StreamLoads,
+        clock: Clock,
+        limits: StoreLimits = STORE_LIMITS,
     ) -> None:
-        """`writer` writes what no group carries."""
-        self._writer, self._group_writer, self._clock, self._limits = writer, group_writer, clock, limits
+        """`writer` writes what no group carries; `loads` tells what a stream takes no more."""
+        self._writer, self._group_writer, self._loads = writer, group_writer, loads
+        self._clock, self._limits = clock, limits
         self._queues: dict[StreamName, deque[QueuedAppend]] = {}
         self._pending_bytes = 0
         self._tasks = set[asyncio.Task[None]]()
@@ -87,6 +94,8 @@ class GroupCommit:
                 append.fail(StoreUnavailable())
 
     async def _write_alone(self, name: StreamName, commit: UpdateCommit) -> Outcome:
+        if not self._loads.admits(name):
+            raise StoreBusy
         queue = self._queues[name] = deque()
         try:
             return await self._writer.write(name, commit, self._clock)

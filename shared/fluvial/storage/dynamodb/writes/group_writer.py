@@ -148,7 +148,7 @@ class GroupWriter:
                 self._answer(attempt, plan, landed)
                 self._observer.on_group(len(plan.admitted), time.perf_counter() - began_s)
                 left = await self._refuse(attempt, landed.stored, plan)
-                await self._spiller.spill_if_due(name, landed.stored)
+                await self._spiller.spill_if_due(name, landed.stored, len(attempt.elements))
                 return left
             if attempt.is_fresh:
                 return await self._refuse(attempt, attempt.stored, plan)

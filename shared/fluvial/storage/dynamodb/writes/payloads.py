@@ -49,9 +49,19 @@ class Payloads:
         """A payload of up to `item_bytes_max` bytes is stored in the table. No request is sent before the first one."""
         self._table, self._objects, self._item_bytes_max = table, objects, item_bytes_max
 
-    async def store(self, owner: StreamName, commit_id: CommitId, data: bytes, now_ms: int) -> StoredBatch:
-        """Store a large batch's bytes; the batch to commit. Raises StoreUnavailable."""
-        match placement_of(len(data), self._item_bytes_max):
+    async def store(
+        self,
+        owner: StreamName,
+        commit_id: CommitId,
+        data: bytes,
+        now_ms: int,
+        inline_bytes_max: int = INLINE_BYTES_MAX,
+    ) -> StoredBatch:
+        """Store the bytes of a batch of more than `inline_bytes_max` bytes; the batch to commit.
+
+        Raises StoreUnavailable.
+        """
+        match placement_of(len(data), inline_bytes_max, self._item_bytes_max):
             case Placement.INLINE:
                 return StoredBatch(commit_id, len(data), Placement.INLINE, data)
             case Placement.ITEM:
@@ -137,9 +147,11 @@ def _payloads_of(items: Iterable[Item]) -> dict[CommitId, bytes]:
     return {payload_of(item)[1]: item[a.DATA]["B"] for item in items}
 
 
-def placement_of(byte_count: int, item_bytes_max: int) -> Literal[Placement.INLINE, Placement.ITEM, Placement.OBJECT]:
-    """Where a batch of so many bytes is stored, when an item takes up to `item_bytes_max` of them."""
-    if byte_count <= INLINE_BYTES_MAX:
+def placement_of(
+    byte_count: int, inline_bytes_max: int, item_bytes_max: int
+) -> Literal[Placement.INLINE, Placement.ITEM, Placement.OBJECT]:
+    """Where a batch of so many bytes is stored, when the head and an item take up to so many of them."""
+    if byte_count <= inline_bytes_max:
         return Placement.INLINE
     return Placement.ITEM if byte_count <= item_bytes_max else Placement.OBJECT
 
