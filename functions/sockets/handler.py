@@ -4,6 +4,7 @@ import asyncio
 import os
 from typing import Any
 
+from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from fluvial.app import build_authorizer, build_function_store
@@ -22,7 +23,8 @@ sockets = WebSocketApi(store, clock, build_authorizer(settings, store.projects, 
 runner = asyncio.Runner()  # one loop for all invocations: the store belongs to it
 
 
-@logger.inject_lambda_context(log_event=False)
+# A WebSocket event has its request's id where a REST event has it.
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_REST, log_event=False)
 @metrics.measure
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Add a connection, remove one, or answer a ping."""

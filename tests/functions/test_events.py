@@ -73,6 +73,16 @@ def test_every_sample_event_has_a_case() -> None:
     assert {path.stem for path in events()} == names
 
 
+@pytest.mark.parametrize(("function", "case"), [("edge", "get_catch_up"), ("sockets", "ping")])
+def test_log_lines_of_a_request_have_the_gateways_id_of_it(
+    import_handler: ImportHandler, function: str, case: str
+) -> None:
+    """So that a line of the access log leads to them."""
+    module, sample = import_handler(function), event(f"{function}_{case}")
+    module.handler(sample, Context(function, "request-1"))
+    assert module.logger.get_correlation_id() == sample["requestContext"]["requestId"]
+
+
 @pytest.mark.parametrize("case", EDGE)
 def test_edge_function_answers_sample_event(import_handler: ImportHandler, case: str) -> None:
     """With the status, body and headers for an HTTP client."""

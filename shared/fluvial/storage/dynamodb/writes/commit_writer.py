@@ -29,7 +29,6 @@ from fluvial.storage.dynamodb.table.head_cache import HeadCache
 from fluvial.storage.dynamodb.table.items import HeadItem, StoredBatch
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
 from fluvial.storage.dynamodb.writes.in_doubt import InDoubtResolver
-from fluvial.storage.dynamodb.writes.payloads import INLINE_BYTES_MAX
 from fluvial.storage.dynamodb.writes.producers import EVICTED_AT_ONCE, evict_producers, find_producer
 from fluvial.storage.dynamodb.writes.spill import Spiller
 from fluvial.storage.dynamodb.writes.stream_load import APPEND_TRIES_MAX, StreamLoads
@@ -41,9 +40,6 @@ from fluvial.storage.dynamodb.writes.updates import (
     commit_update,
 )
 from fluvial.storage.keyed_lock import KeyedLock
-
-#: A longer batch is stored apart while the stream is pressed: its pointer takes about as much of the head as this.
-PRESSED_INLINE_BYTES_MAX: Final = 16
 
 #: Tries of a commit whose requirements hold. Each try removes what made the one before fail, but other writers may
 #: make the next one fail again.
@@ -85,7 +81,7 @@ class CommitWriter:
         data, now_ms = commit.data, clock.now_ms()
         batch = None
         if data is not None:
-            inline_bytes_max = PRESSED_INLINE_BYTES_MAX if self._loads.is_pressed(name) else INLINE_BYTES_MAX
+            inline_bytes_max = self._loads.inline_bytes_max(name)
             batch = await self._payloads.store(name, clock.new_commit_id(), data, now_ms, inline_bytes_max)
         seen = self._heads.get(name)
         attempt = _Attempt(name, commit, batch, 0 if seen is None else seen.fence, seen, now_ms, seen)

@@ -25,7 +25,7 @@ from fluvial.storage.dynamodb.table.items import (
 )
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
-from fluvial.storage.dynamodb.writes.stream_load import StreamLoads
+from fluvial.storage.dynamodb.writes.stream_load import SPILL_S, StreamLoads
 from fluvial.storage.dynamodb.writes.updates import BUFFER_BATCHES_MAX, guarded_update
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,6 @@ SPILL_BATCHES_MIN: Final = 2
 
 #: Spill at this many batches whatever the head costs already: long before an append must wait for a spill.
 SPILL_BATCHES_MAX: Final = BUFFER_BATCHES_MAX // 4
-
-#: How long a spill takes: two writes, one after the other.
-SPILL_S: Final = 0.012
 
 #: Of the writers that find a buffer overdue, this part spills it: all at once would be in each other's way.
 OVERDUE_SHARE: Final = 0.25

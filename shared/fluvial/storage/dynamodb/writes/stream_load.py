@@ -4,8 +4,8 @@ Every append to a stream is one update of its head, and one partition takes 1,00
 table throttles. An update costs a unit for each kilobyte of the head. So a busy stream needs a small head:
 
 - the buffer is spilled so early that what comes during the spill still fits into the kilobyte (see `spill`)
-- while the stream is pressed, that is, some seconds after a throttled request, a batch is stored apart, and the head
-  gets a pointer (see `commit_writer`)
+- batches are stored apart, and the head gets pointers (see `payloads`): long ones when many processes write, and nearly
+  all while the stream is pressed, that is, some seconds after a throttled request
 
 What comes beyond is refused before it is sent, by each process for itself. It lets through a little more than what the
 table has accepted of it lately, and refuses the rest at random. So the table throttles few requests, and a process
@@ -26,6 +26,7 @@ from fluvial.concurrency import backoff_s
 from fluvial.model.names import StreamName
 from fluvial.storage.dynamodb.table.aws_client import OnBusy
 from fluvial.storage.dynamodb.table.items import HeadItem
+from fluvial.storage.dynamodb.writes.payloads import INLINE_BYTES_MAX
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 
 #: Notes fade by the factor e in so many seconds.
@@ -38,6 +39,16 @@ OVERREACH: Final = 1.1
 #: After the last throttled request, a process goes on to refuse for so long, and its streams are pressed for so long.
 REFUSING_S: Final = 1.0
 PRESSED_S: Final = 4.0
+
+#: How long a spill takes: two writes, one after the other.
+SPILL_S: Final = 0.012
+
+#: What may come into the head during a spill, from all writers. Where more came, most updates would cost two units and
+#: more, and batches stored apart cost two; measured with `make cost`.
+CROWDED_BYTES: Final = 500
+
+#: A batch of a pressed stream is stored apart if it is longer: its pointer takes about as much of the head as this.
+PRESSED_INLINE_BYTES_MAX: Final = 16
 
 #: Tries of an append that the table is too busy for: its client knows better whether to come again.
 APPEND_TRIES_MAX: Final = 3
@@ -121,9 +132,12 @@ class StreamLoads:
         """Whether an append to the stream should be sent now."""
         return self.of(name).admits(asyncio.get_running_loop().time(), self._jitter())
 
-    def is_pressed(self, name: StreamName) -> bool:
-        """Whether the table was lately too busy for a request to the stream."""
-        return self.of(name).is_pressed(asyncio.get_running_loop().time())
+    def inline_bytes_max(self, name: StreamName) -> int:
+        """How long a batch may be for the head to take it now; a longer one is stored apart."""
+        load = self.of(name)
+        if load.is_pressed(asyncio.get_running_loop().time()):
+            return PRESSED_INLINE_BYTES_MAX
+        return min(INLINE_BYTES_MAX, round(CROWDED_BYTES / (1 + load.elements_within(SPILL_S))))
 
     def on_busy(self, name: StreamName, tries_max: int, pause_s: float | None = None) -> OnBusy:
         """What to do when the table is too busy for an update of the stream's head: note it, and try it again.
