@@ -46,6 +46,10 @@ class _Repeated:
         """The request, or None."""
         return None if self.is_over else self.payload
 
+    def pause_s(self) -> float:
+        """No pause: the next request follows the answer."""
+        return 0.0
+
     def take_answer(self, latency_s: float) -> None:
         """Count an answer."""
         self.latencies.add(latency_s)

@@ -2,6 +2,6 @@
 import { DurableStreamTestServer } from "@durable-streams/server"
 
 const [port, dataDir] = process.argv.slice(2)
-const server = new DurableStreamTestServer({ port: Number(port), host: "127.0.0.1", ...(dataDir ? { dataDir } : {}) })
+const server = new DurableStreamTestServer({ port: Number(port), host: "127.0.0.1", webhooks: true, ...(dataDir ? { dataDir } : {}) })
 await server.start()
 console.log(`serves ${server.url}/v1/stream/`)

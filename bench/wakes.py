@@ -42,7 +42,7 @@ class Receiver:
                 await writer.drain()
                 self.came_at[name] = now
                 self.came[name].set()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
 
 

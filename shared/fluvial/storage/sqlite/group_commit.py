@@ -26,6 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from fluvial.model.commit import Commit, Outcome
@@ -67,6 +68,13 @@ class _Pending:
     answer: asyncio.Future[Outcome]
 
 
+class _Size(Enum):
+    """How much a background job writes."""
+
+    FEW_ROWS = auto()
+    ANY = auto()
+
+
 class GroupCommit:
     """The queue in front of the database's one writer."""
 
@@ -86,7 +94,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
-        self._work: deque[tuple[Work, asyncio.Future[None]]] = deque()
+        self._work: deque[tuple[Work, asyncio.Future[None], _Size]] = deque()
         self._is_work_next = False
         self._is_busy = False
         self._idle = asyncio.Event()
@@ -122,10 +130,20 @@ class GroupCommit:
 
         Raises StoreUnavailable when the queue is full, and once the store is closing.
         """
+        return self._submit(work, _Size.ANY)
+
+    def submit_rows(self, work: Work) -> asyncio.Future[None]:
+        """The same for a few rows that a caller waits for: the loop may write them, as those of a small group.
+
+        Raises as `submit_work` does.
+        """
+        return self._submit(work, _Size.FEW_ROWS)
+
+    def _submit(self, work: Work, size: "_Size") -> asyncio.Future[None]:
         if self._is_closed or len(self._work) >= self._limits.pending_work_max:
             raise StoreUnavailable
         answer: asyncio.Future[None] = self._loop.create_future()
-        self._work.append((work, answer))
+        self._work.append((work, answer, size))
         self._start_soon()
         return answer
 
@@ -167,7 +185,7 @@ class GroupCommit:
         self._start_next()
 
     def _start_work(self) -> None:
-        work, answer = self._work.popleft()
+        work, answer, size = self._work.popleft()
 
         def on_end(error: TransactionError | None) -> None:
             if answer.done():
@@ -177,7 +195,11 @@ class GroupCommit:
             else:
                 answer.set_exception(error)
 
-        self._writer.run_on_thread(Transaction(work, on_end, _WORK_PAGES))
+        transaction = Transaction(work, on_end, _WORK_PAGES)
+        if size is _Size.FEW_ROWS:
+            self._writer.run(transaction, byte_count=0, commit_count=1)
+        else:
+            self._writer.run_on_thread(transaction)
 
     def _take_group(self) -> tuple[list[_Pending], int]:
         """Take the commits of the next group off the queue, in the order of their calls; and their bytes."""

@@ -35,6 +35,9 @@ LINKS_PER_WEIGHT: Final = 4
 #: The changes of one transaction: so few that no group commit waits long.
 CHANGES_PER_TRANSACTION_MAX: Final = 256
 
+#: So few changes may be written by the event loop itself: handing them to the writer's thread takes longer.
+INLINE_CHANGES_MAX: Final = 16
+
 _EXPLICIT, _GLOB = 1, 2
 _BODY: Final = msgspec.json.Decoder(Subscription)
 
@@ -165,8 +168,10 @@ class SqliteSubscriptions:
             ) -> None:
                 results.extend(change(connection) for change, _ in taken)
 
+            is_small = len(taken) <= INLINE_CHANGES_MAX
+            submit = self._group_commit.submit_rows if is_small else self._group_commit.submit_work
             try:
-                await self._group_commit.submit_work(write)
+                await submit(write)
             except StoreError as exc:
                 for _, answer in taken:
                     if not answer.done():
