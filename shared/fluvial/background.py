@@ -90,7 +90,9 @@ async def run_subscriptions(settings: Settings, application: "Application", cloc
 
     sender, signer = build_webhooks()
     ledger = Ledger(store, clock)
-    driver = WakeDriver(ledger, Attempts(store, clock, sender, signer, ledger.limits), Ownership(projects).is_owned)
+    attempts = Attempts(store, clock, sender, signer, ledger.limits)
+    driver = WakeDriver(ledger, attempts, Ownership(projects).is_owned, application.observers.metrics.on_wake)
+    application.monitoring.sources.wakes_under_way = lambda: driver.busy_count
     service = SubscriptionService(ledger, sender.check_url)
     application.serve_subscriptions(ServedSubscriptions(service, signer, settings.public_url.rstrip("/")))
     driver.start()

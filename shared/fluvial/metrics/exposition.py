@@ -84,6 +84,11 @@ class FluvialCollector(Collector):
         yield _counter("fluvial_append_bytes", "Bytes that these have added.", [([], self.metrics.append_bytes)])
         help_text = "Streams with followers that do not have all of the stream yet, at the last look."
         yield _gauge("fluvial_fanout_backlog", help_text, [([], self.sources.fan_out_backlog())])
+        help_text = "Attempts to wake a subscription's worker, by what came of them."
+        wakes = (([outcome], count) for outcome, count in self.metrics.wakes.items())
+        yield _counter("fluvial_wakes", help_text, wakes, ["outcome"])
+        help_text = "Subscriptions whose workers are being woken, or wait for that."
+        yield _gauge("fluvial_wakes_under_way", help_text, [([], self.sources.wakes_under_way())])
 
     def _sqlite(self) -> Iterator[Metric]:
         metrics = self.metrics

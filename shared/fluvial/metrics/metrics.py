@@ -29,6 +29,7 @@ class Metrics:
         self.live_requests: Counter[tuple[str, str, int]] = Counter()
         self.live_reads: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.wakes: Counter[str] = Counter()
         self.append_count = 0
         self.append_bytes = 0
         self.commits, self.fsyncs, self.checkpoints = Histogram(), Histogram(), Histogram()
@@ -58,6 +59,10 @@ class Metrics:
         """Count a client's append that was applied."""
         self.append_count += 1
         self.append_bytes += byte_count
+
+    def on_wake(self, outcome: str) -> None:
+        """Count an attempt to wake a subscription's worker, by what came of it."""
+        self.wakes[outcome] += 1
 
     def on_group(self, commit_count: int, seconds: float) -> None:
         """See StoreObserver.on_group."""

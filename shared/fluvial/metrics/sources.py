@@ -19,5 +19,6 @@ class Sources:
     sampler: Sampler
     live_reads_max: int = 0
     fan_out_backlog: Callable[[], int] = none_yet
+    wakes_under_way: Callable[[], int] = none_yet
     rejected_origins: Callable[[], int] = none_yet
     dropped_log_lines: Callable[[], int] = none_yet

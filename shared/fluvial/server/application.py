@@ -40,7 +40,7 @@ class Application:
     ) -> None:
         """`cdn_secret` has the values that prove a request came through the CDN, with commas; empty is no CDN."""
         self.streams, self.live, self._read_only = streams, streams.live, read_only
-        self.observers, self._monitoring = observers, monitoring
+        self.observers, self.monitoring = observers, monitoring
         self._cdn_secrets = [secret.strip().encode() for secret in cdn_secret.split(",") if secret.strip()]
         self.sockets = WebSocketApp(self.live, streams.authorizer)
         self._subscriptions = SubscriptionsApp(streams, None)
@@ -69,7 +69,7 @@ class Application:
         streams = self.streams
         estuaries = Estuaries(streams.store, streams.clock, Deliveries(streams.store, streams.clock))
         return build_control_app(
-            self.live, streams.store, estuaries, streams.authorizer, streams.clock, monitoring=self._monitoring
+            self.live, streams.store, estuaries, streams.authorizer, streams.clock, monitoring=self.monitoring
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ repeat by the wake's id, and a wake stream takes the event of one generation onc
 import asyncio
 import logging
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import StrEnum
 
 from fluvial.access.wake_tokens import mint_wake_token
 from fluvial.clock import Clock
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 _SUCCESS = range(200, 300)
 
 
-class Attempt(Enum):
+class Attempt(StrEnum):
     """What came of an attempt."""
 
-    DONE = auto()  # the receiver has processed everything that the wake has
-    TAKEN = auto()  # the receiver has the wake, or the wake stream has the event
-    FAILED = auto()
+    DONE = "done"  # the receiver has processed everything that the wake has
+    TAKEN = "taken"  # the receiver has the wake, or the wake stream has the event
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,15 @@ IsOwned = Callable[[Subscription], Awaitable[bool | None]]
 class WakeDriver:
     """Wakes the subscriptions of a ledger. All calls come from one event loop."""
 
-    def __init__(self, ledger: Ledger, attempts: Attempts, is_owned: IsOwned) -> None:
-        """No task runs before `start`."""
-        self._ledger, self._attempts, self._is_owned = ledger, attempts, is_owned
+    def __init__(
+        self,
+        ledger: Ledger,
+        attempts: Attempts,
+        is_owned: IsOwned,
+        note_outcome: Callable[[str], None] = lambda _outcome: None,
+    ) -> None:
+        """`note_outcome` counts attempts by what came of them. No task runs before `start`."""
+        self._ledger, self._attempts, self._is_owned, self._note_outcome = ledger, attempts, is_owned, note_outcome
         self._limits, self._clock = ledger.limits, ledger.clock
         self._slots = Slots(ledger.limits)
         self._busy: set[SubscriptionKey] = set()
@@ -263,6 +269,7 @@ class WakeDriver:
             attempt = await self._attempts.send_webhook(subscription, wake)
         else:
             attempt = await self._attempts.append_event(subscription, wake)
+        self._note_outcome(attempt.value)
         await self._ledger.change(key, owner, partial(self._note_attempt, wake, attempt))
 
     def _note_attempt(
