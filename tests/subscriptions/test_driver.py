@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fluvial.model.errors import ErrorCode
+from fluvial.model.errors import ErrorCode, StoreUncertain
 from fluvial.model.limits import RETRY_MS_MAX
 from fluvial.model.names import StreamName
 from fluvial.model.subscriptions.moves import Refusal
@@ -106,6 +106,29 @@ async def test_append_before_the_end_of_a_lease_is_not_forgotten(store_rig: Memo
 
     process.store.subscriptions.replace = append_first  # type: ignore[method-assign]
     assert await process.acknowledge(wake) is False
+    await process.run()
+    assert [body["generation"] for body in process.receivers.bodies] == [1, 2]
+
+
+async def test_ack_whose_answer_was_lost_leaves_no_work_behind(store_rig: MemoryRig | SqliteRig) -> None:
+    """The subscription is idle, and its worker was told that this is not known."""
+    process = process_on(store_rig, answering(TAKEN))
+    await process.create(webhook())
+    await process.append("events/a", b"1")
+    await process.run()
+    [wake] = process.receivers.bodies
+    replace = process.store.subscriptions.replace
+
+    async def lose_answer(before: Subscription, after: Subscription) -> bool:
+        process.store.subscriptions.replace = replace  # type: ignore[method-assign]
+        await replace(before, after)
+        await process.append("events/a", b"2")
+        raise StoreUncertain
+
+    process.store.subscriptions.replace = lose_answer  # type: ignore[method-assign]
+    with pytest.raises(StoreUncertain):
+        await process.acknowledge(wake)
+    await soon(lambda: len(process.receivers.bodies) > 1)
     await process.run()
     assert [body["generation"] for body in process.receivers.bodies] == [1, 2]
 

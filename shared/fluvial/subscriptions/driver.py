@@ -58,7 +58,7 @@ class WakeDriver:
         self._sleeps_until_ms: int | None = None
         self._tasks = list[asyncio.Task[None]]()
         self._is_stopping = False
-        ledger.on_change = self.note_version
+        ledger.on_change, ledger.on_doubt = self.note_version, self._check_later
         ledger.store.listen(self.note_head)
 
     def start(self) -> None:
@@ -123,6 +123,9 @@ class WakeDriver:
             if not self._lookers:
                 loop, count = asyncio.get_running_loop(), self._limits.looks_at_once
                 self._lookers = [loop.create_task(self._keep_looking(), name="subscriptions") for _ in range(count)]
+
+    def _check_later(self, key: SubscriptionKey) -> None:
+        asyncio.get_running_loop().call_later(self._limits.retry_s, self.check, key)
 
     async def settle(self) -> None:
         """Wait until no subscription is being looked at, and no webhook is under way."""
@@ -233,9 +236,13 @@ class WakeDriver:
     async def _look(self, key: SubscriptionKey) -> bool:
         """Do what is to be done for a subscription; whether an attempt is under way. Raises StoreError."""
         known = await self._ledger.load(key)
-        if known is None or not await self._is_still_owned(known):
+        if known is None:
+            self._ledger.forget(key)
+            return False
+        if not await self._is_still_owned(known):
             self._ledger.new_paths.pop(key, None)
             return False
+        self._ledger.catalog.put(known)  # another version than the last one, after a write in doubt
         computed = await self._ledger.compute(key, known.owner, moves.look)
         if computed is None or isinstance(computed.moved, Refusal):
             return False

@@ -4,11 +4,9 @@ A change is computed from the present version and the heads of its streams, and 
 another change came first, it is computed again. So no lock is held while a store writes, in this process or another.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final, Protocol
 
 from msgspec.structs import replace
@@ -28,8 +26,8 @@ from fluvial.subscriptions.limits import WAKE_LIMITS, WakeLimits
 
 log = logging.getLogger(__name__)
 
-#: Heads that are loaded before other requests get their turn.
-_HEADS_PER_TURN: Final = 500
+#: The heads of so many streams may take the place of others in the store's cache.
+_CACHED_HEADS_MAX: Final = 200
 
 #: Computes the next version of a subscription, or the refusal. It is pure, because it may be called again.
 Move = Callable[[Subscription, Heads, Moment], Subscription | Refusal]
@@ -52,14 +50,16 @@ class Ledger:
     """The subscriptions of one store, as this process sees and changes them."""
 
     def __init__(self, store: StoreWithSubscriptions, clock: Clock, limits: WakeLimits = WAKE_LIMITS) -> None:
-        """`catalog` is filled by the process's driver. `on_change` gets each new version, after it is durable.
+        """`catalog` is filled by the process's driver.
 
-        `new_paths` are streams that this process was told of, and that a subscription is perhaps not linked to yet.
+        `on_change` gets each new version, after it is durable, and `on_doubt` the key of a subscription that may have
+        changed. `new_paths` are streams that this process was told of, and that a subscription is perhaps not linked to yet.
         """
         self.store, self.clock, self.limits = store, clock, limits
         self.catalog, self.new_paths = Catalog(), dict[SubscriptionKey, dict[StreamPath, int]]()
         self._noted_count = 0
         self.on_change: Callable[[Subscription], None] = lambda _subscription: None
+        self.on_doubt: Callable[[SubscriptionKey], None] = lambda _key: None
 
     async def load(self, key: SubscriptionKey) -> Subscription | None:
         """The present version of a subscription. Raises StoreError."""
@@ -67,12 +67,13 @@ class Ledger:
 
     async def load_heads(self, subscription: Subscription, more: Iterable[StreamPath] = ()) -> Heads:
         """The heads of a subscription's streams, and of some others; those that exist. Raises StoreUnavailable."""
-        heads = list[tuple[StreamPath, Head | None]]()
-        for count, path in enumerate(chain(subscription.links, more)):
-            if count % _HEADS_PER_TURN == _HEADS_PER_TURN - 1:
-                await asyncio.sleep(0)
-            heads.append((path, await self.store.head(subscription.name_of(path))))
-        return existing(heads, self.clock.now_ms())
+        paths = [*subscription.links, *more]
+        heads: list[Head | None]
+        if len(paths) <= _CACHED_HEADS_MAX:
+            heads = [await self.store.head(subscription.name_of(path)) for path in paths]
+        else:
+            heads = await self.store.heads([subscription.name_of(path) for path in paths])
+        return existing(zip(paths, heads, strict=True), self.clock.now_ms())
 
     async def add(self, subscription: Subscription) -> bool:
         """Store a new subscription; False if its key is taken. Raises StoreError."""
@@ -107,13 +108,24 @@ class Ledger:
             before, after = computed.before, computed.moved
             if after is not before:
                 after = replace(after, version=before.version + 1)
-                if not await self.store.subscriptions.replace(before, after):
+                if not await self._replace(before, after):
                     continue
                 self._publish(after)
             self._forget_new(key, computed.noted, after)
             return after
         log.warning("subscription_contended", extra={"subscription": key})
         raise StoreUnavailable
+
+    async def _replace(self, before: Subscription, after: Subscription) -> bool:
+        """Store the next version. Raises StoreError; then, and when the caller is cancelled, it may be stored.
+
+        In that case nothing else would look at a subscription that is idle now and has work.
+        """
+        try:
+            return await self.store.subscriptions.replace(before, after)
+        except BaseException:
+            self.on_doubt(before.key)
+            raise
 
     def note_new(self, key: SubscriptionKey, path: StreamPath) -> None:
         """Note a stream that a subscription may have to be linked to, before its next move."""
@@ -136,8 +148,14 @@ class Ledger:
     async def remove(self, subscription: Subscription) -> None:
         """Delete a subscription: from here on its tokens are worth nothing. Raises StoreError."""
         if await self.store.subscriptions.remove(subscription):
-            self.catalog.drop(subscription.key, subscription.root)
-            self.new_paths.pop(subscription.key, None)
+            self.forget(subscription.key)
+
+    def forget(self, key: SubscriptionKey) -> None:
+        """Forget a subscription that is not stored any more; one that is being created stays in the index."""
+        known = self.catalog.entries.get(key)
+        if known is not None:
+            self.catalog.drop(key, known.root)
+        self.new_paths.pop(key, None)
 
     def _publish(self, subscription: Subscription) -> None:
         self.catalog.put(subscription)
