@@ -53,7 +53,8 @@ class Ledger:
         """`catalog` is filled by the process's driver.
 
         `on_change` gets each new version, after it is durable, and `on_doubt` the key of a subscription that may have
-        changed. `new_paths` are streams that this process was told of, and that a subscription is perhaps not linked to yet.
+        changed. `new_paths` are streams that this process was told of, and that a subscription may have to be linked
+        to.
         """
         self.store, self.clock, self.limits = store, clock, limits
         self.catalog, self.new_paths = Catalog(), dict[SubscriptionKey, dict[StreamPath, int]]()
