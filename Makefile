@@ -200,8 +200,8 @@ cold: build ## time a new function's imports and first call
 
 # With extras, because older pips take a package with extras from the index unless the lock pins it with them.
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-strip-extras
-# What only the command line needs: httpx, rich, and what these two need.
-NOT_IN_LAYER := httpx httpcore certifi rich markdown-it-py mdurl pygments
+# What only the command line needs (httpx, rich) or only the webhooks of one machine (cryptography), and what these need.
+NOT_IN_LAYER := httpx httpcore certifi rich markdown-it-py mdurl pygments cryptography cffi pycparser
 lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCK) --python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(LOCK) --python-version 3.11 pyproject.toml --all-extras --group dev --group lambda -o requirements/dev.txt

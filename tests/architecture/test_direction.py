@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "operations": {"model", "wire", "clock", "storage", "access", "operations"},
     "fanout": {"model", "wire", "clock", "concurrency", "storage", "fanout"},
     "subscriptions": {"model", "wire", "clock", "storage", "access", "subscriptions"},
+    "webhooks": {"model", "clock", "storage", "webhooks"},
     "client": {"model", "client"},
     "pricing": {"model", "pricing"},
     "server": {
@@ -75,7 +76,8 @@ MAY_DEPEND_ON = {
     "concurrency": set[str](),
     "storage": {"msgspec", "cachetools", "boto3", "botocore"},
     "access": {"cachetools", "jwt", "msgspec"},
-    "client": {"httpx", "msgspec"},
+    "webhooks": {"cachetools", "certifi", "cryptography", "h11", "idna"},
+    "client": {"cryptography", "httpx", "msgspec"},
     "pricing": {"msgspec"},
     "metrics": {"prometheus_client"},
     "operations": set[str](),

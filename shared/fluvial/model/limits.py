@@ -151,3 +151,20 @@ OFFER_MS_MAX: Final = 3_600_000
 
 #: How long a wake's token is valid. A worker may extend its lease until then.
 WAKE_TOKEN_MS_MAX: Final = 86_400_000
+
+#: A new signing key is published for so long before it signs: twice the max-age of the key set (spec 6.5).
+WEBHOOK_KEY_AHEAD_S: Final = 600
+
+#: A signing key is published for so long after it has signed last. Receivers accept a signature for five minutes, and
+#: those that queue what they receive may verify it a day later.
+WEBHOOK_KEY_KEPT_S: Final = 86_400
+
+#: Keys that are published at a time. Receivers read all of them.
+WEBHOOK_KEYS_MAX: Final = 8
+
+#: How long another process may take to see a rotation of the signing keys.
+WEBHOOK_KEY_CACHE_S: Final = 5
+
+#: "reject timestamps outside a small replay window such as five minutes" -- spec 7.1
+WEBHOOK_REPLAY_S: Final = 300
+assert WEBHOOK_KEY_KEPT_S > WEBHOOK_REPLAY_S, "a signature that is accepted must be verifiable"

@@ -18,6 +18,7 @@ from fluvial.model.head import Head, Incarnation, ProducerStamp
 from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.storage.projects import Projects
+from fluvial.storage.signing_keys import SigningKeys
 
 
 @runtime_checkable
@@ -50,6 +51,11 @@ class Store(Protocol):
     @property
     def projects(self) -> Projects:
         """The projects that own the streams."""
+        ...
+
+    @property
+    def signing_keys(self) -> SigningKeys:
+        """The keys that sign the server's webhooks."""
         ...
 
     async def apply(self, name: StreamName, commit: Commit) -> Outcome:

@@ -12,11 +12,13 @@ from fluvial.model.names import StreamName
 from fluvial.model.page import Page
 from fluvial.model.transition import transition
 from fluvial.storage.memory_projects import MemoryProjects
+from fluvial.storage.memory_signing_keys import MemorySigningKeys
 from fluvial.storage.memory_subscriptions import MemorySubscriptions
 from fluvial.storage.notifier import HeadNotifier, has_changed
 from fluvial.storage.observer import StoreSize
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
+from fluvial.storage.signing_keys import SigningKeys
 from fluvial.storage.subscriptions import ChangeListener, Subscriptions
 
 
@@ -42,6 +44,7 @@ class MemoryStore:
         self.projects: Projects = MemoryProjects()
         self.subscriptions: Subscriptions = MemorySubscriptions()
         self._listener: ChangeListener | None = None
+        self.signing_keys: SigningKeys = MemorySigningKeys()
         self._is_closed = False
         self._renewals = Renewals(self.apply)
 

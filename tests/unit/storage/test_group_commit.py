@@ -15,8 +15,8 @@ from fluvial.model.head import Incarnation
 from fluvial.storage.sqlite.checkpoints import LOG_BYTES_MAX, copy_log
 from fluvial.storage.sqlite.commit_times import FAST_S_MAX, CommitTimes
 from fluvial.storage.sqlite.group_changes import PRODUCERS_KEPT_MAX
-from fluvial.storage.sqlite.projects import LOG_BYTES_MAX as PROJECTS_LOG_BYTES_MAX
 from fluvial.storage.sqlite.projects import SqliteProjects
+from fluvial.storage.sqlite.projects_database import LOG_BYTES_MAX as PROJECTS_LOG_BYTES_MAX
 from tests.support.clocks import START_MS
 from tests.support.commands import NAME, append_commit, close_commit, create_commit, delete_commit, stamp
 from tests.support.rigs import SqliteRig, eventually, sqlite_rig
@@ -132,7 +132,7 @@ async def test_log_of_the_projects_database_has_a_size_limit(rig: SqliteRig) -> 
     """`fluvial project` may read the file while a server counts appended bytes in it."""
     projects = rig.store.projects
     assert isinstance(projects, SqliteProjects)
-    assert projects._connection.execute("PRAGMA journal_size_limit").fetchone() == (PROJECTS_LOG_BYTES_MAX,)
+    assert projects._database._connection.execute("PRAGMA journal_size_limit").fetchone() == (PROJECTS_LOG_BYTES_MAX,)
 
 
 def test_failed_checkpoint_is_incomplete_and_logged(caplog: pytest.LogCaptureFixture) -> None:

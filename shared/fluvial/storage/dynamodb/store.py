@@ -20,6 +20,7 @@ from fluvial.storage.dynamodb.projects import DynamoDbProjects
 from fluvial.storage.dynamodb.reads.head_poller import Poller
 from fluvial.storage.dynamodb.reads.listing import list_names, load_head_items, load_heads
 from fluvial.storage.dynamodb.reads.page_reader import PageReader
+from fluvial.storage.dynamodb.signing_keys import DynamoDbSigningKeys
 from fluvial.storage.dynamodb.table import attributes as a
 from fluvial.storage.dynamodb.table.aws_client import Aws, Endpoints
 from fluvial.storage.dynamodb.table.expression import Expression
@@ -47,6 +48,7 @@ from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.open_calls import OpenCalls
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
+from fluvial.storage.signing_keys import SigningKeys
 
 if TYPE_CHECKING:
     from fluvial.storage.dynamodb.upkeep.sweep import Sweeper
@@ -112,6 +114,7 @@ class DynamoDbStore:
         self._rotator = Rotator(self._backend, spiller, self._heads, clock, config.limits)
         self._collector = GarbageCollector(self._backend)
         self.projects: Projects = DynamoDbProjects(self.table)
+        self.signing_keys: SigningKeys = DynamoDbSigningKeys(self.table)
         self._calls = OpenCalls()
         self._renewals = Renewals(self.apply, RENEWAL_WAIT_S)
         self._background_tasks = BackgroundTasks() if config.runs_background_tasks else None

@@ -35,3 +35,15 @@ ON CONFLICT (name) DO UPDATE SET day = :day,
     checksum = row_checksum(:name, :day,
                             :byte_count + CASE WHEN usage.day = :day THEN usage.byte_count ELSE 0 END)
 RETURNING byte_count;
+
+-- name: signing_keys
+-- The keys that sign webhooks.
+SELECT id, version, ring, checksum FROM signing_keys;
+
+-- name: put_signing_keys
+-- Replace the keys by their next version, or add the first one.
+INSERT INTO signing_keys (id, version, ring, checksum)
+SELECT 1, :version, :ring, row_checksum(1, :version, :ring)
+ WHERE :version = 1 OR EXISTS (SELECT 1 FROM signing_keys)
+ON CONFLICT (id) DO UPDATE SET version = :version, ring = :ring, checksum = excluded.checksum
+ WHERE signing_keys.version = :version - 1;

@@ -96,6 +96,8 @@ class ProjectQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     projects_after: str
     any_project: str
     add_usage: str
+    signing_keys: str
+    put_signing_keys: str
 
 
 def parse_queries(text: str, kind: type[_Queries]) -> _Queries:
@@ -121,4 +123,6 @@ ADOPTION_SQL: Final = parse_queries(_read("adoption.sql"), AdoptionQueries)
 
 PROJECT_SQL: Final = parse_queries(_read("projects.sql"), ProjectQueries)
 PROJECT_SCHEMA: Final = _read("projects_schema.sql")
-PROJECT_CHECKSUMS: Final = _read("projects_checksums.sql")
+
+#: The versions of the projects' database after the first, each with the script that leads to it.
+PROJECT_SCHEMA_STEPS: Final = [(1, _read("projects_checksums.sql")), (2, _read("projects_signing_keys.sql"))]

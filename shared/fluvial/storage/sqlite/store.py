@@ -31,6 +31,7 @@ from fluvial.storage.notifier import HeadNotifier, has_changed
 from fluvial.storage.observer import UNOBSERVED, StoreObserver, StoreSize
 from fluvial.storage.projects import Projects
 from fluvial.storage.renewals import Renewals
+from fluvial.storage.signing_keys import SigningKeys
 from fluvial.storage.sqlite.checkpoints import overwrite_log
 from fluvial.storage.sqlite.database import DATABASE, connect, open_database, open_folder
 from fluvial.storage.sqlite.folder_size import check_free_bytes, measure_folder
@@ -100,6 +101,7 @@ class SqliteStore:
                 raise StartupError(f"cannot open the data in {folder}: {exc}") from exc
             opened.pop_all()
         self.projects: Projects = projects
+        self.signing_keys: SigningKeys = projects.signing_keys
         self._folder, self._limits = folder, limits
         self._close_projects = projects.close
         self._heads: LRUCache[StreamName, Head | None] = LRUCache(HEAD_CACHE_WEIGHT, getsizeof=_head_weight)

@@ -13,6 +13,7 @@ Every item has the keys `pk` and `sk`, and its format. By partition key:
     ONCE#<hash>               `-`: the intent of an append with an idempotency key
     PROJECTS                  `<project>`: a project or, without its content, the mark that there was one
     USAGE#<project>#<day>     `-`: how many bytes a project has appended on a day
+    SIGNING                   `-`: the keys that sign webhooks
     SWEEP                     `-`: where the next sweep starts
     TABLE                     `-`: the table's own id, which its bucket's object `owner` has, too
 """
@@ -131,6 +132,9 @@ PROJECT: Final = "j"
 LIFE: Final = "i"
 VERSION: Final = "v"
 BYTE_COUNT: Final = "n"
+
+#: The keys that sign webhooks, as JSON.
+KEY_RING: Final = "j"
 
 #: The id by which a table and its bucket know each other.
 TABLE_ID: Final = "id"

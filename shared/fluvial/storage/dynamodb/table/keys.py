@@ -107,6 +107,11 @@ def usage_key(name: ProjectName, day: int) -> Key:
     return _key(f"USAGE#{name}#{day}", "-")
 
 
+def signing_keys_key() -> Key:
+    """The key of the keys that sign webhooks."""
+    return _key("SIGNING", "-")
+
+
 def sweep_key() -> Key:
     """The key of the position where the next sweep starts."""
     return _key("SWEEP", "-")
