@@ -193,7 +193,7 @@ def test_public_target_is_allowed(url: str) -> None:
 
 @pytest.mark.parametrize("url", LOCAL)
 def test_localhost_is_allowed_only_if_asked_for(url: str) -> None:
-    """ "Development webhook URLs MAY use `http://localhost` or `http://127.0.0.x`." -- spec 6.2"""
+    """Development webhook URLs "MAY use `http://localhost` or `http://127.0.0.x`" (spec 6.2)."""
     assert check_url(url, allow_localhost=True).addresses
     with pytest.raises(TargetRefused):
         check_url(url, allow_localhost=False)
