@@ -65,11 +65,14 @@ async def _follow_up_table(store: "ResumableStore", worker: "DeliveryWorker") ->
             await task
 
 
-def build_webhooks() -> "tuple[WebhookSender, WebhookSigner]":
-    """Build what sends webhooks, and what signs them."""
-    from fluvial.subscriptions.receivers import NoWebhooks  # noqa: PLC0415
+def build_webhooks(settings: Settings, store: Store, clock: Clock) -> "tuple[WebhookSender, WebhookSigner]":
+    """Build what sends webhooks, and what signs them with the store's keys."""
+    from fluvial.subscriptions.sending import ClientSender  # noqa: PLC0415
+    from fluvial.webhooks.client import WebhookClient  # noqa: PLC0415
+    from fluvial.webhooks.keys import WebhookKeys  # noqa: PLC0415
 
-    return NoWebhooks(), NoWebhooks()
+    client = WebhookClient(allow_localhost=settings.webhooks_to_localhost)
+    return ClientSender(client), WebhookKeys(store.signing_keys, clock)
 
 
 @asynccontextmanager
@@ -88,7 +91,7 @@ async def run_subscriptions(settings: Settings, application: "Application", cloc
     from fluvial.subscriptions.ownership import Ownership  # noqa: PLC0415
     from fluvial.subscriptions.service import SubscriptionService  # noqa: PLC0415
 
-    sender, signer = build_webhooks()
+    sender, signer = build_webhooks(settings, store, clock)
     ledger = Ledger(store, clock)
     attempts = Attempts(store, clock, sender, signer, ledger.limits)
     driver = WakeDriver(ledger, attempts, Ownership(projects).is_owned, application.observers.metrics.on_wake)

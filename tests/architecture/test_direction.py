@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "metrics": {"model", "storage", "metrics"},
     "operations": {"model", "wire", "clock", "storage", "access", "operations"},
     "fanout": {"model", "wire", "clock", "concurrency", "storage", "fanout"},
-    "subscriptions": {"model", "wire", "clock", "storage", "access", "subscriptions"},
+    "subscriptions": {"model", "wire", "clock", "storage", "access", "webhooks", "subscriptions"},
     "webhooks": {"model", "clock", "storage", "webhooks"},
     "client": {"model", "client"},
     "pricing": {"model", "pricing"},

@@ -17,13 +17,14 @@ from tests.support.access import OPERATOR_SECRET
 from tests.support.rigs import dynamodb_local_url
 from tests.support.servers import running_server, start_api_gateway, stop_at_exit
 
+TESTS = 338
 TESTS_WITHOUT_SUBSCRIPTIONS = 332
 LONG_POLL_S = "0.5"
 SUITE_TIMEOUT_S = 600
 
 
-def assert_suite_passes(url: str, project: str | None = None) -> None:
-    """Every test of the suite that is not about subscriptions passes against the server at the URL.
+def assert_suite_passes(url: str, project: str | None = None, *, has_subscriptions: bool = False) -> None:
+    """Every test of the suite passes against the server at the URL; those about subscriptions if it has them.
 
     With a project, its streams are the project's, and its requests have a token.
     """
@@ -31,11 +32,11 @@ def assert_suite_passes(url: str, project: str | None = None) -> None:
 
     async def run() -> SuiteResult:
         async with asyncio.timeout(SUITE_TIMEOUT_S):
-            return await run_suite(url, float(LONG_POLL_S), prefix, token)
+            return await run_suite(url, float(LONG_POLL_S), prefix, token, has_subscriptions=has_subscriptions)
 
     result = asyncio.run(run())
     assert not result.failed, result.output[-8_000:]
-    assert result.passed_count == TESTS_WITHOUT_SUBSCRIPTIONS
+    assert result.passed_count == (TESTS if has_subscriptions else TESTS_WITHOUT_SUBSCRIPTIONS)
 
 
 def allow_all_origins(api: HttpClient) -> None:
@@ -58,12 +59,12 @@ def environment_of(store: str) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("store", ["sqlite", "memory", "dynamodb"])
 def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
     """Over each store."""
-    options = ("--store", store, "--long-poll-timeout", LONG_POLL_S)
+    options = ("--store", store, "--long-poll-timeout", LONG_POLL_S, "--webhooks-to-localhost")
     with (
         environment_of(store) as environment,
         running_server(tmp_path / "data", *options, **environment) as server,
     ):
-        assert_suite_passes(server.url)
+        assert_suite_passes(server.url, has_subscriptions=store != "dynamodb")
         log = server.log
     assert "error" not in log, log
 
@@ -71,10 +72,10 @@ def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_public_suite_passes_with_projects(tmp_path: Path) -> None:
     """With a project before each path, and a token in each request."""
-    options = ("--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60")
+    options = ("--long-poll-timeout", LONG_POLL_S, "--sse-max-age", "60", "--webhooks-to-localhost")
     with server_client(tmp_path, *options, start=running_server) as api:
         allow_all_origins(api)
-        assert_suite_passes(str(api.http.base_url).rstrip("/"), "demo")
+        assert_suite_passes(str(api.http.base_url).rstrip("/"), "demo", has_subscriptions=True)
 
 
 @pytest.mark.slow

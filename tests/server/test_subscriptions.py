@@ -92,6 +92,58 @@ def test_only_the_same_configuration_confirms(client: httpx.Client, change: dict
     assert (other.status_code, other.json()["error"]["code"]) == (409, "SUBSCRIPTION_ALREADY_EXISTS")
 
 
+WEBHOOK = {"type": "webhook", "pattern": "hooks/*", "webhook": {"url": "https://worker.example/hook"}}
+
+
+def test_webhook_tells_how_it_is_signed(client: httpx.Client) -> None:
+    """The key set has the key; HEAD has the same fields and no body."""
+    path = f"{ROOT}/sub-{next(_NUMBERS)}"
+    assert client.put(path, json=WEBHOOK).status_code == 201
+    told = client.get(path).json()["webhook"]
+    assert told["url"] == "https://worker.example/hook"
+    assert told["signing"]["alg"] == "ed25519"
+    assert told["signing"]["jwks_url"] == str(client.base_url).rstrip("/") + "/v1/stream/__ds/jwks.json"
+    keys = client.get(told["signing"]["jwks_url"])
+    assert keys.headers["cache-control"] == "public, max-age=300"
+    assert told["signing"]["kid"] in {key["kid"] for key in keys.json()["keys"]}
+    head = client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) == len(client.get(path).content)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://worker.example/",
+        "https://10.0.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]/",
+        "https://2130706433/",
+        "https://user:password@worker.example/",
+        "http://127.0.0.1/",
+        "ftp://worker.example/",
+        "nonsense",
+    ],
+)
+def test_unsafe_webhook_is_refused(client: httpx.Client, url: str) -> None:
+    """Also localhost, unless the operator allows it."""
+    path = f"{ROOT}/sub-{next(_NUMBERS)}"
+    answer = client.put(path, json={**WEBHOOK, "webhook": {"url": url}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "WEBHOOK_URL_REJECTED")
+    assert client.get(path).status_code == 404
+
+
+def test_public_url_begins_the_urls_in_bodies(tmp_path: Path) -> None:
+    """Behind a proxy that the server does not know."""
+    with (
+        server_in_thread(tmp_path / "data", "--public-url", "https://streams.example/base/") as running,
+        httpx.Client(base_url=running.url) as client,
+    ):
+        assert client.put(f"{ROOT}/a", json=WEBHOOK).status_code == 201
+        signing = client.get(f"{ROOT}/a").json()["webhook"]["signing"]
+    assert signing["jwks_url"] == "https://streams.example/base/v1/stream/__ds/jwks.json"
+
+
 INVALID: list[dict[str, Any] | list[int]] = [
     {},
     [1],

@@ -46,7 +46,7 @@ class Receivers:
         self.bodies.append(json.loads(body))
         return await self.answer(url, self.bodies[-1])
 
-    async def active_kid(self) -> str | None:
+    async def active_kid(self) -> str:
         """A key's id."""
         return "ds_key"
 

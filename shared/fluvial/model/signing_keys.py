@@ -31,7 +31,7 @@ class SigningKey(msgspec.Struct, frozen=True):
     def kid(self) -> str:
         """The key's id: its thumbprint, of the members that RFC 7638 prescribes, in their order and without spaces."""
         members = f'{{"crv":"Ed25519","kty":"OKP","x":"{encode_base64url(self.public)}"}}'
-        return encode_base64url(hashlib.sha256(members.encode()).digest())
+        return "ds_" + encode_base64url(hashlib.sha256(members.encode()).digest())
 
     def __repr__(self) -> str:
         """The id alone, because reprs end up in tracebacks."""

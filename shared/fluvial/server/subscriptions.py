@@ -107,6 +107,7 @@ class SubscriptionsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; one that is on a stream after all is passed on."""
         cors: tuple[Header, ...] = ()
+        is_head = scope["method"] == "HEAD"
         try:
             path: bytes = scope["raw_path"]
             check_path(path)
@@ -117,6 +118,8 @@ class SubscriptionsApp:
                 return await self._streams(scope, receive, send)
             note_stream(scope, None, tenant.project, headers)
             self._authorizer.log_rejected_origin(tenant, headers)
+            if is_head:  # "the same header fields [...] as it would have sent if the request method had been GET"
+                scope = {**scope, "method": "GET"}
             method, origin = scope["method"], headers.get(b"origin")
             cors = (error_cors_headers if method == "OPTIONS" else cors_headers)(tenant.origins, origin)
             root, rest = found
@@ -135,6 +138,8 @@ class SubscriptionsApp:
             response = known or internal_error_response()
             if response.status in _UNAUTHORIZED:
                 cors = error_cors_headers(tenant.origins, headers.get(b"origin"))
+        if is_head:
+            response = Response(response.status, response.headers)
         return await send_response(send, response, cors)
 
     async def _answer(

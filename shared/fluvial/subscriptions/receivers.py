@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fluvial.model.errors import ErrorCode, FluvialError, RequestError
+from fluvial.model.errors import FluvialError
 
 
 class DeliveryError(FluvialError):
@@ -34,8 +34,8 @@ class WebhookSender(Protocol):
 class WebhookSigner(Protocol):
     """Signs webhooks, with keys that the store keeps."""
 
-    async def active_kid(self) -> str | None:
-        """The id of the key that signs now; None when webhooks are not sent. Raises StoreError."""
+    async def active_kid(self) -> str:
+        """The id of the key that signs now. Raises StoreError."""
         ...
 
     async def sign(self, body: bytes, now_ms: int) -> str:
@@ -45,27 +45,3 @@ class WebhookSigner(Protocol):
     async def jwks(self) -> Mapping[str, Any]:
         """The public keys of all signatures that may still be on their way (spec 6.5). Raises StoreError."""
         ...
-
-
-class NoWebhooks:
-    """The sender and the signer of a server that sends no webhooks: pull-wake subscriptions need none."""
-
-    async def check_url(self, url: str) -> None:  # noqa: ARG002  every URL is refused
-        """See WebhookSender.check_url."""
-        raise RequestError(ErrorCode.NOT_IMPLEMENTED, "this server sends no webhooks", 501)
-
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:  # noqa: ARG002  none is sent
-        """See WebhookSender.post."""
-        raise DeliveryError("this server sends no webhooks")
-
-    async def active_kid(self) -> str | None:
-        """See WebhookSigner.active_kid."""
-        return None
-
-    async def sign(self, body: bytes, now_ms: int) -> str:  # noqa: ARG002  none is sent
-        """See WebhookSigner.sign."""
-        raise DeliveryError("this server sends no webhooks")
-
-    async def jwks(self) -> Mapping[str, Any]:
-        """See WebhookSigner.jwks."""
-        return {"keys": []}

@@ -133,7 +133,7 @@ def callback_url(subscription: Subscription) -> str:
     return control_url(subscription, f"subscriptions/{subscription.id}/callback")
 
 
-def subscription_fields(subscription: Subscription, kid: str | None) -> dict[str, Any]:
+def subscription_fields(subscription: Subscription, kid: str) -> dict[str, Any]:
     """The body of a GET (spec 6.3); `kid` is the active key that signs webhooks.
 
     `generation`, `failures` and `next_attempt_at` are this server's own.
@@ -141,10 +141,8 @@ def subscription_fields(subscription: Subscription, kid: str | None) -> dict[str
     configuration = subscription.configuration
     webhook: dict[str, Any] | None = None
     if configuration.webhook_url is not None:
-        webhook = {"url": configuration.webhook_url}
-        if kid is not None:
-            signing = {"alg": "ed25519", "kid": kid, "jwks_url": control_url(subscription, "jwks.json")}
-            webhook = {**webhook, "signing": signing}
+        signing = {"alg": "ed25519", "kid": kid, "jwks_url": control_url(subscription, "jwks.json")}
+        webhook = {"url": configuration.webhook_url, "signing": signing}
     retry_at_ms = subscription.retry_at_ms
     return {
         "id": subscription.id,

@@ -45,7 +45,7 @@ class SignedWebhook(Body):
     """Where wakes are sent to, and how they are signed."""
 
     url: str
-    signing: WebhookSigning | UnsetType = UNSET
+    signing: WebhookSigning
 
 
 class LinkDescription(Body):
