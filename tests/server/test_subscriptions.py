@@ -106,7 +106,9 @@ def test_webhook_tells_how_it_is_signed(client: httpx.Client) -> None:
     keys = client.get(told["signing"]["jwks_url"])
     assert keys.headers["cache-control"] == "public, max-age=300"
     assert told["signing"]["kid"] in {key["kid"] for key in keys.json()["keys"]}
+    client.event_hooks, hooks = {}, client.event_hooks  # the document has HEAD in its text alone
     head = client.head(path)
+    client.event_hooks = hooks
     assert (head.status_code, head.content) == (200, b"")
     assert int(head.headers["content-length"]) == len(client.get(path).content)
 

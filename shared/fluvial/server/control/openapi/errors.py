@@ -73,7 +73,7 @@ CODES: Final[dict[int, tuple[ErrorCode, ...]]] = {
     415: (ErrorCode.UNSUPPORTED_CODING,),
     417: (ErrorCode.EXPECTATION_FAILED,),
     426: (ErrorCode.UPGRADE_REQUIRED,),
-    429: (ErrorCode.RATE_LIMITED, ErrorCode.QUOTA_EXCEEDED, ErrorCode.TOO_MANY_LIVE_READS),
+    429: (ErrorCode.RATE_LIMITED, ErrorCode.QUOTA_EXCEEDED, ErrorCode.TOO_MANY_LIVE_READS, ErrorCode.STORE_BUSY),
     431: (ErrorCode.HEADERS_TOO_LARGE,),
     500: (ErrorCode.INTERNAL, ErrorCode.STORAGE_DAMAGED, ErrorCode.ANSWER_TOO_LARGE),
     501: (ErrorCode.NOT_IMPLEMENTED,),
@@ -113,6 +113,7 @@ NAMED: Final = (
 UNSAFE: Final = (
     ErrorCode.METHOD_NOT_ALLOWED,
     ErrorCode.STORE_UNCERTAIN,
+    ErrorCode.STORE_BUSY,
 )
 
 #: Those of a request with a body.
