@@ -29,7 +29,7 @@ class SigningKey(msgspec.Struct, frozen=True):
 
     @property
     def kid(self) -> str:
-        """The key's id: its thumbprint, of the members that RFC 7638 prescribes, in their order and without spaces."""
+        """The key's id: `ds_` and its thumbprint, of the members that RFC 7638 prescribes, in their order."""
         members = f'{{"crv":"Ed25519","kty":"OKP","x":"{encode_base64url(self.public)}"}}'
         return "ds_" + encode_base64url(hashlib.sha256(members.encode()).digest())
 
