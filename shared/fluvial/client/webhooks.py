@@ -31,7 +31,7 @@ REFETCH_S: Final = 10.0
 KEY_SET_BYTES_MAX: Final = 65_536
 FETCH_TIMEOUT_S: Final = 10.0
 
-_FIELD: Final = re.compile(r"t=([0-9]{1,12}),kid=([!-+.-~]{1,256}),ed25519=([A-Za-z0-9_-]{86})")
+_FIELD: Final = re.compile(r"t=([0-9]{1,12}),kid=([!-+\--~]{1,256}),ed25519=([A-Za-z0-9_-]{86})")
 
 #: Public keys by their ids.
 KeySet = Mapping[str, Ed25519PublicKey]

@@ -18,7 +18,8 @@ from fluvial.webhooks.errors import WebhookError, WebhookErrorKind
 from fluvial.webhooks.limits import WebhookLimits
 from fluvial.webhooks.target import Target
 
-_READ_BYTES: Final = 16_384
+#: Small, so that little is read of what is not wanted.
+_READ_BYTES: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +108,31 @@ class Exchange:
             async with asyncio.timeout(self.limits.first_byte_s):
                 received = await reader.read(_READ_BYTES)
         connection.receive_data(received)
-        byte_count, status, body = len(received), 0, bytearray()
-        while True:
+        status, body, byte_count = 0, bytearray(), len(received)
+        byte_count_max = self.limits.head_bytes
+        for _ in range(self.limits.events_max):
             event = connection.next_event()
+            while event is h11.NEED_DATA and byte_count <= byte_count_max:
+                received = await reader.read(_READ_BYTES)
+                connection.receive_data(received)
+                byte_count += len(received)
+                event = connection.next_event()
             match event:
                 case h11.Response():
                     status = event.status_code
+                    # The chunks of a body have lengths, extensions and trailers, which are not data.
+                    byte_count_max = byte_count + 2 * self.limits.body_bytes
                 case h11.Data():
                     body += event.data
-                    if len(body) >= self.limits.body_bytes:
-                        return WebhookAnswer(status, bytes(body[: self.limits.body_bytes]))
-                case h11.EndOfMessage():
-                    return WebhookAnswer(status, bytes(body))
-                case h11.ConnectionClosed() | h11.PAUSED:
-                    raise h11.RemoteProtocolError("no answer")
-                case h11.NEED_DATA:
-                    # The chunks of a body have lengths, extensions and trailers, which are not data.
-                    if status and byte_count > self.limits.head_bytes + 2 * self.limits.body_bytes:
-                        return WebhookAnswer(status, bytes(body))
-                    if not status and byte_count > self.limits.head_bytes:
-                        raise WebhookError(WebhookErrorKind.ANSWER, f"{self.target.host} answers without end")
-                    received = await reader.read(_READ_BYTES)
-                    connection.receive_data(received)
-                    byte_count += len(received)
-                case _:  # an interim answer, whose bytes count as well
-                    pass
+                case h11.InformationalResponse():
+                    continue
+                case _:
+                    break
+            if len(body) >= self.limits.body_bytes:
+                break
+        if not status:
+            raise WebhookError(WebhookErrorKind.ANSWER, f"{self.target.host} does not answer, or answers without end")
+        return WebhookAnswer(status, bytes(body[: self.limits.body_bytes]))
 
     @contextlib.contextmanager
     def _time_out(self, seconds: float, failure: str) -> Iterator[None]:

@@ -26,8 +26,11 @@ class WebhookLimits:
     #: The status line and header fields of an answer, together with those of interim answers.
     head_bytes: int = 16_384
 
-    #: So much of an answer's body is read; then the connection is closed.
-    body_bytes: int = 65_536
+    #: So much of an answer's body is read, which is at most `{"done": true}`; then the connection is closed.
+    body_bytes: int = 4_096
+
+    #: Interim answers and chunks that are parsed, because each of them takes some twenty microseconds.
+    events_max: int = 256
 
     #: Addresses of a name that are tried, one after the other.
     addresses_tried: int = 4
