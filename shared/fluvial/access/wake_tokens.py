@@ -32,16 +32,22 @@ def mint_wake_token(subscription: Subscription, now_ms: int) -> str:
     return jwt.encode(claims, subscription.secret, _ALGORITHM)
 
 
+def find_wake_token(authorization: bytes | None) -> bytes:
+    """The token in an Authorization field. Raises RequestError if there is none."""
+    scheme, _, token = (authorization or b"").strip().partition(b" ")
+    if scheme.lower() != b"bearer" or len(token) > TOKEN_BYTES_MAX:
+        raise invalid_wake_token("this needs the wake's token: Authorization: Bearer …")
+    return token.strip()
+
+
 def token_generation(subscription: Subscription, authorization: bytes | None, now_ms: int) -> int:
     """The generation of the token in an Authorization field. Raises RequestError for a token that is not valid.
 
     Whether the generation is the one of now, the subscription's state decides.
     """
-    scheme, _, token = (authorization or b"").strip().partition(b" ")
-    if scheme.lower() != b"bearer" or len(token) > TOKEN_BYTES_MAX:
-        raise invalid_wake_token("this needs the wake's token: Authorization: Bearer …")
+    token = find_wake_token(authorization)
     try:
-        claims = jwt.decode(token.strip(), subscription.secret, [_ALGORITHM], options=_OPTIONS)
+        claims = jwt.decode(token, subscription.secret, [_ALGORITHM], options=_OPTIONS)
     except (jwt.PyJWTError, ValueError, RecursionError) as exc:
         raise invalid_wake_token(NOT_OF_THIS_SUBSCRIPTION) from exc
     generation, expires = claims.get("generation"), claims.get("exp")

@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from fluvial.access.authorizer import Credentials, Tenant
-from fluvial.access.wake_tokens import NOT_OF_THIS_SUBSCRIPTION, invalid_wake_token
+from fluvial.access.wake_tokens import NOT_OF_THIS_SUBSCRIPTION, find_wake_token, invalid_wake_token
 from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import SUBSCRIPTION_BODY_BYTES_MAX
 from fluvial.model.names import STREAM_ROOT, StreamName
@@ -68,6 +68,9 @@ PERMISSIONS: Final[Mapping[Route, Mapping[str, Permission]]] = {
     Route.ACK: {"POST": Permission.NOTHING},
     Route.RELEASE: {"POST": Permission.NOTHING},
 }
+
+#: The routes of workers, which the wake's own token opens.
+_WORKERS: Final = frozenset({Route.CALLBACK, Route.ACK, Route.RELEASE})
 
 #: Subscriptions of one page of the list.
 LISTED_MAX: Final = 100
@@ -161,17 +164,20 @@ class SubscriptionsApp:
             self._authorize(tenant, root, at, permissions[method], (headers, credentials))
         if self._served is None:
             return error_response(501, ErrorCode.NOT_IMPLEMENTED, _NO_SUBSCRIPTIONS)
-        body = await read_body(headers.get(b"content-length"), receive, SUBSCRIPTION_BODY_BYTES_MAX)
-        note_body(scope, len(body))
-        body = await decode_body(body, headers, SUBSCRIPTION_BODY_BYTES_MAX)
         owner = 0 if tenant.project is None else tenant.project.incarnation
         place = Place(root, owner, self._base_url(scope, headers))
-        handle = _HANDLERS[method, at.route]
+        handle, is_workers = _HANDLERS[method, at.route], at.route in _WORKERS
         try:
+            if is_workers:
+                if not tenant.is_open:
+                    find_wake_token(headers.get(b"authorization"))  # its absence is told first, whatever exists
+                await self._served.service.check_token(place, at.subscription_id, headers.get(b"authorization"))
+            body = await read_body(headers.get(b"content-length"), receive, SUBSCRIPTION_BODY_BYTES_MAX)
+            note_body(scope, len(body))
+            body = await decode_body(body, headers, SUBSCRIPTION_BODY_BYTES_MAX)
             return await handle(self._served, _Request(at, place, headers, query, body))
         except RequestError as exc:
-            is_hidden = not tenant.is_open and permissions[method] is Permission.NOTHING
-            if is_hidden and exc.code is ErrorCode.SUBSCRIPTION_NOT_FOUND:
+            if not tenant.is_open and is_workers and exc.code is ErrorCode.SUBSCRIPTION_NOT_FOUND:
                 raise invalid_wake_token(NOT_OF_THIS_SUBSCRIPTION) from exc
             raise
 

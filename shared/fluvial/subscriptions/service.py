@@ -209,8 +209,22 @@ class SubscriptionService:
             return moved
         return Claimed(moved, mint_wake_token(moved, self._ledger.clock.now_ms()))
 
+    async def check_token(self, place: Place, subscription_id: str, authorization: bytes | None) -> None:
+        """Check the token of an ack, a callback or a release, at the cost of one lookup; the call checks it again.
+
+        So without a token nothing is read, parsed or loaded, however many streams the subscription has.
+        """
+        key = subscription_key(place.root, subscription_id)
+        known = self._ledger.catalog.entries.get(key) or await self._ledger.load(key)
+        if known is None or known.owner != place.owner:
+            raise _not_found()
+        token_generation(known, authorization, self._ledger.clock.now_ms())
+
     async def acknowledge(self, place: Place, subscription_id: str, call: WakeCall) -> bool | Refusal:
         """Apply an ack or a callback; whether the subscription has its next wake already."""
+        refusal = await self._refusal_of(place, subscription_id, call)
+        if refusal is not None:
+            return refusal
         progress = call.request.progress()
 
         def acknowledge(known: Subscription, proof: WakeProof, heads: Heads, moment: Moment) -> Subscription | Refusal:
@@ -221,8 +235,19 @@ class SubscriptionService:
 
     async def release(self, place: Place, subscription_id: str, call: WakeCall) -> Refusal | None:
         """Give the lease of a pull-wake subscription back."""
+        refusal = await self._refusal_of(place, subscription_id, call)
+        if refusal is not None:
+            return refusal
         moved = await self._move_of_worker(place, subscription_id, call, moves.release)
         return moved if isinstance(moved, Refusal) else None
+
+    async def _refusal_of(self, place: Place, subscription_id: str, call: WakeCall) -> Refusal | None:
+        """Why a worker's call is stale, or on the wrong route, before its acks are parsed and any head is loaded."""
+        known, now_ms = await self.show(place, subscription_id), self._ledger.clock.now_ms()
+        proof = _proof(known, call, now_ms)
+        if isinstance(proof, Refusal):
+            return proof
+        return None if moves.is_current(known, proof, now_ms) else moves.FENCED
 
     async def _move_of_worker(
         self, place: Place, subscription_id: str, call: WakeCall, move: _WorkersMove
@@ -230,11 +255,8 @@ class SubscriptionService:
         """Make a move for the worker that has the wake's token."""
 
         def checked(known: Subscription, heads: Heads, moment: Moment) -> Subscription | Refusal:
-            generation = token_generation(known, call.authorization, moment.now_ms)
-            if known.configuration.type is not call.kind:
-                what = f"this route is for {call.kind.value} subscriptions"
-                return Refusal(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, what)
-            return move(known, WakeProof(generation, call.request.generation, call.request.wake_id), heads, moment)
+            proof = _proof(known, call, moment.now_ms)
+            return proof if isinstance(proof, Refusal) else move(known, proof, heads, moment)
 
         moved = await self._ledger.change(subscription_key(place.root, subscription_id), place.owner, checked)
         if moved is None:
@@ -252,6 +274,15 @@ class SubscriptionService:
 REFUSAL_STATUS: Final = {ErrorCode.INVALID_SUBSCRIPTION_REQUEST: 400}
 
 _TOO_MANY_LINKS: Final = f"a subscription has up to {LINKS_PER_SUBSCRIPTION_MAX} streams"
+
+
+def _proof(known: Subscription, call: WakeCall, now_ms: int) -> WakeProof | Refusal:
+    """What a call proves. Raises RequestError for a token that is not the subscription's."""
+    generation = token_generation(known, call.authorization, now_ms)
+    if known.configuration.type is not call.kind:
+        what = f"this route is for {call.kind.value} subscriptions"
+        return Refusal(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, what)
+    return WakeProof(generation, call.request.generation, call.request.wake_id)
 
 
 def _confirm(known: Subscription, configuration: Configuration) -> Creation:
