@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -54,6 +54,8 @@ from fluvial.wire.subscriptions import (
     subscription_fields,
 )
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 #: What each method of each route requires. NOTHING: the wake's token is checked instead, or the keys are public.
@@ -74,6 +76,9 @@ _WORKERS: Final = frozenset({Route.CALLBACK, Route.ACK, Route.RELEASE})
 
 #: Subscriptions of one page of the list.
 LISTED_MAX: Final = 100
+
+#: A body of so many bytes is parsed within a millisecond or two.
+_PARSED_AT_ONCE_MAX: Final = 4_096
 
 _UNAUTHORIZED: Final = frozenset({401, 403})
 _JSON: Final[Header] = (b"content-type", b"application/json")
@@ -218,6 +223,11 @@ def _refusal_response(refusal: Refusal) -> Response:
     return json_response(REFUSAL_STATUS.get(refusal.code, 409), refusal_fields(refusal))
 
 
+async def _parse(parse: Callable[[bytes], T], body: bytes) -> T:
+    """Parse a body; in a thread if it may have so many paths that the event loop would wait for them."""
+    return parse(body) if len(body) <= _PARSED_AT_ONCE_MAX else await asyncio.to_thread(parse, body)
+
+
 async def _show_keys(served: ServedSubscriptions, _request: _Request) -> Response:
     content_type = (b"content-type", b"application/jwk-set+json")
     return json_response(200, await served.signer.jwks(), content_type, (b"cache-control", b"public, max-age=300"))
@@ -238,7 +248,7 @@ async def _list(served: ServedSubscriptions, request: _Request) -> Response:
 
 
 async def _create(served: ServedSubscriptions, request: _Request) -> Response:
-    configuration = parse_configuration(request.body)
+    configuration = await _parse(parse_configuration, request.body)
     if configuration.type is SubscriptionType.WEBHOOK and not request.place.base_url:
         message = "the server does not know its own URL, which webhooks need: see --public-url"
         raise RequestError(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, message)
@@ -258,7 +268,8 @@ async def _delete(served: ServedSubscriptions, request: _Request) -> Response:
 
 
 async def _add_streams(served: ServedSubscriptions, request: _Request) -> Response:
-    await served.service.add_streams(request.place, request.at.subscription_id, parse_streams(request.body))
+    streams = await _parse(parse_streams, request.body)
+    await served.service.add_streams(request.place, request.at.subscription_id, streams)
     return _no_content()
 
 

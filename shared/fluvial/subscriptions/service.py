@@ -3,6 +3,7 @@
 Each is called by a request that is authorized. `Place` says whose stream root it is about.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ from fluvial.model.names import StreamName
 from fluvial.model.subscriptions import moves
 from fluvial.model.subscriptions.configuration import Configuration, SubscriptionType
 from fluvial.model.subscriptions.moves import Moment, Refusal, WakeProof
-from fluvial.model.subscriptions.pattern import StreamPath, literal_prefix
+from fluvial.model.subscriptions.pattern import Glob, StreamPath, literal_prefix
 from fluvial.model.subscriptions.state import (
     Heads,
     Link,
@@ -30,6 +31,9 @@ from fluvial.wire.subscriptions import WakeRequest
 CheckUrl = Callable[[str], Awaitable[None]]
 
 _CREATIONS_TRIED_MAX: Final = 8
+
+#: Names that are matched in one turn of the event loop: a few milliseconds.
+_NAMES_PER_TURN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,9 @@ class SubscriptionService:
         # data by default." -- spec 6.2
         matching, explicit = set[StreamPath](), frozenset(configuration.streams)
         if configuration.pattern is not None:
+            glob = Glob(configuration.pattern)
             async for path in self._paths(root, literal_prefix(configuration.pattern)):
-                if configuration.matches(path):
+                if path != configuration.wake_stream and glob.matches(path):
                     matching.add(path)
                     _require_room(len(matching))
         _require_room(len(matching | explicit))
@@ -145,7 +150,9 @@ class SubscriptionService:
         """The paths of all streams below a root that begin with a prefix."""
         after, count_max = "", self._ledger.limits.names_per_page
         while names := await self._ledger.store.names(root + prefix, after, count_max):
-            for name in names:
+            for at, name in enumerate(names):
+                if at % _NAMES_PER_TURN == 0:  # a store may answer at once, and never let another request run
+                    await asyncio.sleep(0)
                 yield StreamPath(name.removeprefix(root))
             after = names[-1]
 

@@ -9,7 +9,13 @@ from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import SAFE_INTEGER_MAX, WORKER_NAME_BYTES_MAX
 from fluvial.model.names import STREAM_ROOT
 from fluvial.model.offset import Offset, ReservedOffset, encode_offset, parse_offset
-from fluvial.model.subscriptions.configuration import Configuration, ConfigurationFields, invalid, normalize
+from fluvial.model.subscriptions.configuration import (
+    Configuration,
+    ConfigurationFields,
+    invalid,
+    normalize,
+    require_streams_max,
+)
 from fluvial.model.subscriptions.moves import Ack, Progress, Refusal
 from fluvial.model.subscriptions.pattern import StreamPath, parse_path
 from fluvial.model.subscriptions.state import BEGINNING, Link, Subscription, Wake, is_after
@@ -68,10 +74,11 @@ def parse_worker(body: bytes) -> str:
 
 def parse_streams(body: bytes) -> tuple[StreamPath, ...]:
     """Parse the paths of explicit streams to add. Raises RequestError."""
-    paths = tuple(dict.fromkeys(map(parse_path, _decode(body, _Streams).streams)))
-    if not paths:
+    streams = _decode(body, _Streams).streams
+    if not streams:
         raise invalid("streams is a list of stream paths that is not empty")
-    return paths
+    require_streams_max(len(streams))  # before they are parsed
+    return tuple(dict.fromkeys(map(parse_path, streams)))
 
 
 def parse_wake_request(body: bytes) -> WakeRequest:

@@ -89,15 +89,20 @@ def parse_subscription_id(segment: str) -> str:
     return name
 
 
+def require_streams_max(stream_count: int) -> None:
+    """Raise RequestError if a request has more streams than a subscription may have, repeats included."""
+    if stream_count > LINKS_PER_SUBSCRIPTION_MAX:
+        raise invalid(f"a subscription has up to {LINKS_PER_SUBSCRIPTION_MAX} streams")
+
+
 def normalize(fields: ConfigurationFields) -> Configuration:
     """The normal form of a PUT's body. Raises RequestError."""
     pattern = parse_pattern(fields.pattern) if fields.pattern else None
+    require_streams_max(len(fields.streams or ()))  # before they are parsed
     streams = tuple(sorted({parse_path(path) for path in fields.streams or ()}))
     # "At least one of `pattern` or `streams` MUST be present." -- spec 6.2
     if pattern is None and not streams:
         raise invalid("a subscription has a pattern or streams")
-    if len(streams) > LINKS_PER_SUBSCRIPTION_MAX:
-        raise invalid(f"a subscription has up to {LINKS_PER_SUBSCRIPTION_MAX} streams")
     lease_ms = LEASE_MS_DEFAULT if fields.lease_ttl_ms is None else fields.lease_ttl_ms
     if not LEASE_MS_MIN <= lease_ms <= LEASE_MS_MAX:
         raise invalid(f"lease_ttl_ms is an integer from {LEASE_MS_MIN} to {LEASE_MS_MAX}")

@@ -55,23 +55,37 @@ def literal_prefix(pattern: str) -> str:
     return pattern
 
 
+class Glob:
+    """A pattern whose segments are split once, for many paths."""
+
+    __slots__ = ("_at_start", "_segments")
+
+    def __init__(self, pattern: str) -> None:
+        """`pattern` is in the canonical spelling."""
+        self._segments = pattern.split("/")
+        self._at_start = _with_empty(self._segments, {0})
+
+    def matches(self, path: str) -> bool:
+        """Whether a path matches the pattern."""
+        segments, states = self._segments, self._at_start
+        for part in path.split("/"):
+            moved = set[int]()
+            for at in states:
+                if at == len(segments):
+                    continue
+                if segments[at] == ANY_SEGMENTS:
+                    moved.add(at)
+                elif segments[at] in {ANY_SEGMENT, part}:
+                    moved.add(at + 1)
+            states = _with_empty(segments, moved)
+            if not states:
+                return False
+        return len(segments) in states
+
+
 def matches(pattern: str, path: str) -> bool:
     """Whether a path matches a pattern."""
-    segments = pattern.split("/")
-    states = _with_empty(segments, {0})
-    for part in path.split("/"):
-        moved = set[int]()
-        for at in states:
-            if at == len(segments):
-                continue
-            if segments[at] == ANY_SEGMENTS:
-                moved.add(at)
-            elif segments[at] in {ANY_SEGMENT, part}:
-                moved.add(at + 1)
-        states = _with_empty(segments, moved)
-        if not states:
-            return False
-    return len(segments) in states
+    return Glob(pattern).matches(path)
 
 
 def _with_empty(segments: list[str], states: set[int]) -> set[int]:
