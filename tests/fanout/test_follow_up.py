@@ -128,7 +128,7 @@ async def test_server_says_who_follows_up_its_table(
     rig: DynamoDbRig, caplog: pytest.LogCaptureFixture, options: dict[str, str], by: str, tasks: set[str]
 ) -> None:
     """Beside functions, or for reads alone, it runs no deliveries and no rotations of its own."""
-    caplog.set_level(logging.INFO, "fluvial.app")
+    caplog.set_level(logging.INFO, "fluvial.background")
     place = {"store": "dynamodb", "table": rig.config.table, "bucket": rig.config.bucket, "region": REGION}
     async with open_application(settings_from({**place, **options}), Clock()) as application:
         assert [one.__dict__["by"] for one in caplog.records if one.msg == "follow_up"] == [by]

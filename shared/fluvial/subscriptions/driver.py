@@ -172,7 +172,7 @@ class WakeDriver:
                 self.check(key)
 
     async def _recover(self) -> None:
-        while True:
+        while not self._is_stopping:
             try:
                 await self.recover()
             except StoreError as exc:
@@ -185,7 +185,7 @@ class WakeDriver:
 
     async def _keep_time(self) -> None:
         """Look at what is due, again and again."""
-        while True:
+        while not self._is_stopping:
             self._has_sooner.clear()
             pause_s = self._limits.look_interval_s
             try:
@@ -200,12 +200,14 @@ class WakeDriver:
                 log.exception("subscriptions_not_looked_at")
                 pause_s = self._limits.retry_s
             # A subscription that is due and busy stays due: without a shortest pause the loop would not rest.
+            # Not `wait_for`, which in Python 3.11 may swallow a cancellation: the process would never stop.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._has_sooner.wait(), max(pause_s, self._limits.look_pause_s))
+                async with asyncio.timeout(max(pause_s, self._limits.look_pause_s)):
+                    await self._has_sooner.wait()
 
     async def _keep_looking(self) -> None:
         """Look at one subscription after the other."""
-        while True:
+        while not self._is_stopping:
             key = await self._queue.get()
             await self._guard(key, partial(self._look, key))
 
