@@ -273,7 +273,7 @@ def test_pull_wake_from_append_to_ack(client: httpx.Client) -> None:
     append(client, "pull/in/2")
     [stream] = claimed["streams"]
     acks = [{"stream": stream["path"], "offset": stream["tail_offset"]}]
-    for offset in ("-1", "now", "x", stream["tail_offset"][:-1] + "9", "0000000000000000_0000000000000000"):
+    for offset in ("now", "x", stream["tail_offset"][:-1] + "9"):
         bad = client.post(f"{path}/ack", json={**wake, "acks": [{**acks[0], "offset": offset}]}, headers=token)
         assert (bad.status_code, bad.json()["error"]["code"]) == (409, "INVALID_OFFSET")
     done = client.post(f"{path}/ack", json={**wake, "acks": acks, "done": True}, headers=token)

@@ -21,6 +21,7 @@ from fluvial.model.subscriptions.state import (
     Link,
     Subscription,
     existing,
+    pending_paths,
     subscription_key,
     tail_of,
 )
@@ -198,10 +199,11 @@ class SubscriptionService:
 
     async def remove_stream(self, place: Place, subscription_id: str, path: StreamPath) -> None:
         """Remove an explicit link; a repeat changes nothing."""
-        key = subscription_key(place.root, subscription_id)
-        self._settle(
-            await self._ledger.change(key, place.owner, lambda known, _heads, _moment: moves.unlink(known, path))
-        )
+
+        def remove(known: Subscription, heads: Heads, _moment: Moment) -> Subscription | Refusal:
+            return moves.end_without_work(moves.unlink(known, path), heads)
+
+        self._settle(await self._ledger.change(subscription_key(place.root, subscription_id), place.owner, remove))
 
     async def claim(self, place: Place, subscription_id: str, worker: str) -> Claimed | Refusal:
         """Give the lease of a pull-wake subscription to a worker."""
@@ -213,6 +215,11 @@ class SubscriptionService:
         if moved is None:
             raise _not_found()
         if isinstance(moved, Refusal):
+            if moved.code is ErrorCode.NO_PENDING_WORK:
+                # The worker will not claim this wake again, so the next work needs another one.
+                await self._ledger.change(
+                    key, place.owner, lambda known, heads, _moment: moves.end_without_work(known, heads)
+                )
             return moved
         return Claimed(moved, mint_wake_token(moved, self._ledger.clock.now_ms()))
 
@@ -228,17 +235,20 @@ class SubscriptionService:
         token_generation(known, authorization, self._ledger.clock.now_ms())
 
     async def acknowledge(self, place: Place, subscription_id: str, call: WakeCall) -> bool | Refusal:
-        """Apply an ack or a callback; whether the subscription has its next wake already."""
+        """Apply an ack or a callback; whether there is work for a next wake."""
         refusal = await self._refusal_of(place, subscription_id, call)
         if refusal is not None:
             return refusal
-        progress = call.request.progress()
+        progress, has_work = call.request.progress(), False
 
         def acknowledge(known: Subscription, proof: WakeProof, heads: Heads, moment: Moment) -> Subscription | Refusal:
-            return moves.acknowledge(known, proof, progress, heads, moment)
+            nonlocal has_work
+            moved = moves.acknowledge(known, proof, progress, heads, moment)
+            has_work = isinstance(moved, Subscription) and bool(pending_paths(moved, heads))
+            return moved
 
         moved = await self._move_of_worker(place, subscription_id, call, acknowledge)
-        return moved if isinstance(moved, Refusal) else progress.is_done and moved.wake is not None
+        return moved if isinstance(moved, Refusal) else progress.is_done and has_work
 
     async def release(self, place: Place, subscription_id: str, call: WakeCall) -> Refusal | None:
         """Give the lease of a pull-wake subscription back."""

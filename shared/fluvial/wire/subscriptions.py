@@ -93,6 +93,8 @@ def _parse_ack(ack: AckFields) -> Ack:
     path = ack.stream if ack.stream is not None else ack.path
     if path is None:
         raise invalid("an ack has a stream and an offset")
+    if ack.offset == ReservedOffset.BEGINNING.value:  # as `acked_offset` has it: nothing is processed yet
+        return Ack(parse_path(path), BEGINNING)
     try:
         offset = parse_offset(ack.offset)
     except RequestError as exc:

@@ -206,7 +206,7 @@ class SubscriptionHistory(RuleBasedStateMachine):
         if not is_current:
             assert moved == moves.FENCED
             return
-        is_valid = name in self.model.tails and max(1, self.model.acked[name]) <= position <= self.model.tails[name]
+        is_valid = name in self.model.tails and self.model.acked[name] <= position <= self.model.tails[name]
         if not is_valid:
             assert isinstance(moved, Refusal)
             assert moved.code is ErrorCode.INVALID_OFFSET

@@ -13,10 +13,12 @@ The moves of a wake, by its phase. What is not here is refused, and changes noth
                 issued -> sent          the wake event is in the wake stream             `note_delivered`
                 issued -> issued        it could not be appended                         `note_failure`
                 issued, sent -> none    no worker has claimed it for a while             `look`
+                issued, sent -> none    there is no work any more           `end_without_work`
                 held -> held            an ack extends the lease                         `acknowledge`
                 held -> none            done, released, or the lease has ended  `acknowledge`, `release`, `look`
 
-A move to `none` issues the next wake at once if there is pending work and no retry is awaited.
+A move to `none` issues the next wake of a pull-wake subscription at once if there is pending work. The next wake of a
+webhook is issued by a `look`, when the request can be sent: its lease begins then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,7 @@ from fluvial.model.limits import (
     RETRY_MS_MIN,
     STREAMS_PER_WAKE_MAX,
 )
-from fluvial.model.offset import Offset, position_of
+from fluvial.model.offset import Offset, birth_us_at
 from fluvial.model.subscriptions.configuration import SubscriptionType
 from fluvial.model.subscriptions.pattern import StreamPath
 from fluvial.model.subscriptions.state import (
@@ -259,19 +261,31 @@ def claim(subscription: Subscription, worker: str, heads: Heads, moment: Moment)
     return replace(looked, wake=held, failure_count=0)
 
 
+def end_without_work(subscription: Subscription, heads: Heads) -> Subscription:
+    """End a wake that no worker has claimed if its work is gone: it was unlinked or deleted, or has expired.
+
+    Otherwise the subscription would have a wake in flight that no worker can claim, and new work no wake event.
+    """
+    wake = subscription.wake
+    is_unclaimed = subscription.configuration.type is SubscriptionType.PULL_WAKE and wake is not None
+    if not is_unclaimed or (wake is not None and wake.phase is Phase.HELD) or pending_paths(subscription, heads):
+        return subscription
+    return replace(subscription, wake=None, failure_count=0, retry_at_ms=None)
+
+
 def acknowledge(
     subscription: Subscription, proof: WakeProof, progress: Progress, heads: Heads, moment: Moment
 ) -> Subscription | Refusal:
     """Apply the acks of a worker, all or none; then extend its lease, or end it (spec 7.1, 7.2).
 
-    After the end of the lease the subscription has a wake again if there is more work.
+    After the end of the lease there is a next wake if there is more work.
     """
     if not is_current(subscription, proof, moment.now_ms):
         return FENCED
     refusal = _check_acks(subscription, progress.acks, heads)
     if refusal is not None:
         return refusal
-    acked = _move_cursors(subscription, {ack.path: ack.offset for ack in progress.acks})
+    acked = _move_cursors(subscription, _furthest(progress.acks))
     if progress.is_done:
         return _end(acked, heads, moment)
     wake = acked.wake
@@ -302,9 +316,11 @@ def is_current(subscription: Subscription, proof: WakeProof, now_ms: int) -> boo
 
 
 def _end(subscription: Subscription, heads: Heads, moment: Moment) -> Subscription:
-    """End the wake, and issue the next one if there is pending work."""
-    idle = replace(subscription, wake=None, failure_count=0, retry_at_ms=None)
-    return _issue_if_pending(forget_gone(idle, heads), heads, moment)
+    """End the wake, and issue the next one of a pull-wake subscription if there is pending work."""
+    idle = forget_gone(replace(subscription, wake=None, failure_count=0, retry_at_ms=None), heads)
+    if subscription.configuration.type is SubscriptionType.WEBHOOK:
+        return idle  # its next wake may have to wait for its turn, and its lease must not begin before that
+    return _issue_if_pending(idle, heads, moment)
 
 
 def _check_acks(subscription: Subscription, acks: Sequence[Ack], heads: Heads) -> Refusal | None:
@@ -314,13 +330,24 @@ def _check_acks(subscription: Subscription, acks: Sequence[Ack], heads: Heads) -
             return _invalid_offset("the stream of an ack is not linked")
         if head is None:
             return _invalid_offset("the stream of an ack does not exist")
-        if ack.offset == BEGINNING or position_of(head, ack.offset) is None:
+        # A position of a fork has one spelling, the one that this server issues: by another one, a cursor in the part
+        # that the fork has inherited would be after the fork's next offsets, or could not be moved on.
+        if ack.offset not in {BEGINNING, Offset(birth_us_at(head, ack.offset.position), ack.offset.position)}:
             return _invalid_offset("the offset of an ack is not one of the stream")
         if is_after(known.acked, ack.offset):
             return _invalid_offset("the offset of an ack is before the acked offset")
         if ack.offset.position > head.tail:
             return _invalid_offset("the offset of an ack is after the stream's tail")
     return None
+
+
+def _furthest(acks: Sequence[Ack]) -> Mapping[StreamPath, Offset]:
+    """The furthest of the acks of each stream."""
+    offsets = dict[StreamPath, Offset]()
+    for ack in acks:
+        if ack.path not in offsets or is_after(ack.offset, offsets[ack.path]):
+            offsets[ack.path] = ack.offset
+    return offsets
 
 
 def _invalid_offset(message: str) -> Refusal:
