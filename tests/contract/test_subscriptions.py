@@ -17,6 +17,7 @@ from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.model.offset import Offset
 from fluvial.model.subscriptions.state import Link, Phase, Subscription, SubscriptionKey, Wake
+from fluvial.storage.sqlite.subscriptions import SqliteSubscriptions
 from fluvial.storage.subscriptions import Subscriptions, SubscriptionStore
 from tests.care.folders import problems_in
 from tests.support.budget import examples
@@ -24,6 +25,9 @@ from tests.support.clocks import START_MS
 from tests.support.commands import NAME, append_commit, create_commit, delete_commit
 from tests.support.rigs import MemoryRig, Rig, SqliteRig, memory_rig, sqlite_rig
 from tests.support.subscriptions import at, glob_link, path, pull_wake, subscription, webhook
+
+#: Before every moment.
+NEVER = (-1, SubscriptionKey(""))
 
 RIGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Rig]]] = {"memory": memory_rig, "sqlite": sqlite_rig}
 
@@ -102,7 +106,7 @@ async def test_deleted_subscription_leaves_nothing(rig: Rig) -> None:
     await subscriptions_of(rig).add(FULL)
     await subscriptions_of(rig).replace(FULL, replace(FULL, version=2))
     assert await subscriptions_of(rig).remove(FULL)
-    assert await subscriptions_of(rig).next_due_ms() is None
+    assert await subscriptions_of(rig).due_after(NEVER, 1) == []
     if isinstance(rig, SqliteRig):
         assert rig.query("SELECT * FROM subscription") == rig.query("SELECT * FROM subscription_link") == []
 
@@ -131,15 +135,15 @@ async def test_due_subscriptions_come_in_the_order_of_their_times(rig: Rig) -> N
     moments = {"a": START_MS + 30, "b": START_MS + 10, "c": START_MS + 20, "d": None}
     for name, moment in moments.items():
         await stored.add(subscription(id=name, retry_at_ms=moment))
-    assert await stored.next_due_ms() == START_MS + 10
-    assert await stored.due(START_MS + 9, 10) == []
-    assert await stored.due(START_MS + 20, 10) == ["__ds/b", "__ds/c"]
-    assert await stored.due(START_MS + 99, 2) == ["__ds/b", "__ds/c"]
+    [b, c, a] = await stored.due_after(NEVER, 10)
+    assert (b, c, a) == ((START_MS + 10, "__ds/b"), (START_MS + 20, "__ds/c"), (START_MS + 30, "__ds/a"))
+    assert await stored.due_after(NEVER, 2) == [b, c]
+    assert await stored.due_after(b, 2) == [c, a]
+    assert await stored.due_after((START_MS + 20, SubscriptionKey("")), 2) == [c, a]
     first = await stored.get(SubscriptionKey("__ds/b"))
     assert first is not None
     await stored.replace(first, replace(first, version=2, retry_at_ms=None))
-    assert await stored.next_due_ms() == START_MS + 20
-    assert await stored.due(START_MS + 99, 10) == ["__ds/c", "__ds/a"]
+    assert await stored.due_after(NEVER, 10) == [c, a]
 
 
 async def test_listener_is_told_of_each_change_once_it_is_visible(rig: Rig) -> None:
@@ -200,6 +204,23 @@ async def test_damaged_row_is_found(tmp_path: Path) -> None:
         assert any("a row of subscription_link" in line for line in problems_in(tmp_path / "data"))
         with pytest.raises(StorageDamaged):
             await subscriptions_of(rig).get(FULL.key)
+        sound = [subscription(id=f"sound-{number}") for number in range(2)]
+        for one in sound:
+            await subscriptions_of(rig).add(one)
+        assert await subscriptions_of(rig).list_after("", "", 2) == sound
+        assert FULL.key in await subscriptions_of(rig).keys_after("", "", 3)
+
+
+async def test_cache_that_is_wrong_is_not_believed_again(tmp_path: Path) -> None:
+    """A change whose condition fails reads what is stored."""
+    async with sqlite_rig(tmp_path / "data") as rig:
+        stored = rig.store.subscriptions
+        assert isinstance(stored, SqliteSubscriptions)
+        known = subscription()
+        await stored.add(known)
+        stored._cache[known.key] = wrong = replace(known, version=9)
+        assert not await stored.replace(wrong, replace(wrong, version=10))
+        assert await stored.get(known.key) == known
 
 
 async def test_sound_rows_are_verified(tmp_path: Path) -> None:

@@ -1,26 +1,34 @@
 """What wakes workers on one machine: driven by commits and by time, and found again after a crash."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replaced
 
-from fluvial.model.errors import ErrorCode, StoreUncertain
+from fluvial.access.project_cache import ProjectCache
+from fluvial.model.errors import ErrorCode, StoreUnavailable, StoreUncertain
 from fluvial.model.limits import RETRY_MS_MAX
 from fluvial.model.names import StreamName
 from fluvial.model.subscriptions.moves import Refusal
-from fluvial.model.subscriptions.state import Phase, Subscription
+from fluvial.model.subscriptions.state import Phase, Subscription, SubscriptionKey
+from fluvial.storage.memory_projects import MemoryProjects
 from fluvial.subscriptions.driver import IsOwned
 from fluvial.subscriptions.limits import WakeLimits
+from fluvial.subscriptions.ownership import Ownership
 from fluvial.subscriptions.receivers import Answer, DeliveryError
-from fluvial.subscriptions.service import Claimed
+from fluvial.subscriptions.service import Claimed, Place
+from fluvial.subscriptions.slots import Slots
 from fluvial.wire.subscriptions import claim_fields
+from tests.support.access import project
+from tests.support.clocks import FixedClock
 from tests.support.rigs import MemoryRig, Rig, SqliteRig, memory_rig, sqlite_rig
-from tests.support.subscriptions import path, pull_wake, webhook
-from tests.support.wakes import BROKEN, DONE, TAKEN, Receivers, WakeProcess, answering, owned, soon
+from tests.support.subscriptions import path, pull_wake, subscription, webhook
+from tests.support.wakes import BROKEN, DONE, PLACE, TAKEN, Receivers, WakeProcess, answering, owned, soon
 
 RIGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Rig]]] = {"memory": memory_rig, "sqlite": sqlite_rig}
 
@@ -413,7 +421,217 @@ async def test_subscription_of_a_former_owner_wakes_nobody_else(store_rig: Memor
     assert process.receivers.bodies == []
     owner["is"] = None
     await process.append("events/a")
+    await process.driver.sweep()
     await process.run()
     assert process.receivers.bodies == []
     assert await process.ledger.load(created.key) is None
     assert len(process.ledger.catalog) == 0
+
+
+async def test_subscriptions_that_rest_delay_no_lease_and_no_retry(store_rig: MemoryRig | SqliteRig) -> None:
+    """A server that was open gets its first project: what is left of its subscriptions is due no more."""
+    closed = False
+
+    async def is_owned(known: Subscription) -> bool | None:
+        return bool(known.owner) or not closed
+
+    process = process_on(store_rig, answering(TAKEN), limits=WakeLimits(due_per_look=2), is_owned=is_owned)
+    for number in range(5):
+        await process.create(webhook(lease_ms=1_000), f"open-{number}")
+    await process.create(webhook(lease_ms=1_500), "of-project", Place("demo/", 7, "http://fluvial.example"))
+    await process.append("events/a")
+    await process.append("demo/events/a")
+    await process.run()
+    closed, count = True, len(process.receivers.bodies)
+    store_rig.still.time.advance(1_500)
+    for _ in range(4):
+        await process.run()
+    assert [body["subscription_id"] for body in process.receivers.bodies[count:]] == ["of-project"]
+    assert (await process.shown("open-0")).due_ms is None
+    entries = process.ledger.catalog.entries
+    await process.append("events/b")
+    await process.run()
+    assert list(entries) == ["demo/__ds/of-project"]
+
+
+async def test_subscription_whose_owner_comes_back_is_woken(store_rig: MemoryRig | SqliteRig) -> None:
+    """The deletion of a project is refused: the work that was pending is still."""
+    owner: dict[str, bool | None] = {"is": True}
+
+    async def is_owned(_known: Subscription) -> bool | None:
+        return owner["is"]
+
+    process = process_on(store_rig, answering(TAKEN), is_owned=is_owned)
+    place = Place("demo/", 7, "http://fluvial.example")
+    await process.create(webhook(lease_ms=1_000), "of-project", place)
+    await process.append("demo/events/a")
+    await process.run()
+    owner["is"] = False
+    store_rig.still.time.advance(1_000)
+    await process.run()
+    assert (await process.shown("of-project", place)).due_ms is None
+    owner["is"] = True
+    await process.driver.sweep()
+    await process.run()
+    assert [body["generation"] for body in process.receivers.bodies] == [1, 2]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("unforeseen")])
+async def test_look_that_fails_is_made_again(store_rig: MemoryRig | SqliteRig, error: Exception) -> None:
+    """No wake is lost, whatever the error; each failure is counted."""
+    failures = [error, error]
+
+    async def is_owned(_known: Subscription) -> bool | None:
+        if failures:
+            raise failures.pop()
+        return True
+
+    process = process_on(store_rig, answering(DONE), is_owned=is_owned)
+    outcomes = list[str]()
+    process.driver._note_outcome = outcomes.append
+    await process.create(webhook())
+    await process.append("events/a")
+    await process.run()
+    assert [body["generation"] for body in process.receivers.bodies] == [1]
+    assert outcomes == ["error", "error", "done"]
+
+
+async def test_pauses_after_failures_grow() -> None:
+    """A subscription that cannot be read does not flood the log."""
+    async with memory_rig(Path()) as rig:
+        assert isinstance(rig, MemoryRig)
+        driver = process_on(rig, answering(DONE), limits=WakeLimits()).driver
+        pauses = [driver._note_failure(SubscriptionKey("__ds/sub-1")) for _ in range(20)]
+    assert pauses[:7] == [1, 2, 4, 8, 16, 32, 60]
+    assert pauses[-1] == 60
+
+
+async def test_damaged_subscription_disables_no_other(tmp_path: Path) -> None:
+    """After a restart the others are looked at, and listed."""
+    async with sqlite_rig(tmp_path / "data") as rig:
+        process = process_on(rig, answering(TAKEN))
+        for name in ("a", "b"):
+            await process.create(webhook(), name)
+        process.store.listen(lambda _name, _before, _after: None)
+        await process.append("events/a")
+
+        def flip(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE subscription SET body = 'x' WHERE key = '__ds/a'")
+
+        await rig.store._group_commit.submit_work(flip)
+        restarted = await restart(rig, answering(DONE))
+        outcomes = list[str]()
+        restarted.driver._note_outcome = outcomes.append
+        await restarted.start()
+        assert [body["subscription_id"] for body in restarted.receivers.bodies] == ["b"]
+        assert outcomes == ["error", "done"]
+        assert [one.id for one in await restarted.service.list_after(PLACE, "", 10)] == ["b"]
+
+
+@pytest.mark.parametrize("root", ["", "a__ds/"])
+async def test_stream_that_is_created_during_a_creation_is_linked(store_rig: MemoryRig | SqliteRig, root: str) -> None:
+    """Although a look finds no subscription yet: the project's name may have the reserved segment's letters."""
+    process = process_on(store_rig, answering(DONE))
+    add = process.store.subscriptions.add
+
+    async def append_first(subscription: Subscription) -> bool:
+        await process.append(f"{root}events/new")
+        await process.driver.settle()
+        return await add(subscription)
+
+    process.store.subscriptions.add = append_first  # type: ignore[method-assign]
+    place = Place(root, 0, "http://fluvial.example")
+    await process.create(webhook(), place=place)
+    await process.run()
+    assert process.acked(await process.shown(place=place)) == {"events/new": 1}
+    assert process.ledger.new_paths == {}
+
+
+async def test_creation_in_doubt_is_woken_if_it_was_made(store_rig: MemoryRig | SqliteRig) -> None:
+    """Its client was told that this is not known."""
+    process = process_on(store_rig, answering(DONE))
+    add = process.store.subscriptions.add
+
+    async def lose_answer(subscription: Subscription) -> bool:
+        await add(subscription)
+        raise StoreUncertain
+
+    process.store.subscriptions.add = lose_answer  # type: ignore[method-assign]
+    with pytest.raises(StoreUncertain):
+        await process.create(webhook())
+    await soon(lambda: SubscriptionKey("__ds/sub-1") in process.ledger.catalog.entries)
+    await process.append("events/a")
+    await process.run()
+    assert len(process.receivers.bodies) == 1
+
+
+async def test_streams_noted_for_a_creation_that_fails_are_forgotten(store_rig: MemoryRig | SqliteRig) -> None:
+    """By the next sweep."""
+    process = process_on(store_rig, answering(DONE))
+
+    async def refuse(_subscription: Subscription) -> bool:
+        await process.append("events/new")
+        raise StoreUnavailable
+
+    process.store.subscriptions.add = refuse  # type: ignore[method-assign, assignment]
+    with pytest.raises(StoreUnavailable):
+        await process.create(webhook())
+    await process.driver.settle()
+    await process.driver.sweep()
+    assert process.ledger.new_paths == {}
+
+
+async def test_what_waits_for_its_turn_is_asked_for_once(store_rig: MemoryRig | SqliteRig) -> None:
+    """While receivers are down the clock's task rests until the next moment."""
+    hangs = asyncio.Event()
+
+    async def hang(_url: str, _body: dict[str, Any]) -> Answer:
+        await hangs.wait()
+        return DONE
+
+    process = process_on(store_rig, Receivers(hang), limits=WakeLimits(deliveries_per_target=1, due_per_look=2))
+    for number in range(4):
+        await process.create(webhook(lease_ms=1_000), f"sub-{number}")
+    await process.append("events/a")
+    await soon(lambda: len(process.receivers.bodies) == 1)
+    store_rig.still.time.advance(1_000)
+    assert await process.driver.check_due() == 1  # the others have no wake before their turn
+    assert await process.driver.check_due() == 0
+    store_rig.still.time.advance(-500)
+    assert await process.driver.check_due() == 0
+    store_rig.still.time.advance(500)
+    assert await process.driver.check_due() == 1  # after the clock was set back
+    await process.driver.stop()
+
+
+async def test_one_owner_fills_no_slot_of_another() -> None:
+    """Of a host that both use; and retries fill none of those that have answered."""
+    slots = Slots(WakeLimits(deliveries_per_target=1))
+    url = "https://shared.example/hook"
+    async with (
+        slots.hold(1, url, is_retry=False),
+        slots.hold(2, url, is_retry=False),
+        slots.hold(1, f"{url}/other", is_retry=True),
+    ):
+        waiting = asyncio.ensure_future(slots.hold(1, f"{url}/more", is_retry=False).__aenter__())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert slots._targets == {}
+
+
+async def test_subscriptions_of_a_project_that_is_being_deleted_rest() -> None:
+    """Only when the project is gone, or another has its name, they are of no use."""
+    projects, still = MemoryProjects(), FixedClock()
+    is_owned = Ownership(ProjectCache(projects, still.clock(), closed=True)).is_owned
+    known = subscription(root="demo/", owner=7)
+    assert await is_owned(known) is None
+    stored = project(incarnation=7)
+    await projects.put(stored)
+    still.time.advance(60_000)
+    assert await is_owned(known) is True
+    assert await is_owned(subscription(root="demo/", owner=6)) is None
+    await projects.put(replaced(stored, version=stored.version + 1, is_ending=True))
+    still.time.advance(60_000)
+    assert await is_owned(known) is False

@@ -76,17 +76,14 @@ async def test_outcome_that_cannot_be_stored_is_asked_for_again(process: WakePro
 
 
 async def test_bug_of_one_subscription_stops_no_other(process: WakeProcess, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the next append has the subscription looked at again."""
+    """It is logged, and the subscription is looked at again."""
     await process.create(webhook(), "a")
     await process.create(webhook(), "b")
     await process.run()
     fail_once(process.driver, "_is_owned", RuntimeError("a bug"))
     await process.append("events/a")
     await process.run()
-    assert len(process.receivers.bodies) == 1
     assert "subscription_not_looked_at" in caplog.text
-    await process.append("events/a")
-    await process.run()
     assert len({body["subscription_id"] for body in process.receivers.bodies}) == 2
 
 
@@ -97,8 +94,8 @@ async def test_tasks_of_a_process_outlast_failures_of_the_store(process: WakePro
     process.store.listen(lambda _name, _before, _after: None)
     await process.append("events/a")
     restarted = WakeProcess(process.store, process.clock, answering(DONE))
-    fail_once(process.store.subscriptions, "list_after", StoreUnavailable())
-    fail_once(process.store.subscriptions, "due", StoreUnavailable())
+    fail_once(process.store.subscriptions, "keys_after", StoreUnavailable())
+    fail_once(process.store.subscriptions, "due_after", StoreUnavailable())
     restarted.driver.start()
     await soon(lambda: len(restarted.receivers.bodies) == 1)
     await restarted.driver.stop()

@@ -85,6 +85,10 @@ class ProjectCache:
         project = await asyncio.shield(lookup)
         return None if project is None or project.is_ending else project
 
+    async def stored(self, name: str) -> Project | None:
+        """The project with a name as the store has it now, also one that is being deleted."""
+        return await self._projects.get(ProjectName(name)) if is_project_name(name) else None
+
     def invalidate(self, name: str) -> None:
         """Drop a project that this process has changed, and the result of a lookup that is in progress."""
         self._present.pop(name, None)

@@ -1,21 +1,22 @@
 """MemorySubscriptions: subscriptions in a dictionary, until the process ends."""
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
-from heapq import heappop, heappush
 
 from fluvial.model.subscriptions.state import Subscription, SubscriptionKey
+from fluvial.storage.subscriptions import DueMoment
 
 
 class MemorySubscriptions:
     """See `storage.subscriptions`: no method awaits anything, so each is one step.
 
-    `_moments` has every `due_ms` that a subscription has had; those of former versions are skipped when they come up.
+    `_moments` has the `due_ms` of every subscription, in their order.
     """
 
     def __init__(self) -> None:
         """Start without subscriptions."""
         self._stored: dict[SubscriptionKey, Subscription] = {}
-        self._moments: list[tuple[int, SubscriptionKey]] = []
+        self._moments: list[DueMoment] = []
 
     async def get(self, key: SubscriptionKey) -> Subscription | None:
         """See Subscriptions.get."""
@@ -25,7 +26,7 @@ class MemorySubscriptions:
         """See Subscriptions.add."""
         if subscription.key in self._stored:
             return False
-        self._store(subscription)
+        self._store(subscription.key, subscription)
         return True
 
     async def replace(self, before: Subscription, after: Subscription) -> bool:
@@ -33,7 +34,7 @@ class MemorySubscriptions:
         stored = self._stored.get(before.key)
         if stored is None or (stored.incarnation, stored.version) != (before.incarnation, before.version):
             return False
-        self._store(after)
+        self._store(after.key, after)
         return True
 
     async def remove(self, subscription: Subscription) -> bool:
@@ -41,7 +42,7 @@ class MemorySubscriptions:
         stored = self._stored.get(subscription.key)
         if stored is None or stored.incarnation != subscription.incarnation:
             return False
-        del self._stored[subscription.key]
+        self._store(subscription.key, None)
         return True
 
     async def list_after(self, root: str, after: str, count_max: int) -> list[Subscription]:
@@ -49,28 +50,20 @@ class MemorySubscriptions:
         keys = sorted(key for key in self._stored if key.startswith(root) and key > after)
         return [self._stored[key] for key in keys[:count_max]]
 
-    async def due(self, until_ms: int, count_max: int) -> Sequence[SubscriptionKey]:
-        """See Subscriptions.due."""
-        found = list[tuple[int, SubscriptionKey]]()
-        while self._moments and self._moments[0][0] <= until_ms and len(found) < count_max:
-            moment = heappop(self._moments)
-            if self._is_current(moment) and moment not in found[-1:]:
-                found.append(moment)
-        for moment in found:
-            heappush(self._moments, moment)
-        return [key for _, key in found]
+    async def keys_after(self, root: str, after: str, count_max: int) -> list[SubscriptionKey]:
+        """See Subscriptions.keys_after."""
+        return [subscription.key for subscription in await self.list_after(root, after, count_max)]
 
-    async def next_due_ms(self) -> int | None:
-        """See Subscriptions.next_due_ms."""
-        while self._moments and not self._is_current(self._moments[0]):
-            heappop(self._moments)
-        return self._moments[0][0] if self._moments else None
+    async def due_after(self, after: DueMoment, count_max: int) -> Sequence[DueMoment]:
+        """See Subscriptions.due_after."""
+        first = bisect_right(self._moments, after)
+        return self._moments[first : first + count_max]
 
-    def _store(self, subscription: Subscription) -> None:
-        self._stored[subscription.key] = subscription
-        if subscription.due_ms is not None:
-            heappush(self._moments, (subscription.due_ms, subscription.key))
-
-    def _is_current(self, moment: tuple[int, SubscriptionKey]) -> bool:
-        stored = self._stored.get(moment[1])
-        return stored is not None and stored.due_ms == moment[0]
+    def _store(self, key: SubscriptionKey, subscription: Subscription | None) -> None:
+        former = self._stored.pop(key, None)
+        if former is not None and former.due_ms is not None:
+            del self._moments[bisect_left(self._moments, (former.due_ms, key))]
+        if subscription is not None:
+            self._stored[key] = subscription
+            if subscription.due_ms is not None:
+                insort(self._moments, (subscription.due_ms, key))

@@ -11,6 +11,9 @@ from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.model.subscriptions.state import Subscription, SubscriptionKey
 
+#: A subscription's `due_ms`, and its key.
+DueMoment = tuple[int, SubscriptionKey]
+
 
 class Subscriptions(Protocol):
     """The subscriptions of a store.
@@ -39,15 +42,18 @@ class Subscriptions(Protocol):
         ...
 
     async def list_after(self, root: str, after: str, count_max: int) -> list[Subscription]:
-        """At most `count_max` subscriptions whose keys begin with `root` and come after `after`, in their order."""
+        """At most `count_max` subscriptions whose keys begin with `root` and come after `after`, in their order.
+
+        One that is damaged is left out, so that it hides no other.
+        """
         ...
 
-    async def due(self, until_ms: int, count_max: int) -> Sequence[SubscriptionKey]:
-        """The keys of at most `count_max` subscriptions whose `due_ms` is `until_ms` or before, the earliest first."""
+    async def keys_after(self, root: str, after: str, count_max: int) -> list[SubscriptionKey]:
+        """The same keys, of subscriptions that cannot be read, too."""
         ...
 
-    async def next_due_ms(self) -> int | None:
-        """The earliest `due_ms` of all subscriptions."""
+    async def due_after(self, after: DueMoment, count_max: int) -> Sequence[DueMoment]:
+        """When at most `count_max` subscriptions are due, after some moment and key, in their order."""
         ...
 
 

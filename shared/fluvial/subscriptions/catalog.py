@@ -12,8 +12,8 @@ from fluvial.model.names import StreamName
 from fluvial.model.subscriptions.pattern import PatternIndex
 from fluvial.model.subscriptions.state import Subscription, SubscriptionKey
 
-#: Names whose subscriptions are remembered; past it all are forgotten.
-MATCHES_KEPT_MAX: Final = 50_000
+#: How much is remembered of which names' subscriptions; past it all is forgotten. A name weighs 1, and 1 for each.
+MATCHES_WEIGHT_MAX: Final = 200_000
 
 _NONE: Final[tuple[SubscriptionKey, ...]] = ()
 
@@ -26,12 +26,22 @@ class Catalog:
         self.entries: dict[SubscriptionKey, Subscription] = {}
         self._index: PatternIndex[SubscriptionKey] = PatternIndex()
         self._indexed: dict[SubscriptionKey, frozenset[str]] = {}
+        self._roots: dict[SubscriptionKey, str] = {}
         self._count_by_root: Counter[str] = Counter()
         self._matches: dict[StreamName, tuple[SubscriptionKey, ...]] = {}
+        self._matches_weight = 0
 
     def __len__(self) -> int:
         """How many subscriptions there are, those that are being created included."""
         return len(self._indexed)
+
+    def __contains__(self, key: SubscriptionKey) -> bool:
+        """Whether a subscription is there, or is being created."""
+        return key in self._indexed
+
+    def root_of(self, key: SubscriptionKey) -> str:
+        """The stream root of a subscription that `find` has found."""
+        return self._roots[key]
 
     def count(self, root: str) -> int:
         """How many subscriptions a stream root has."""
@@ -48,8 +58,8 @@ class Catalog:
             self._index.remove(pattern, key)
         for pattern in wanted - (former or frozenset()):
             self._index.add(pattern, key)
-        self._indexed[key] = wanted
-        self._matches.clear()
+        self._indexed[key], self._roots[key] = wanted, root
+        self._forget_matches()
 
     def put(self, subscription: Subscription) -> None:
         """Keep a version of a subscription, unless a later one is there."""
@@ -69,16 +79,22 @@ class Catalog:
         self._count_by_root[root] -= 1
         for pattern in former:
             self._index.remove(pattern, key)
-        self._matches.clear()
+        del self._roots[key]
+        self._forget_matches()
 
     def find(self, name: StreamName) -> tuple[SubscriptionKey, ...]:
         """The subscriptions whose patterns or explicit links have a stream."""
         found = self._matches.get(name)
         if found is None:
-            if len(self._matches) >= MATCHES_KEPT_MAX:
-                self._matches.clear()
+            if self._matches_weight >= MATCHES_WEIGHT_MAX:
+                self._forget_matches()
             found = self._matches[name] = tuple(sorted(self._index.match(name))) or _NONE
+            self._matches_weight += 1 + len(found)
         return found
+
+    def _forget_matches(self) -> None:
+        self._matches.clear()
+        self._matches_weight = 0
 
 
 def patterns_of(subscription: Subscription) -> list[str]:

@@ -3,8 +3,10 @@
 1. A commit tells the driver which stream has changed. The driver looks at the subscriptions of that stream which are
    idle; those that have a wake are looked at when it ends, by what they have acked and not by what was told.
 2. A subscription is looked at by one task at a time. What is told meanwhile has it looked at once more.
-3. What happens at some time is in the store (`due_ms`), and the driver sleeps until the earliest such moment.
+3. What happens at some time is in the store (`due_ms`), and the driver sleeps until the next such moment. Moments that
+   have passed are not looked at again: those that wait for their turn, or that rest, delay no other.
 4. What a killed process knew is found again: `recover` looks at every subscription and at every stream's name.
+5. A subscription whose owner is away rests: it has no wake and no moment until its owner is back.
 
 Why a subscription is looked at again after each of its changes: an ack reads the tails, finds no more work, and is
 about to write that the subscription is idle. An append lands, and the driver is told of it; it sees a wake under way,
@@ -14,10 +16,14 @@ and does nothing. Then the ack is written. The look after it finds the append.
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
-from fluvial.model.errors import StoreError
+from msgspec.structs import replace
+
+from fluvial.model.errors import StorageDamaged, StoreError
 from fluvial.model.head import Head
 from fluvial.model.names import StreamName
 from fluvial.model.subscriptions import moves
@@ -25,14 +31,24 @@ from fluvial.model.subscriptions.configuration import SubscriptionType
 from fluvial.model.subscriptions.moves import Moment, Refusal
 from fluvial.model.subscriptions.pattern import StreamPath
 from fluvial.model.subscriptions.state import Heads, Phase, Subscription, SubscriptionKey, Wake
+from fluvial.storage.subscriptions import DueMoment
 from fluvial.subscriptions.attempts import Attempt, Attempts
 from fluvial.subscriptions.ledger import Ledger
 from fluvial.subscriptions.slots import Slots
 
 log = logging.getLogger(__name__)
 
-#: Whether a subscription's owner still owns its stream root: None when the owner is gone for ever. Raises StoreError.
+#: Whether a subscription's owner has its stream root now: None when the owner is gone for ever. Raises StoreError.
 IsOwned = Callable[[Subscription], Awaitable[bool | None]]
+
+#: Before every moment.
+_START: Final[DueMoment] = (-1, SubscriptionKey(""))
+
+#: What `note_outcome` gets when a look at a subscription has failed.
+LOOK_FAILED: Final = "error"
+
+#: 1 s doubled so often is over the longest pause.
+_DOUBLINGS_MAX: Final = 10
 
 
 class WakeDriver:
@@ -45,7 +61,7 @@ class WakeDriver:
         is_owned: IsOwned,
         note_outcome: Callable[[str], None] = lambda _outcome: None,
     ) -> None:
-        """`note_outcome` counts attempts by what came of them. No task runs before `start`."""
+        """`note_outcome` counts attempts, and looks that fail, by what came of them. No task runs before `start`."""
         self._ledger, self._attempts, self._is_owned, self._note_outcome = ledger, attempts, is_owned, note_outcome
         self._limits, self._clock = ledger.limits, ledger.clock
         self._slots = Slots(ledger.limits)
@@ -56,6 +72,8 @@ class WakeDriver:
         self._is_settled = asyncio.Event()
         self._has_sooner = asyncio.Event()
         self._sleeps_until_ms: int | None = None
+        self._passed = _START  # what is due until then was looked at
+        self._failure_counts = Counter[SubscriptionKey]()  # of those alone whose last look has failed
         self._tasks = list[asyncio.Task[None]]()
         self._is_stopping = False
         ledger.on_change, ledger.on_doubt = self.note_version, self._check_later
@@ -97,8 +115,8 @@ class WakeDriver:
             known = catalog.entries.get(key)
             path = StreamPath(name) if known is None else known.path_of(name)
             if known is None or is_new or path not in known.links:
-                if known is None:  # it is being created; its root is in its key
-                    path = StreamPath(name.removeprefix(key.partition("__ds/")[0]))
+                if known is None:  # it is being created
+                    path = StreamPath(name.removeprefix(catalog.root_of(key)))
                 self._ledger.note_new(key, path)
                 self.check(key)
             elif known.wake is None and known.retry_at_ms is None:
@@ -109,7 +127,11 @@ class WakeDriver:
         wake, due_ms = subscription.wake, subscription.due_ms
         if wake is None or (wake.phase is Phase.ISSUED and subscription.retry_at_ms is None):
             self.check(subscription.key)
-        if due_ms is not None and (self._sleeps_until_ms is None or due_ms < self._sleeps_until_ms):
+        if due_ms is None:
+            return
+        if (due_ms, subscription.key) <= self._passed:  # the clock was set back meanwhile
+            self.check(subscription.key)
+        elif self._sleeps_until_ms is None or due_ms < self._sleeps_until_ms:
             self._has_sooner.set()
 
     def check(self, key: SubscriptionKey) -> None:
@@ -133,36 +155,53 @@ class WakeDriver:
             await self._is_settled.wait()
 
     async def check_due(self) -> int:
-        """Look at the subscriptions that are due; how many there are. Raises StoreError."""
-        # Those that wait for their turn stay due, and are the earliest: without room for more, others would starve.
-        count_max = self._limits.due_per_look + len(self._busy)
-        keys = await self._ledger.store.subscriptions.due(self._clock.now_ms(), count_max)
-        for key in keys:
-            if key not in self._busy:
-                self.check(key)
-        return len(keys)
+        """Look at the subscriptions that have become due since the last call; how many. Raises StoreError."""
+        now_ms = self._clock.now_ms()
+        if now_ms < self._passed[0]:  # the clock was set back
+            self._passed = _START
+        count_max = self._limits.due_per_look
+        moments = await self._ledger.store.subscriptions.due_after(self._passed, count_max)
+        due = [moment for moment in moments if moment[0] <= now_ms]
+        for _, key in due:
+            self.check(key)
+        if due:
+            self._passed = due[-1]
+        if len(due) < len(moments):
+            self._sleeps_until_ms = moments[len(due)][0]
+        else:
+            self._sleeps_until_ms = now_ms if len(due) == count_max else None
+        return len(due)
 
     async def recover(self) -> None:
         """Look at every subscription, and link streams whose first append was told to a killed process only.
 
         Raises StoreError.
         """
-        after, page = "", self._limits.names_per_page
-        store, catalog = self._ledger.store, self._ledger.catalog
-        while subscriptions := await store.subscriptions.list_after("", after, page):
-            for subscription in subscriptions:
-                catalog.put(subscription)
-                self.check(subscription.key)
-            after = subscriptions[-1].key
-            await asyncio.sleep(0)
-        if not catalog:
+        await self.sweep()
+        if not self._ledger.catalog:
             return
-        last = ""
-        while names := await store.names("", last, page):
-            for name in names:
-                self._note_unlinked(name)
+        last, at_once = "", self._limits.names_at_once
+        while names := await self._ledger.store.names("", last, self._limits.names_per_page):
+            for first in range(0, len(names), at_once):
+                for name in names[first : first + at_once]:
+                    self._note_unlinked(name)
+                await asyncio.sleep(0)
             last = names[-1]
-            await asyncio.sleep(0)
+
+    async def sweep(self) -> None:
+        """Look at every subscription; one that cannot be read keeps no other waiting. Raises StoreError."""
+        after = ""
+        while keys := await self._ledger.store.subscriptions.keys_after("", after, self._limits.names_per_page):
+            for key in keys:
+                try:
+                    if await self._ledger.load(key) is not None:
+                        self.check(key)
+                except StorageDamaged:
+                    log.warning("subscription_skipped", extra={"subscription": key})
+                    self._note_outcome(LOOK_FAILED)
+                await asyncio.sleep(0)  # one may have thousands of links
+            after = keys[-1]
+        self._ledger.forget_unknown()
 
     def _note_unlinked(self, name: StreamName) -> None:
         for key in self._ledger.catalog.find(name):
@@ -172,25 +211,30 @@ class WakeDriver:
                 self.check(key)
 
     async def _recover(self) -> None:
+        look_at_all = self.recover
         while not self._is_stopping:
+            pause_s = self._limits.retry_s
             try:
-                await self.recover()
+                await look_at_all()
             except StoreError as exc:
                 log.warning("subscriptions_not_recovered", extra={"reason": str(exc.__cause__ or exc)})
             except Exception:
                 log.exception("subscriptions_not_recovered")
             else:
-                return
-            await asyncio.sleep(self._limits.retry_s)
+                look_at_all, pause_s = self.sweep, self._limits.sweep_interval_s
+            await asyncio.sleep(pause_s)
 
     async def _keep_time(self) -> None:
-        """Look at what is due, again and again."""
+        """Look at what is due, again and again; from time to time at what has been due and is still, too."""
+        now_s = asyncio.get_running_loop().time
+        begins_anew_s = now_s() + self._limits.look_interval_s
         while not self._is_stopping:
             self._has_sooner.clear()
             pause_s = self._limits.look_interval_s
+            if now_s() >= begins_anew_s:
+                self._passed, begins_anew_s = _START, now_s() + self._limits.look_interval_s
             try:
                 await self.check_due()
-                self._sleeps_until_ms = await self._ledger.store.subscriptions.next_due_ms()
                 if self._sleeps_until_ms is not None:
                     pause_s = min(pause_s, (self._sleeps_until_ms - self._clock.now_ms()) / 1_000)
             except StoreError as exc:
@@ -199,7 +243,7 @@ class WakeDriver:
             except Exception:  # an unforeseen error ends this look; the next one may do better
                 log.exception("subscriptions_not_looked_at")
                 pause_s = self._limits.retry_s
-            # A subscription that is due and busy stays due: without a shortest pause the loop would not rest.
+            # Without a shortest pause a thousand moments that follow each other would be a thousand looks.
             # Not `wait_for`, which in Python 3.11 may swallow a cancellation: the process would never stop.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(pause_s, self._limits.look_pause_s)):
@@ -220,11 +264,21 @@ class WakeDriver:
         except StoreError as exc:
             fields = {"subscription": key, "reason": str(exc.__cause__ or exc)}
             log.warning("subscription_not_looked_at", extra=fields)
-            self._again.add(key)
-            pause_s = self._limits.retry_s
+            pause_s = self._note_failure(key)
         except Exception:  # an unforeseen error of one subscription keeps no other waiting
             log.exception("subscription_not_looked_at", extra={"subscription": key})
+            pause_s = self._note_failure(key)
+        else:
+            self._failure_counts.pop(key, None)
         asyncio.get_running_loop().call_later(pause_s, self._free, key)
+
+    def _note_failure(self, key: SubscriptionKey) -> float:
+        """Have a subscription looked at again; after how many seconds."""
+        self._note_outcome(LOOK_FAILED)
+        self._again.add(key)
+        doublings = min(self._failure_counts[key], _DOUBLINGS_MAX)
+        self._failure_counts[key] += 1
+        return min(self._limits.retry_s * (1 << doublings), self._limits.retry_s_max)
 
     def _free(self, key: SubscriptionKey) -> None:
         """Look again if that was asked for meanwhile."""
@@ -241,10 +295,10 @@ class WakeDriver:
         if known is None:
             self._ledger.forget(key)
             return False
-        if not await self._is_still_owned(known):
-            self._ledger.new_paths.pop(key, None)
+        is_owned = await self._is_owned(known)
+        if not is_owned:
+            await self._end_ownership(known, is_gone=is_owned is None)
             return False
-        self._ledger.catalog.put(known)  # another version than the last one, after a write in doubt
         computed = await self._ledger.compute(key, known.owner, moves.look)
         if computed is None or isinstance(computed.moved, Refusal):
             return False
@@ -263,7 +317,7 @@ class WakeDriver:
         if url is None:
             await self._look_and_attempt(known.key, known.owner)
         else:
-            async with self._slots.hold(url, is_retry=known.failure_count > 0):
+            async with self._slots.hold(known.owner, url, is_retry=known.failure_count > 0):
                 await self._look_and_attempt(known.key, known.owner)
         return False
 
@@ -289,12 +343,24 @@ class WakeDriver:
         is_done = attempt is Attempt.DONE
         return moves.note_delivered(subscription, wake.wake_id, heads, moment, is_done=is_done)
 
-    async def _is_still_owned(self, subscription: Subscription) -> bool:
-        is_owned = await self._is_owned(subscription)
-        if is_owned is None:
-            log.info("subscription_removed", extra={"subscription": subscription.key})
-            await self._ledger.remove(subscription)
-        return bool(is_owned)
+    async def _end_ownership(self, known: Subscription, *, is_gone: bool) -> None:
+        """Remove a subscription whose owner is gone, or let it rest. Raises StoreError."""
+        if is_gone:
+            log.info("subscription_removed", extra={"subscription": known.key})
+            await self._ledger.remove(known)
+            return
+        if not known.root:  # its patterns match the projects' streams now, whose appends shall not pay for it
+            self._ledger.new_paths.pop(known.key, None)
+        await self._ledger.change(known.key, known.owner, _rest)
+        if not known.root:
+            self._ledger.forget(known.key)
+
+
+def _rest(subscription: Subscription, _heads: Heads, _moment: Moment) -> Subscription:
+    """Without a wake and a retry nothing is due; the work is pending still, and gets a wake when the owner is back."""
+    if subscription.due_ms is None:
+        return subscription
+    return replace(subscription, wake=None, retry_at_ms=None, failure_count=0)
 
 
 def _is_to_be_sent(subscription: Subscription) -> bool:

@@ -63,8 +63,14 @@ class Ledger:
         self.on_doubt: Callable[[SubscriptionKey], None] = lambda _key: None
 
     async def load(self, key: SubscriptionKey) -> Subscription | None:
-        """The present version of a subscription. Raises StoreError."""
-        return await self.store.subscriptions.get(key)
+        """The present version of a subscription. Raises StoreError.
+
+        The catalog gets it at once: after a write in doubt it is another version than the last one.
+        """
+        found = await self.store.subscriptions.get(key)
+        if found is not None:
+            self.catalog.put(found)
+        return found
 
     async def load_heads(self, subscription: Subscription, more: Iterable[StreamPath] = ()) -> Heads:
         """The heads of a subscription's streams, and of some others; those that exist. Raises StoreUnavailable."""
@@ -77,9 +83,13 @@ class Ledger:
         return existing(zip(paths, heads, strict=True), self.clock.now_ms())
 
     async def add(self, subscription: Subscription) -> bool:
-        """Store a new subscription; False if its key is taken. Raises StoreError."""
-        if not await self.store.subscriptions.add(subscription):
-            return False
+        """Store a new subscription; False if its key is taken. Raises StoreError; then it may be stored."""
+        try:
+            if not await self.store.subscriptions.add(subscription):
+                return False
+        except BaseException:  # if it is stored, the look puts it into the catalog
+            self.on_doubt(subscription.key)
+            raise
         self._publish(subscription)
         return True
 
@@ -131,7 +141,13 @@ class Ledger:
     def note_new(self, key: SubscriptionKey, path: StreamPath) -> None:
         """Note a stream that a subscription may have to be linked to, before its next move."""
         self._noted_count += 1
-        self.new_paths.setdefault(key, {})[path] = self._noted_count
+        waiting = self.new_paths.setdefault(key, {})
+        waiting.pop(path, None)
+        if len(waiting) >= LINKS_PER_SUBSCRIPTION_MAX:  # there is no room for all, unless some are gone
+            del waiting[next(iter(waiting))]
+            if not self._noted_count % LINKS_PER_SUBSCRIPTION_MAX:
+                log.warning("subscription_full", extra={"subscription": key, "link_count": len(waiting)})
+        waiting[path] = self._noted_count
 
     def _forget_new(self, key: SubscriptionKey, noted: Mapping[StreamPath, int], after: Subscription) -> None:
         """Forget what a move has included, unless it was noted again since: the stream was created anew."""
@@ -149,14 +165,22 @@ class Ledger:
     async def remove(self, subscription: Subscription) -> None:
         """Delete a subscription: from here on its tokens are worth nothing. Raises StoreError."""
         if await self.store.subscriptions.remove(subscription):
-            self.forget(subscription.key)
+            known = self.catalog.entries.get(subscription.key)
+            if known is None or known.incarnation == subscription.incarnation:
+                self.forget(subscription.key)
 
     def forget(self, key: SubscriptionKey) -> None:
-        """Forget a subscription that is not stored any more; one that is being created stays in the index."""
+        """Forget a subscription that is not stored any more; one that is being created stays, with its new streams."""
         known = self.catalog.entries.get(key)
         if known is not None:
             self.catalog.drop(key, known.root)
-        self.new_paths.pop(key, None)
+        if key not in self.catalog:
+            self.new_paths.pop(key, None)
+
+    def forget_unknown(self) -> None:
+        """Forget the new streams of subscriptions whose creation has failed."""
+        for key in [key for key in self.new_paths if key not in self.catalog]:
+            del self.new_paths[key]
 
     def _publish(self, subscription: Subscription) -> None:
         self.catalog.put(subscription)

@@ -1,8 +1,9 @@
 """Slots: how many webhooks are under way, in all and to each target, so that a dead receiver delays no other.
 
-1. A target has a few slots of its own. Its subscriptions wait for each other, and for no other target's.
-2. A receiver that has failed takes a slot of the retries; one that has answered last time takes one of the others. So
-   however many receivers are dead, a healthy one does not wait for them.
+1. A target has a few slots for each owner. Its subscriptions wait for each other, and for no other target's or owner's:
+   one project whose receivers hang on a host that many use delays no other project there.
+2. A receiver that has failed takes a slot of the retries; one that has answered last time takes one of the others, of
+   the target's slots, too. So however many receivers are dead, a healthy one does not wait for them.
 """
 
 import asyncio
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from fluvial.subscriptions.limits import WakeLimits
+
+#: An owner, a target, and whether the slots are those of retries.
+_Place = tuple[int, str, bool]
 
 
 @dataclass(slots=True)
@@ -25,7 +29,7 @@ class Slots:
     """The slots of one process."""
 
     limits: WakeLimits
-    _targets: dict[str, _Target] = field(default_factory=dict)
+    _targets: dict[_Place, _Target] = field(default_factory=dict)
     _healthy: asyncio.Semaphore = field(init=False)
     _retries: asyncio.Semaphore = field(init=False)
 
@@ -35,9 +39,9 @@ class Slots:
         self._retries = asyncio.Semaphore(self.limits.retries_at_once)
 
     @asynccontextmanager
-    async def hold(self, url: str, *, is_retry: bool) -> AsyncIterator[None]:
+    async def hold(self, owner: int, url: str, *, is_retry: bool) -> AsyncIterator[None]:
         """Hold a slot while the block runs, once one is free."""
-        name = target_of(url)
+        name = (owner, target_of(url), is_retry)
         target = self._targets.get(name)
         if target is None:
             target = self._targets[name] = _Target(asyncio.Semaphore(self.limits.deliveries_per_target))

@@ -65,7 +65,6 @@ class StreamQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remove_links: str
     subscription_keys_after: str
     due_subscriptions: str
-    next_due_subscription: str
 
 
 class AdoptionQueries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -212,9 +212,5 @@ DELETE FROM subscription_link WHERE key = ?;
 SELECT key FROM subscription WHERE key >= ?1 AND key > ?2 AND key < ?3 ORDER BY key LIMIT ?4;
 
 -- name: due_subscriptions
--- Subscriptions that must be looked at by some time, the earliest first.
-SELECT key FROM subscription WHERE due_ms <= ? ORDER BY due_ms LIMIT ?;
-
--- name: next_due_subscription
--- When the next subscription must be looked at.
-SELECT min(due_ms) FROM subscription WHERE due_ms IS NOT NULL;
+-- When subscriptions must be looked at, after a moment and a key, the earliest first.
+SELECT due_ms, key FROM subscription WHERE due_ms IS NOT NULL AND (due_ms, key) > (?, ?) ORDER BY due_ms, key LIMIT ?;

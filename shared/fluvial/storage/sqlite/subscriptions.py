@@ -8,7 +8,10 @@
 import asyncio
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -25,6 +28,7 @@ from fluvial.storage.sqlite.checksums import check_row, row_checksum
 from fluvial.storage.sqlite.group_commit import GroupCommit
 from fluvial.storage.sqlite.queries import SQL
 from fluvial.storage.sqlite.rows import Row
+from fluvial.storage.subscriptions import DueMoment
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +36,26 @@ log = logging.getLogger(__name__)
 CACHE_WEIGHT: Final = 50_000
 LINKS_PER_WEIGHT: Final = 4
 
-#: The changes of one transaction: so few that no group commit waits long.
-CHANGES_PER_TRANSACTION_MAX: Final = 256
+#: The rows of one transaction, unless one change has more: so few that no group commit waits long.
+ROWS_PER_TRANSACTION_MAX: Final = 1_024
 
-#: So few changes may be written by the event loop itself: handing them to the writer's thread takes longer.
-INLINE_CHANGES_MAX: Final = 16
+#: So few rows may be written by the event loop itself: handing them to the writer's thread takes longer.
+INLINE_ROWS_MAX: Final = 32
+
+#: Changes that wait; beyond it the store is busy.
+WAITING_CHANGES_MAX: Final = 16_384
 
 _EXPLICIT, _GLOB = 1, 2
 _BODY: Final = msgspec.json.Decoder(Subscription)
 
-#: Writes one change within the open transaction; whether its condition held.
-_Change = Callable[[sqlite3.Connection], bool]
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change of one subscription. `write` runs in the open transaction; whether the change's condition held."""
+
+    key: SubscriptionKey
+    row_count: int
+    write: Callable[[sqlite3.Connection], bool]
 
 
 class SqliteSubscriptions:
@@ -52,7 +65,7 @@ class SqliteSubscriptions:
         """`reader` sees every durable transaction, and `group_commit` has the one writer."""
         self._reader, self._group_commit = reader, group_commit
         self._cache: LRUCache[SubscriptionKey, Subscription] = LRUCache(CACHE_WEIGHT, getsizeof=_weight)
-        self._waiting = list[tuple[_Change, asyncio.Future[bool]]]()
+        self._waiting = deque[tuple[_Change, asyncio.Future[bool]]]()
         self._writes: asyncio.Task[None] | None = None
 
     async def get(self, key: SubscriptionKey) -> Subscription | None:
@@ -77,7 +90,7 @@ class SqliteSubscriptions:
             connection.executemany(SQL.save_link, links)
             return True
 
-        is_done = await self._write(subscription.key, write)
+        is_done = await self._write(_Change(subscription.key, 1 + len(links), write))
         if is_done:
             self._keep(subscription)
         return is_done
@@ -94,7 +107,7 @@ class SqliteSubscriptions:
             connection.executemany(SQL.remove_link, removed)
             return True
 
-        is_done = await self._write(after.key, write)
+        is_done = await self._write(_Change(after.key, 1 + len(saved) + len(removed), write))
         if is_done:
             self._keep(after)
         return is_done
@@ -109,25 +122,31 @@ class SqliteSubscriptions:
             connection.execute(SQL.remove_links, (key,))
             return True
 
-        is_done = await self._write(key, write)
-        if is_done:
-            self._cache.pop(key, None)
+        is_done = await self._write(_Change(key, 1 + len(subscription.links), write))
+        self._cache.pop(key, None)
         return is_done
 
     async def list_after(self, root: str, after: str, count_max: int) -> list[Subscription]:
         """See Subscriptions.list_after."""
+        found = list[Subscription]()
+        while keys := await self.keys_after(root, after, count_max - len(found)):
+            for key in keys:
+                with suppress(StorageDamaged):  # it is in the log
+                    subscription = await self.get(key)
+                    if subscription is not None:
+                        found.append(subscription)
+                await asyncio.sleep(0)  # one may have thousands of links
+            after = keys[-1]
+        return found
+
+    async def keys_after(self, root: str, after: str, count_max: int) -> list[SubscriptionKey]:
+        """See Subscriptions.keys_after."""
         rows = self._fetch(SQL.subscription_keys_after, root, after, root + HIGHEST, count_max)
-        found = [await self.get(SubscriptionKey(key)) for (key,) in rows]
-        return [subscription for subscription in found if subscription is not None]
+        return [SubscriptionKey(key) for (key,) in rows]
 
-    async def due(self, until_ms: int, count_max: int) -> Sequence[SubscriptionKey]:
-        """See Subscriptions.due."""
-        return [SubscriptionKey(key) for (key,) in self._fetch(SQL.due_subscriptions, until_ms, count_max)]
-
-    async def next_due_ms(self) -> int | None:
-        """See Subscriptions.next_due_ms."""
-        ((moment,),) = self._fetch(SQL.next_due_subscription)
-        return None if moment is None else int(moment)
+    async def due_after(self, after: DueMoment, count_max: int) -> Sequence[DueMoment]:
+        """See Subscriptions.due_after."""
+        return [(due_ms, SubscriptionKey(key)) for due_ms, key in self._fetch(SQL.due_subscriptions, *after, count_max)]
 
     def _keep(self, subscription: Subscription) -> None:
         """Cache a version, unless a later one of the incarnation is cached already: answers may overtake each other."""
@@ -140,25 +159,30 @@ class SqliteSubscriptions:
         if not is_older and _weight(subscription) <= self._cache.maxsize:
             self._cache[subscription.key] = subscription
 
-    async def _write(self, key: SubscriptionKey, change: _Change) -> bool:
+    async def _write(self, change: _Change) -> bool:
         """Write a change with the next transaction. Raises StoreUnavailable, StoreUncertain."""
+        if len(self._waiting) >= WAITING_CHANGES_MAX:
+            raise StoreUnavailable
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, answer))
         if self._writes is None or self._writes.done():
             self._writes = asyncio.get_running_loop().create_task(self._write_waiting(), name="subscription writes")
+        is_done = False
         try:
-            return await answer
-        except BaseException:  # a later read tells what became of the change
-            self._cache.pop(key, None)
-            raise
+            is_done = await answer
+        finally:
+            if not is_done:  # a later read tells what is stored: the cache may have been wrong
+                self._cache.pop(change.key, None)
+        return is_done
 
     async def _write_waiting(self) -> None:
         """Write the changes that wait, one transaction after the other, until none waits. Raises nothing."""
         while self._waiting:
-            taken, self._waiting = (
-                self._waiting[:CHANGES_PER_TRANSACTION_MAX],
-                self._waiting[CHANGES_PER_TRANSACTION_MAX:],
-            )
+            taken = [self._waiting.popleft()]
+            row_count = taken[0][0].row_count
+            while self._waiting and row_count + self._waiting[0][0].row_count <= ROWS_PER_TRANSACTION_MAX:
+                taken.append(self._waiting.popleft())
+                row_count += taken[-1][0].row_count
             results = list[bool]()
 
             def write(
@@ -166,9 +190,9 @@ class SqliteSubscriptions:
                 taken: list[tuple[_Change, asyncio.Future[bool]]] = taken,
                 results: list[bool] = results,
             ) -> None:
-                results.extend(change(connection) for change, _ in taken)
+                results.extend(change.write(connection) for change, _ in taken)
 
-            is_small = len(taken) <= INLINE_CHANGES_MAX
+            is_small = row_count <= INLINE_ROWS_MAX
             submit = self._group_commit.submit_rows if is_small else self._group_commit.submit_work
             try:
                 await submit(write)
