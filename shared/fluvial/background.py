@@ -93,11 +93,12 @@ async def run_subscriptions(settings: Settings, application: "Application", cloc
 
     sender, signer = build_webhooks(settings, store, clock)
     ledger = Ledger(store, clock)
-    attempts = Attempts(store, clock, sender, signer, ledger.limits)
+    public_url = settings.public_url.rstrip("/")
+    attempts = Attempts(store, clock, sender, signer, ledger.limits, public_url)
     driver = WakeDriver(ledger, attempts, Ownership(projects).is_owned, application.observers.metrics.on_wake)
     application.monitoring.sources.wakes_under_way = lambda: driver.busy_count
     service = SubscriptionService(ledger, sender.check_url)
-    application.serve_subscriptions(ServedSubscriptions(service, signer, settings.public_url.rstrip("/")))
+    application.serve_subscriptions(ServedSubscriptions(service, signer, public_url))
     driver.start()
     try:
         yield

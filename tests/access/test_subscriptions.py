@@ -89,6 +89,12 @@ def test_narrow_token_covers_the_routes_of_one_subscription(api: ServerClient) -
     assert api.request("POST", f"{ROOT}/subscriptions/{mine}/claim", token, body).code == "NO_PENDING_WORK"
     assert api.request("POST", f"{ROOT}/subscriptions/{other}/claim", token, body).status == 403
     assert api.request("DELETE", f"{ROOT}/subscriptions/{mine}", token).status == 403
+    streams = f"{ROOT}/subscriptions/{mine}/streams"
+    assert api.request("POST", streams, token, b'{"streams": ["secret"]}').status == 403
+    assert api.request("DELETE", f"{streams}/secret", token).status == 403
+    whole = bearer(mint_token(Scope.WRITE, stream=f"__ds/subscriptions/{mine}"))
+    assert api.request("POST", streams, whole, b'{"streams": ["events/x"]}').status == 204
+    assert api.request("DELETE", f"{streams}/events/x", whole).status == 204
 
 
 @pytest.mark.parametrize("action", ["callback", "ack", "release"])

@@ -136,14 +136,17 @@ def test_unsafe_webhook_is_refused(client: httpx.Client, url: str) -> None:
 
 
 def test_public_url_begins_the_urls_in_bodies(tmp_path: Path) -> None:
-    """Behind a proxy that the server does not know."""
+    """Behind a proxy that the server does not know; also of a subscription that is older than the setting."""
+    with server_in_thread(tmp_path / "data") as running, httpx.Client(base_url=running.url) as client:
+        assert client.put(f"{ROOT}/old", json=WEBHOOK).status_code == 201
     with (
         server_in_thread(tmp_path / "data", "--public-url", "https://streams.example/base/") as running,
         httpx.Client(base_url=running.url) as client,
     ):
         assert client.put(f"{ROOT}/a", json=WEBHOOK).status_code == 201
-        signing = client.get(f"{ROOT}/a").json()["webhook"]["signing"]
-    assert signing["jwks_url"] == "https://streams.example/base/v1/stream/__ds/jwks.json"
+        signings = [client.get(f"{ROOT}/{name}").json()["webhook"]["signing"] for name in ("a", "old")]
+    for signing in signings:
+        assert signing["jwks_url"] == "https://streams.example/base/v1/stream/__ds/jwks.json"
 
 
 INVALID: list[dict[str, Any] | list[int]] = [
@@ -199,6 +202,7 @@ def test_malformed_body_is_refused(client: httpx.Client, action: str, body: byte
         ("POST", f"{ROOT}/a/unknown", (404, "reserved_path")),
         ("POST", f"{ROOT}/a/claim/more", (404, "reserved_path")),
         ("GET", f"{ROOT}/{'x' * 257}", (400, "INVALID_REQUEST")),
+        ("GET", f"{ROOT}//x", (404, "reserved_path")),
         ("GET", f"{ROOT}/%zz", (400, "INVALID_REQUEST")),
         ("GET", f"{ROOT}/unknown", (404, "SUBSCRIPTION_NOT_FOUND")),
         ("POST", f"{ROOT}/unknown/claim", (404, "SUBSCRIPTION_NOT_FOUND")),

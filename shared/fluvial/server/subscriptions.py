@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 
 from fluvial.access.authorizer import Credentials, Tenant
@@ -25,6 +26,7 @@ from fluvial.model.names import STREAM_ROOT, StreamName
 from fluvial.model.permissions import Permission
 from fluvial.model.subscriptions.configuration import SubscriptionType
 from fluvial.model.subscriptions.moves import Refusal
+from fluvial.model.subscriptions.state import Subscription
 from fluvial.server.asgi_send import send_response
 from fluvial.server.content_coding import decode_body
 from fluvial.server.exchange import exchange_of, note_body, note_stream, request_id_of
@@ -193,7 +195,10 @@ class SubscriptionsApp:
         headers, credentials = sent
         if required is not Permission.READ:
             self._authorizer.check_origin(tenant, headers)
-        path = at.route.value.replace("{id}", at.subscription_id).replace("{path}", at.path or "")
+        # To say which streams are a subscription's is to change the subscription: a worker's narrow token does not
+        # cover it, as it does not cover `PUT`.
+        route = Route.SUBSCRIPTION if at.route in {Route.STREAMS, Route.STREAM} else at.route
+        path = route.value.replace("{id}", at.subscription_id)
         self._authorizer.authorize_reserved(tenant, StreamName(root + path), required, credentials)
 
     def _base_url(self, scope: Scope, headers: Headers) -> str:
@@ -254,12 +259,19 @@ async def _create(served: ServedSubscriptions, request: _Request) -> Response:
         raise RequestError(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, message)
     created = await served.service.create(request.place, request.at.subscription_id, configuration)
     kid = await served.signer.active_kid()
-    return json_response(201 if created.is_new else 200, subscription_fields(created.subscription, kid))
+    return json_response(201 if created.is_new else 200, _fields(served, created.subscription, kid))
+
+
+def _fields(served: ServedSubscriptions, subscription: Subscription, kid: str) -> dict[str, Any]:
+    """The body of a subscription. A URL that is configured counts, and not the one that was known at the creation."""
+    if served.public_url:
+        subscription = replace(subscription, base_url=served.public_url)
+    return subscription_fields(subscription, kid)
 
 
 async def _show(served: ServedSubscriptions, request: _Request) -> Response:
     shown = await served.service.show(request.place, request.at.subscription_id)
-    return json_response(200, subscription_fields(shown, await served.signer.active_kid()))
+    return json_response(200, _fields(served, shown, await served.signer.active_kid()))
 
 
 async def _delete(served: ServedSubscriptions, request: _Request) -> Response:

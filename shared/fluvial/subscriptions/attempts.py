@@ -9,6 +9,8 @@ import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec.structs import replace
+
 from fluvial.access.wake_tokens import mint_wake_token
 from fluvial.clock import Clock
 from fluvial.model.command import Append
@@ -46,6 +48,8 @@ class Attempts:
     sender: WebhookSender
     signer: WebhookSigner
     limits: WakeLimits
+    #: The server's URL, if it is configured: callbacks are sent there, whatever it was when they were created.
+    public_url: str = ""
 
     async def send_webhook(self, subscription: Subscription, wake: Wake) -> Attempt:
         """Send a wake to its receiver. Raises nothing."""
@@ -54,6 +58,8 @@ class Attempts:
         timeout_s = min(self.limits.answer_timeout_s, (wake.until_ms - now_ms) / 1_000)
         url = subscription.configuration.webhook_url
         assert url is not None, "a webhook subscription has a URL"
+        if self.public_url:
+            subscription = replace(subscription, base_url=self.public_url)
         body = webhook_body(subscription, wake, mint_wake_token(subscription, now_ms))
         try:
             async with asyncio.timeout(timeout_s):

@@ -28,6 +28,7 @@ class Catalog:
         self._indexed: dict[SubscriptionKey, frozenset[str]] = {}
         self._roots: dict[SubscriptionKey, str] = {}
         self._count_by_root: Counter[str] = Counter()
+        self._wake_streams: Counter[StreamName] = Counter()
         self._matches: dict[StreamName, tuple[SubscriptionKey, ...]] = {}
         self._matches_weight = 0
 
@@ -46,6 +47,10 @@ class Catalog:
     def count(self, root: str) -> int:
         """How many subscriptions a stream root has."""
         return self._count_by_root[root]
+
+    def is_wake_stream(self, name: StreamName) -> bool:
+        """Whether a subscription is woken through a stream."""
+        return self._wake_streams[name] > 0
 
     def watch(self, key: SubscriptionKey, root: str, patterns: Iterable[str]) -> None:
         """Find a subscription by the patterns of its streams, paths included, from now on."""
@@ -68,11 +73,22 @@ class Catalog:
             return
         if known is None or known.links is not subscription.links or subscription.key not in self._indexed:
             self.watch(subscription.key, subscription.root, patterns_of(subscription))
+        if known is None or known.incarnation != subscription.incarnation:
+            self._count_wake_stream(known, -1)
+            self._count_wake_stream(subscription, 1)
         self.entries[subscription.key] = subscription
+
+    def _count_wake_stream(self, subscription: Subscription | None, by: int) -> None:
+        path = None if subscription is None else subscription.configuration.wake_stream
+        if subscription is not None and path is not None:
+            name = subscription.name_of(path)
+            self._wake_streams[name] += by
+            if not self._wake_streams[name]:
+                del self._wake_streams[name]
 
     def drop(self, key: SubscriptionKey, root: str) -> None:
         """Forget a subscription."""
-        self.entries.pop(key, None)
+        self._count_wake_stream(self.entries.pop(key, None), -1)
         former = self._indexed.pop(key, None)
         if former is None:
             return

@@ -73,8 +73,17 @@ class Ledger:
         return found
 
     async def load_heads(self, subscription: Subscription, more: Iterable[StreamPath] = ()) -> Heads:
-        """The heads of a subscription's streams, and of some others; those that exist. Raises StoreUnavailable."""
-        paths = [*subscription.links, *more]
+        """The heads of a subscription's streams, and of some others; those that exist. Raises StoreUnavailable.
+
+        A match that is the wake stream of any subscription counts as absent: it is not linked, and never pending. Two
+        subscriptions would wake each other for ever if each matched the other's wake stream. An explicit link counts.
+        """
+        links, is_wake_stream = subscription.links, self.catalog.is_wake_stream
+        paths = [
+            path
+            for path in (*links, *more)
+            if not is_wake_stream(subscription.name_of(path)) or (path in links and links[path].is_explicit)
+        ]
         heads: list[Head | None]
         if len(paths) <= _CACHED_HEADS_MAX:
             heads = [await self.store.head(subscription.name_of(path)) for path in paths]

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from fluvial.access.wake_tokens import mint_wake_token, token_generation
 from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import LINKS_PER_SUBSCRIPTION_MAX, SUBSCRIPTIONS_PER_PROJECT_MAX
@@ -87,7 +89,7 @@ class SubscriptionService:
         for _ in range(_CREATIONS_TRIED_MAX):
             known = await self._ledger.load(key)
             if known is not None and known.owner == place.owner:
-                return _confirm(known, configuration)
+                return Creation(await self._confirm(place, known, configuration), is_new=False)
             if known is not None:  # of a project that has ended, and whose name another one has now
                 await self._ledger.remove(known)
             created = await self._create(place, subscription_id, configuration)
@@ -95,6 +97,20 @@ class SubscriptionService:
                 return Creation(created, is_new=True)
         message = "others create and delete the subscription at the same time"
         raise RequestError(ErrorCode.SUBSCRIPTION_ALREADY_EXISTS, message, 409)
+
+    async def _confirm(self, place: Place, known: Subscription, configuration: Configuration) -> Subscription:
+        """The subscription with this configuration; its callbacks are from now on sent to the URL of this request."""
+        if known.configuration.hash != configuration.hash:
+            message = "the subscription exists with another configuration"
+            raise RequestError(ErrorCode.SUBSCRIPTION_ALREADY_EXISTS, message, 409)
+        if place.base_url in {"", known.base_url}:
+            return known
+
+        def move(subscription: Subscription, _heads: Heads, _moment: Moment) -> Subscription | Refusal:
+            return replace(subscription, base_url=place.base_url)
+
+        moved = await self._ledger.change(known.key, place.owner, move)
+        return moved if isinstance(moved, Subscription) else known
 
     async def _create(self, place: Place, subscription_id: str, configuration: Configuration) -> Subscription | None:
         """The new subscription; None if its key was taken meanwhile."""
@@ -133,9 +149,11 @@ class SubscriptionService:
         # data by default." -- spec 6.2
         matching, explicit = set[StreamPath](), frozenset(configuration.streams)
         if configuration.pattern is not None:
-            glob = Glob(configuration.pattern)
+            glob, is_wake_stream = Glob(configuration.pattern), self._ledger.catalog.is_wake_stream
             async for path in self._paths(root, literal_prefix(configuration.pattern)):
-                if path != configuration.wake_stream and glob.matches(path):
+                if path == configuration.wake_stream or is_wake_stream(StreamName(root + path)):
+                    continue
+                if glob.matches(path):
                     matching.add(path)
                     _require_room(len(matching))
         _require_room(len(matching | explicit))
@@ -171,8 +189,14 @@ class SubscriptionService:
     async def list_after(self, place: Place, after: str, count_max: int) -> list[Subscription]:
         """Subscriptions whose ids come after an id, in their order."""
         first = subscription_key(place.root, "")
-        found = await self._ledger.store.subscriptions.list_after(first, first + after, count_max)
-        return [subscription for subscription in found if subscription.owner == place.owner]
+        last, found = first + after, list[Subscription]()
+        while page := await self._ledger.store.subscriptions.list_after(first, last, count_max):
+            # Those of a project that has ended, and had the same name, are not among them.
+            found += [subscription for subscription in page if subscription.owner == place.owner]
+            if len(found) >= count_max or len(page) < count_max:
+                break
+            last = page[-1].key
+        return found[:count_max]
 
     async def delete(self, place: Place, subscription_id: str) -> None:
         """Delete a subscription; a repeat changes nothing."""
@@ -300,13 +324,6 @@ def _proof(known: Subscription, call: WakeCall, now_ms: int) -> WakeProof | Refu
         what = f"this route is for {call.kind.value} subscriptions"
         return Refusal(ErrorCode.INVALID_SUBSCRIPTION_REQUEST, what)
     return WakeProof(generation, call.request.generation, call.request.wake_id)
-
-
-def _confirm(known: Subscription, configuration: Configuration) -> Creation:
-    if known.configuration.hash != configuration.hash:
-        message = "the subscription exists with another configuration"
-        raise RequestError(ErrorCode.SUBSCRIPTION_ALREADY_EXISTS, message, 409)
-    return Creation(known, is_new=False)
 
 
 def _require_room(link_count: int) -> None:

@@ -66,8 +66,10 @@ def parse_control_path(rest: str) -> ControlPath:
     if kind != "subscriptions":
         raise RequestError(ErrorCode.RESERVED_PATH, "there is no such route below __ds", 404)
     segment, _, rest = rest.partition("/")
-    if not segment:
+    if not segment and not rest:
         return ControlPath(Route.SUBSCRIPTIONS)
+    if not segment:
+        raise RequestError(ErrorCode.RESERVED_PATH, "a subscription's id is missing", 404)
     subscription_id = parse_subscription_id(segment)
     if not rest:
         return ControlPath(Route.SUBSCRIPTION, subscription_id)
