@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -319,3 +320,15 @@ def test_subscriptions_survive_a_restart(tmp_path: Path) -> None:
         wake = {"wake_id": claimed["wake_id"], "generation": claimed["generation"], "acks": acks, "done": True}
         done = client.post(f"{path}/ack", json=wake, headers={"authorization": f"Bearer {claimed['token']}"})
         assert done.json() == {"ok": True, "next_wake": False}
+
+
+def test_ids_are_plain_in_bodies_and_encoded_in_urls(client: httpx.Client) -> None:
+    """Also a slash in an id, and an id that looks like one that is encoded."""
+    for spelling, text in (("caf%C3%A9%20a%2fb", "café a/b"), ("caf%2541", "caf%41")):
+        shown = client.put(f"{ROOT}/{spelling}", json=WEBHOOK).json()
+        assert (shown["id"], shown["subscription_id"]) == (text, text)
+        assert client.get(f"{ROOT}/{quote(text, safe='')}").json()["id"] == text
+    listed = client.get(ROOT, params={"after": "caf%41"}).json()["subscriptions"]
+    assert [one["id"] for one in listed][:1] == ["café a/b"]
+    after = client.get(ROOT, params={"after": "café a/b"}).json()["subscriptions"]
+    assert not {"café a/b", "caf%41"} & {one["id"] for one in after}

@@ -133,7 +133,8 @@ WEBHOOK_URL_BYTES_MAX: Final = 2_048
 WORKER_NAME_BYTES_MAX: Final = 256
 
 #: The body of a subscription's route lists up to some thousand paths.
-SUBSCRIPTION_BODY_BYTES_MAX: Final = 1_048_576
+SUBSCRIPTION_BODY_BYTES_MAX: Final = 1_310_720
+assert SUBSCRIPTION_BODY_BYTES_MAX >= STREAMS_PER_WAKE_MAX * (STREAM_NAME_BYTES_MAX + 200), "a whole wake can be acked"
 
 #: "Lease duration, from 1 second to 10 minutes. Default: 30 seconds" -- spec 6.2
 LEASE_MS_DEFAULT: Final = 30_000

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import msgspec
 from msgspec.structs import replace
@@ -24,7 +24,7 @@ from fluvial.model.errors import ErrorCode, RequestError
 from fluvial.model.limits import SUBSCRIPTION_BODY_BYTES_MAX
 from fluvial.model.names import STREAM_ROOT, StreamName
 from fluvial.model.permissions import Permission
-from fluvial.model.subscriptions.configuration import SubscriptionType
+from fluvial.model.subscriptions.configuration import SubscriptionType, parse_subscription_id
 from fluvial.model.subscriptions.moves import Refusal
 from fluvial.model.subscriptions.state import Subscription
 from fluvial.server.asgi_send import send_response
@@ -48,6 +48,7 @@ from fluvial.wire.response import (
 from fluvial.wire.subscription_paths import ControlPath, Route, find_root, parse_control_path
 from fluvial.wire.subscriptions import (
     claim_fields,
+    id_text,
     parse_configuration,
     parse_streams,
     parse_wake_request,
@@ -241,9 +242,11 @@ async def _show_keys(served: ServedSubscriptions, _request: _Request) -> Respons
 async def _list(served: ServedSubscriptions, request: _Request) -> Response:
     asked = parse_qs(request.query.decode("latin-1"), keep_blank_values=True)
     after = asked.get("after", [""])[0]
+    if after:  # an id, as bodies have it
+        after = parse_subscription_id(quote(after, safe=""))
     found = await served.service.list_after(request.place, after, LISTED_MAX + 1)
     listed = [
-        {"id": one.id, "type": one.configuration.type.value, "status": "failed" if one.is_failed else "active"}
+        {"id": id_text(one.id), "type": one.configuration.type.value, "status": "failed" if one.is_failed else "active"}
         for one in found[:LISTED_MAX]
     ]
     fields: dict[str, Any] = {"subscriptions": listed}

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
@@ -132,6 +133,11 @@ def _link_type(link: Link) -> str:
     return "explicit" if link.is_explicit else "glob"
 
 
+def id_text(subscription_id: str) -> str:
+    """An id as bodies have it: the client's own text. URLs and keys have the canonical percent-encoded one."""
+    return unquote(subscription_id)
+
+
 def control_url(subscription: Subscription, path: str) -> str:
     """The URL of one of the protocol's routes for the subscription's stream root."""
     return f"{subscription.base_url}{STREAM_ROOT}{subscription.root}__ds/{path}"
@@ -154,8 +160,8 @@ def subscription_fields(subscription: Subscription, kid: str) -> dict[str, Any]:
         webhook = {"url": configuration.webhook_url, "signing": signing}
     retry_at_ms = subscription.retry_at_ms
     return {
-        "id": subscription.id,
-        "subscription_id": subscription.id,
+        "id": id_text(subscription.id),
+        "subscription_id": id_text(subscription.id),
         "type": configuration.type.value,
         "pattern": configuration.pattern,
         "streams": [
@@ -194,7 +200,7 @@ def webhook_body(subscription: Subscription, wake: Wake, token: str) -> bytes:
     """The body of a webhook (spec 7.1)."""
     return msgspec.json.encode(
         {
-            "subscription_id": subscription.id,
+            "subscription_id": id_text(subscription.id),
             "wake_id": wake.wake_id,
             "generation": subscription.generation,
             "streams": wake_streams(subscription, wake),
@@ -220,7 +226,7 @@ def wake_event(subscription: Subscription, wake: Wake, now_ms: int) -> bytes:
     return msgspec.json.encode(
         {
             "type": "wake",
-            "subscription_id": subscription.id,
+            "subscription_id": id_text(subscription.id),
             "stream": next(iter(wake.snapshot), ""),
             "generation": subscription.generation,
             "ts": now_ms,
