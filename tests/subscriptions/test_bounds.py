@@ -10,18 +10,23 @@ import pytest
 from fluvial.model.errors import StoreUnavailable
 from fluvial.model.limits import LINKS_PER_SUBSCRIPTION_MAX
 from fluvial.model.names import StreamName
-from fluvial.storage.sqlite import subscriptions as sqlite_subscriptions
-from fluvial.subscriptions import catalog as catalogs
+from fluvial.storage.sqlite.subscriptions import ChangeLimits, SqliteSubscriptions
 from fluvial.subscriptions.catalog import Catalog
 from fluvial.subscriptions.ledger import Ledger
-from tests.support.rigs import memory_rig, sqlite_rig
+from tests.support.rigs import SqliteRig, memory_rig, sqlite_rig
 from tests.support.subscriptions import glob_link, path, subscription
 
 
-def test_matches_weigh_by_their_subscriptions(monkeypatch: pytest.MonkeyPatch) -> None:
+def limited(rig: SqliteRig, limits: ChangeLimits) -> SqliteSubscriptions:
+    """Subscriptions in the rig's database, with other limits."""
+    stored = rig.store.subscriptions
+    assert isinstance(stored, SqliteSubscriptions)
+    return SqliteSubscriptions(stored._reader, rig.store._group_commit, limits)
+
+
+def test_matches_weigh_by_their_subscriptions() -> None:
     """Names that ten thousand subscriptions match are remembered more briefly."""
-    monkeypatch.setattr(catalogs, "MATCHES_WEIGHT_MAX", 12)
-    catalog = Catalog()
+    catalog = Catalog(matches_weight_max=12)
     for number in range(3):
         catalog.put(subscription(id=f"sub-{number}"))
     for number in range(4):
@@ -41,11 +46,11 @@ async def test_new_streams_of_a_subscription_are_bounded(caplog: pytest.LogCaptu
     assert "subscription_full" in caplog.text
 
 
-async def test_changes_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_that_wait_are_bounded(tmp_path: Path) -> None:
     """The others are told that the store is busy."""
-    monkeypatch.setattr(sqlite_subscriptions, "WAITING_CHANGES_MAX", 2)
     async with sqlite_rig(tmp_path / "data") as rig:
-        adds = [rig.store.subscriptions.add(subscription(id=f"sub-{number}")) for number in range(3)]
+        stored = limited(rig, ChangeLimits(waiting_changes=2))
+        adds = [stored.add(subscription(id=f"sub-{number}")) for number in range(3)]
         assert [type(result) for result in await asyncio.gather(*adds, return_exceptions=True)] == [
             bool,
             bool,
@@ -55,9 +60,8 @@ async def test_changes_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest
 
 async def test_rows_of_a_transaction_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of many links is written alone, and not by the event loop."""
-    monkeypatch.setattr(sqlite_subscriptions, "ROWS_PER_TRANSACTION_MAX", 4)
-    monkeypatch.setattr(sqlite_subscriptions, "INLINE_ROWS_MAX", 4)
     async with sqlite_rig(tmp_path / "data") as rig:
+        stored = limited(rig, ChangeLimits(rows_per_transaction=4, inline_rows=4))
         group_commit, submitted = rig.store._group_commit, list[str]()
         submit_rows, submit_work = group_commit.submit_rows, group_commit.submit_work
 
@@ -73,5 +77,5 @@ async def test_rows_of_a_transaction_are_bounded(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(group_commit, "submit_work", any_size)
         links = {path(f"events/{number}"): glob_link(1) for number in range(9)}
         made = [subscription(id="small-1"), subscription(id="large", links=links), subscription(id="small-2")]
-        assert await asyncio.gather(*(rig.store.subscriptions.add(one) for one in made)) == [True] * 3
+        assert await asyncio.gather(*(stored.add(one) for one in made)) == [True] * 3
         assert submitted == ["rows", "any", "rows"]

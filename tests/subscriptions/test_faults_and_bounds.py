@@ -98,6 +98,7 @@ async def test_tasks_of_a_process_outlast_failures_of_the_store(process: WakePro
     fail_once(process.store.subscriptions, "due_after", StoreUnavailable())
     restarted.driver.start()
     await soon(lambda: len(restarted.receivers.bodies) == 1)
+    await restarted.driver.settle()
     await restarted.driver.stop()
     restarted.driver.check(SubscriptionKey("__ds/sub-1"))
     assert restarted.driver.busy_count == 0, "a process that stops begins nothing"

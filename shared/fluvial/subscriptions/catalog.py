@@ -21,7 +21,7 @@ _NONE: Final[tuple[SubscriptionKey, ...]] = ()
 class Catalog:
     """All subscriptions, and an index of their streams."""
 
-    def __init__(self) -> None:
+    def __init__(self, matches_weight_max: int = MATCHES_WEIGHT_MAX) -> None:
         """Start without subscriptions."""
         self.entries: dict[SubscriptionKey, Subscription] = {}
         self._index: PatternIndex[SubscriptionKey] = PatternIndex()
@@ -30,7 +30,7 @@ class Catalog:
         self._count_by_root: Counter[str] = Counter()
         self._wake_streams: Counter[StreamName] = Counter()
         self._matches: dict[StreamName, tuple[SubscriptionKey, ...]] = {}
-        self._matches_weight = 0
+        self._matches_weight, self._matches_weight_max = 0, matches_weight_max
 
     def __len__(self) -> int:
         """How many subscriptions there are, those that are being created included."""
@@ -102,7 +102,7 @@ class Catalog:
         """The subscriptions whose patterns or explicit links have a stream."""
         found = self._matches.get(name)
         if found is None:
-            if self._matches_weight >= MATCHES_WEIGHT_MAX:
+            if self._matches_weight >= self._matches_weight_max:
                 self._forget_matches()
             found = self._matches[name] = tuple(sorted(self._index.match(name))) or _NONE
             self._matches_weight += 1 + len(found)

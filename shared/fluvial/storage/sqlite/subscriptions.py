@@ -36,17 +36,23 @@ log = logging.getLogger(__name__)
 CACHE_WEIGHT: Final = 50_000
 LINKS_PER_WEIGHT: Final = 4
 
-#: The rows of one transaction, unless one change has more: so few that no group commit waits long.
-ROWS_PER_TRANSACTION_MAX: Final = 1_024
-
-#: So few rows may be written by the event loop itself: handing them to the writer's thread takes longer.
-INLINE_ROWS_MAX: Final = 32
-
-#: Changes that wait; beyond it the store is busy.
-WAITING_CHANGES_MAX: Final = 16_384
-
 _EXPLICIT, _GLOB = 1, 2
 _BODY: Final = msgspec.json.Decoder(Subscription)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLimits:
+    """Bounds of the changes that wait, and of a transaction."""
+
+    #: The rows of one transaction, unless one change has more: so few that no group commit waits long.
+    rows_per_transaction: int = 1_024
+    #: So few rows may be written by the event loop itself: handing them to the writer's thread takes longer.
+    inline_rows: int = 32
+    #: Changes that wait; beyond it the store is busy.
+    waiting_changes: int = 16_384
+
+
+CHANGE_LIMITS: Final = ChangeLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,11 @@ class _Change:
 class SqliteSubscriptions:
     """See `storage.subscriptions`."""
 
-    def __init__(self, reader: sqlite3.Connection, group_commit: GroupCommit) -> None:
+    def __init__(
+        self, reader: sqlite3.Connection, group_commit: GroupCommit, limits: ChangeLimits = CHANGE_LIMITS
+    ) -> None:
         """`reader` sees every durable transaction, and `group_commit` has the one writer."""
-        self._reader, self._group_commit = reader, group_commit
+        self._reader, self._group_commit, self._limits = reader, group_commit, limits
         self._cache: LRUCache[SubscriptionKey, Subscription] = LRUCache(CACHE_WEIGHT, getsizeof=_weight)
         self._waiting = deque[tuple[_Change, asyncio.Future[bool]]]()
         self._writes: asyncio.Task[None] | None = None
@@ -161,7 +169,7 @@ class SqliteSubscriptions:
 
     async def _write(self, change: _Change) -> bool:
         """Write a change with the next transaction. Raises StoreUnavailable, StoreUncertain."""
-        if len(self._waiting) >= WAITING_CHANGES_MAX:
+        if len(self._waiting) >= self._limits.waiting_changes:
             raise StoreUnavailable
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, answer))
@@ -180,7 +188,8 @@ class SqliteSubscriptions:
         while self._waiting:
             taken = [self._waiting.popleft()]
             row_count = taken[0][0].row_count
-            while self._waiting and row_count + self._waiting[0][0].row_count <= ROWS_PER_TRANSACTION_MAX:
+            row_count_max = self._limits.rows_per_transaction
+            while self._waiting and row_count + self._waiting[0][0].row_count <= row_count_max:
                 taken.append(self._waiting.popleft())
                 row_count += taken[-1][0].row_count
             results = list[bool]()
@@ -192,7 +201,7 @@ class SqliteSubscriptions:
             ) -> None:
                 results.extend(change.write(connection) for change, _ in taken)
 
-            is_small = row_count <= INLINE_ROWS_MAX
+            is_small = row_count <= self._limits.inline_rows
             submit = self._group_commit.submit_rows if is_small else self._group_commit.submit_work
             try:
                 await submit(write)
