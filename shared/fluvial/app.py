@@ -29,6 +29,7 @@ from fluvial.storage.contract import Store
 from fluvial.storage.limits import STORE_LIMITS, StoreLimits
 from fluvial.storage.observer import UNOBSERVED, StoreObserver
 from fluvial.storage.projects import Projects, StreamNames
+from fluvial.storage.signing_keys import SigningKeys
 from fluvial.wire.cors import LOCAL_ORIGINS
 
 if TYPE_CHECKING:
@@ -164,10 +165,11 @@ def _build_dynamodb_store(
 
 @dataclass(frozen=True, slots=True)
 class ProjectStorage:
-    """The projects of a store, and the names of all its streams."""
+    """The projects of a store, the names of all its streams, and the keys that sign its webhooks."""
 
     projects: Projects
     stream_names: StreamNames
+    signing_keys: SigningKeys
 
 
 @asynccontextmanager
@@ -182,11 +184,12 @@ async def open_projects(settings: Settings, clock: Clock) -> AsyncIterator[Proje
             from fluvial.storage.sqlite.projects import SqliteProjects  # noqa: PLC0415
 
             with contextlib.closing(SqliteProjects(data_folder(settings))) as projects:
-                yield ProjectStorage(projects, SqliteStreamNames(data_folder(settings)))
+                names = SqliteStreamNames(data_folder(settings))
+                yield ProjectStorage(projects, names, projects.signing_keys)
         case StoreKind.DYNAMODB:
             store = await open_dynamodb_store(settings, clock)
             try:
-                yield ProjectStorage(store.projects, store)
+                yield ProjectStorage(store.projects, store, store.signing_keys)
             finally:
                 await store.close()
 

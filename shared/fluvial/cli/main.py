@@ -28,6 +28,7 @@ SECTIONS: Final = {
     "Access": (
         Entry("project", "projects:project_group", "Create, show, change and delete projects."),
         Entry("token", "tokens:token_group", "Mint and inspect tokens."),
+        Entry("webhook-key", "webhook_keys:webhook_key_group", "List and rotate the keys that sign webhooks."),
     ),
     "Care": (
         Entry("backup", "care:backup_command", "Back up a data folder, also while a server uses it."),
