@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "metrics": {"model", "storage", "metrics"},
     "operations": {"model", "wire", "clock", "storage", "access", "operations"},
     "fanout": {"model", "wire", "clock", "concurrency", "storage", "fanout"},
-    "subscriptions": {"model", "wire", "clock", "storage", "access", "webhooks", "subscriptions"},
     "webhooks": {"model", "clock", "storage", "webhooks"},
+    "subscriptions": {"model", "wire", "clock", "storage", "access", "webhooks", "subscriptions"},
     "client": {"model", "client"},
     "pricing": {"model", "pricing"},
     "server": {

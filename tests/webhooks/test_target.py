@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluvial.model.limits import WEBHOOK_URL_BYTES_MAX
 from fluvial.webhooks.addresses import is_public
-from fluvial.webhooks.target import PORT_MAX, URL_BYTES_MAX, Target, TargetRefused, check_url
+from fluvial.webhooks.target import PORT_MAX, Target, TargetRefused, check_url
 
 ALLOWED = {
     "https://worker.example/hooks": Target("https", "worker.example", 443, "/hooks"),
@@ -210,7 +211,7 @@ def test_other_target_is_refused(url: str) -> None:
 
 def test_length_of_a_url_is_bounded() -> None:
     """Its bytes are counted, not its characters."""
-    longest = "https://worker.example/".ljust(URL_BYTES_MAX, "a")
+    longest = "https://worker.example/".ljust(WEBHOOK_URL_BYTES_MAX, "a")
     assert check_url(longest, allow_localhost=False).host == "worker.example"
     with pytest.raises(TargetRefused):
         check_url(f"{longest}a", allow_localhost=False)

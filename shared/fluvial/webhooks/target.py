@@ -16,9 +16,9 @@ from typing import Final
 import idna
 
 from fluvial.model.errors import FluvialError
+from fluvial.model.limits import WEBHOOK_URL_BYTES_MAX
 from fluvial.webhooks.addresses import LOCAL_ADDRESSES, Address, is_local, is_public, parse_address
 
-URL_BYTES_MAX: Final = 2_048
 HOST_BYTES_MAX: Final = 253
 PORT_MAX: Final = 65_535
 
@@ -75,8 +75,8 @@ class Target:
 
 def check_url(url: str, *, allow_localhost: bool) -> Target:
     """Parse a webhook's URL, and check it as far as that is possible without a lookup. Raises TargetRefused."""
-    if len(url.encode("utf-8", "surrogatepass")) > URL_BYTES_MAX:
-        raise TargetRefused(f"a webhook's URL has up to {URL_BYTES_MAX} bytes")
+    if len(url.encode("utf-8", "surrogatepass")) > WEBHOOK_URL_BYTES_MAX:
+        raise TargetRefused(f"a webhook's URL has up to {WEBHOOK_URL_BYTES_MAX} bytes")
     match = _URL.fullmatch(url)
     if match is None:
         raise TargetRefused("a webhook's URL begins with https://")
