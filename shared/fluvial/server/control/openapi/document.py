@@ -190,6 +190,8 @@ def _describe_subscriptions() -> dict[str, Any]:
 def _describe_subscription(route: Route, method: str, described: SubscriptionOperation) -> dict[str, Any]:
     required = SUBSCRIPTION_PERMISSIONS[route][method]
     shared = (*shared_codes(method, required, is_named=False), ErrorCode.RESERVED_PATH, ErrorCode.STORAGE_DAMAGED)
+    if "id" in _placeholders(documented_path(route)):
+        shared += (ErrorCode.MALFORMED_NAME,)  # a token's scope is judged by the whole path, before the id is
     if method != "GET":
         shared += WITH_BODY
     content = {} if described.body is None else {"application/json": _schema_of(described.body)}
