@@ -42,6 +42,6 @@ describe(`fluvial at ${FLUVIAL_URL}`, () => {
   runConformanceTests({
     baseUrl: FLUVIAL_URL,
     longPollTimeoutMs: Number(FLUVIAL_LONG_POLL_TIMEOUT) * 1000,
-    subscriptions: true,
+    subscriptions: FLUVIAL_SUBSCRIPTIONS === "true",
   })
 })
