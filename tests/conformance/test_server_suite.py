@@ -56,7 +56,7 @@ def environment_of(store: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store", ["sqlite", "memory", "dynamodb"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("memory", marks=pytest.mark.long), "dynamodb"])
 def test_the_public_suite_passes(store: str, tmp_path: Path) -> None:
     """Over each store."""
     options = ("--store", store, "--long-poll-timeout", LONG_POLL_S, "--webhooks-to-localhost")
