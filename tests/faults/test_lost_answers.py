@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,3 +226,25 @@ async def test_crash_between_any_two_calls_of_a_fork_or_delete_leaves_whole_stre
         if not crashed:
             return
     raise AssertionError("the step never came to its end")
+
+
+async def test_append_that_is_cancelled_under_way_keeps_its_payload(rig: DynamoDbRig) -> None:
+    """Its client has gone, and the head's update lands all the same: the bytes that the head points to are there."""
+    await rig.store.apply(NAME, create_commit())
+    for size in (1_000, 400_000):
+        update, under_way = rig.store.table.update, asyncio.Event()
+
+        async def slow(request: Any, on_busy: Any = None, update: Any = update, under_way: Any = under_way) -> Any:  # noqa: ANN401
+            landing = asyncio.ensure_future(update(request, on_busy))
+            under_way.set()
+            return await asyncio.shield(landing)
+
+        rig.store.table.update = slow  # type: ignore[method-assign]
+        append = asyncio.create_task(rig.store.apply(NAME, append_commit(b"x" * size)))
+        await under_way.wait()
+        append.cancel()
+        await asyncio.gather(append, return_exceptions=True)
+        assert append.cancelled()
+        rig.store.table.update = update  # type: ignore[method-assign]
+    await rig.reopen()
+    assert len(await read_all(rig.store)) == 401_000

@@ -98,17 +98,20 @@ class CommitWriter:
         return await self._write(attempt)
 
     async def _write(self, attempt: _Attempt) -> Outcome:
-        is_written = False
+        # The payload of a commit that was cancelled or is uncertain stays: its update may have landed, or land yet.
         try:
             outcome = await self._send_until_known(attempt)
-            is_written = isinstance(outcome, Applied)
-        except StoreUncertain:
-            is_written = True  # perhaps
+        except StoreUnavailable:
+            await self._discard_payload(attempt)
             raise
-        finally:
-            if not is_written and attempt.batch is not None:
-                await self._payloads.discard(attempt.name, [attempt.batch])
+        if isinstance(outcome, Unmet):
+            await self._discard_payload(attempt)
         return outcome
+
+    async def _discard_payload(self, attempt: _Attempt) -> None:
+        """Delete the payload of a commit that was not written, and cannot be any more."""
+        if attempt.batch is not None:
+            await self._payloads.discard(attempt.name, [attempt.batch])
 
     async def _send_until_known(self, attempt: _Attempt) -> Outcome:
         result = await self._send(attempt)
