@@ -24,6 +24,9 @@ from tests.support.rigs import IMPATIENT, DynamoDbRig, dynamodb_local_rig
 
 pytestmark = pytest.mark.medium
 
+#: What each writer appends. Writers of one process share requests: with fewer, some histories had no late one at all.
+BATCHES = 20
+
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[DynamoDbRig]:
@@ -61,7 +64,7 @@ def batch(rng: random.Random, writer: str, number: int) -> bytes:
 
 async def plain_writer(store: DynamoDbStore, network: Network, writer: str, answers: Answers) -> None:
     """Append without a producer: the store itself resolves what is in doubt."""
-    for number in range(8):
+    for number in range(BATCHES):
         data = batch(network.rng, writer, number)
         try:
             outcome = await store.apply(NAME, append_commit(data))
@@ -79,7 +82,7 @@ async def plain_writer(store: DynamoDbStore, network: Network, writer: str, answ
 
 async def producer(store: DynamoDbStore, network: Network, writer: str, answers: Answers) -> None:
     """Append as an idempotent producer, which repeats each batch until it is acknowledged."""
-    for number in range(8):
+    for number in range(BATCHES):
         data = batch(network.rng, writer, number)
         while True:
             try:
