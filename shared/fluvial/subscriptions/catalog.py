@@ -86,16 +86,15 @@ class Catalog:
             if not self._wake_streams[name]:
                 del self._wake_streams[name]
 
-    def drop(self, key: SubscriptionKey, root: str) -> None:
+    def drop(self, key: SubscriptionKey) -> None:
         """Forget a subscription."""
         self._count_wake_stream(self.entries.pop(key, None), -1)
         former = self._indexed.pop(key, None)
         if former is None:
             return
-        self._count_by_root[root] -= 1
+        self._count_by_root[self._roots.pop(key)] -= 1
         for pattern in former:
             self._index.remove(pattern, key)
-        del self._roots[key]
         self._forget_matches()
 
     def find(self, name: StreamName) -> tuple[SubscriptionKey, ...]:

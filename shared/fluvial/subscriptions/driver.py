@@ -180,13 +180,8 @@ class WakeDriver:
         await self.sweep()
         if not self._ledger.catalog:
             return
-        last, at_once = "", self._limits.names_at_once
-        while names := await self._ledger.store.names("", last, self._limits.names_per_page):
-            for first in range(0, len(names), at_once):
-                for name in names[first : first + at_once]:
-                    self._note_unlinked(name)
-                await asyncio.sleep(0)
-            last = names[-1]
+        async for name in self._ledger.names(""):
+            self._note_unlinked(name)
 
     async def sweep(self) -> None:
         """Look at every subscription; one that cannot be read keeps no other waiting. Raises StoreError."""
@@ -303,7 +298,8 @@ class WakeDriver:
         if computed is None or isinstance(computed.moved, Refusal):
             return False
         if not _is_to_be_sent(computed.moved):
-            await self._ledger.change(key, known.owner, moves.look)
+            if await self._ledger.make(computed.before, computed.moved, computed.noted) is None:
+                await self._ledger.change(key, known.owner, moves.look)
             return False
         attempt = self._guard(key, partial(self._attempt_in_turn, known))
         task = asyncio.get_running_loop().create_task(attempt, name="wake")

@@ -4,8 +4,9 @@ A change is computed from the present version and the heads of its streams, and 
 another change came first, it is computed again. So no lock is held while a store writes, in this process or another.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -15,6 +16,7 @@ from fluvial.clock import Clock
 from fluvial.model.errors import StoreUnavailable
 from fluvial.model.head import Head
 from fluvial.model.limits import LINKS_PER_SUBSCRIPTION_MAX
+from fluvial.model.names import StreamName
 from fluvial.model.subscriptions import moves
 from fluvial.model.subscriptions.moves import Moment, Refusal
 from fluvial.model.subscriptions.pattern import StreamPath
@@ -91,6 +93,19 @@ class Ledger:
             heads = await self.store.heads([subscription.name_of(path) for path in paths])
         return existing(zip(paths, heads, strict=True), self.clock.now_ms())
 
+    async def names(self, prefix: str) -> AsyncIterator[StreamName]:
+        """The names of all streams with a prefix. Other tasks run after each few of them. Raises StoreError.
+
+        A store may answer at once, and would never let them run.
+        """
+        after = ""
+        while page := await self.store.names(prefix, after, self.limits.names_per_page):
+            for at, name in enumerate(page):
+                if at % self.limits.names_at_once == 0:
+                    await asyncio.sleep(0)
+                yield name
+            after = page[-1]
+
     async def add(self, subscription: Subscription) -> bool:
         """Store a new subscription; False if its key is taken. Raises StoreError; then it may be stored."""
         try:
@@ -125,16 +140,26 @@ class Ledger:
             computed = await self.compute(key, owner, move)
             if computed is None or isinstance(computed.moved, Refusal):
                 return None if computed is None else computed.moved
-            before, after = computed.before, computed.moved
-            if after is not before:
-                after = replace(after, version=before.version + 1)
-                if not await self._replace(before, after):
-                    continue
-                self._publish(after)
-            self._forget_new(key, computed.noted, after)
-            return after
+            made = await self.make(computed.before, computed.moved, computed.noted)
+            if made is not None:
+                return made
         log.warning("subscription_contended", extra={"subscription": key})
         raise StoreUnavailable
+
+    async def make(
+        self, before: Subscription, after: Subscription, noted: Mapping[StreamPath, int]
+    ) -> Subscription | None:
+        """Make a move that was computed: the subscription after it, None if another change came first.
+
+        Raises StoreError.
+        """
+        if after is not before:
+            after = replace(after, version=before.version + 1)
+            if not await self._replace(before, after):
+                return None
+            self._publish(after)
+        self._forget_new(before.key, noted, after)
+        return after
 
     async def _replace(self, before: Subscription, after: Subscription) -> bool:
         """Store the next version. Raises StoreError; then, and when the caller is cancelled, it may be stored.
@@ -180,9 +205,8 @@ class Ledger:
 
     def forget(self, key: SubscriptionKey) -> None:
         """Forget a subscription that is not stored any more; one that is being created stays, with its new streams."""
-        known = self.catalog.entries.get(key)
-        if known is not None:
-            self.catalog.drop(key, known.root)
+        if key in self.catalog.entries:
+            self.catalog.drop(key)
         if key not in self.catalog:
             self.new_paths.pop(key, None)
 

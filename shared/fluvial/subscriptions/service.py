@@ -3,8 +3,7 @@
 Each is called by a request that is authorized. `Place` says whose stream root it is about.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,9 +33,6 @@ from fluvial.wire.subscriptions import WakeRequest
 CheckUrl = Callable[[str], Awaitable[None]]
 
 _CREATIONS_TRIED_MAX: Final = 8
-
-#: Names that are matched in one turn of the event loop: a few milliseconds.
-_NAMES_PER_TURN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,7 @@ class SubscriptionService:
             is_stored = await self._ledger.add(subscription)
         finally:
             if not is_stored and key not in catalog.entries:
-                catalog.drop(key, place.root)
+                catalog.drop(key)
         return subscription if is_stored else None
 
     async def _first_links(self, root: str, configuration: Configuration) -> dict[StreamPath, Link]:
@@ -150,8 +146,9 @@ class SubscriptionService:
         matching, explicit = set[StreamPath](), frozenset(configuration.streams)
         if configuration.pattern is not None:
             glob, is_wake_stream = Glob(configuration.pattern), self._ledger.catalog.is_wake_stream
-            async for path in self._paths(root, literal_prefix(configuration.pattern)):
-                if path == configuration.wake_stream or is_wake_stream(StreamName(root + path)):
+            async for name in self._ledger.names(root + literal_prefix(configuration.pattern)):
+                path = StreamPath(name.removeprefix(root))
+                if path == configuration.wake_stream or is_wake_stream(name):
                     continue
                 if glob.matches(path):
                     matching.add(path)
@@ -164,16 +161,6 @@ class SubscriptionService:
             for path in paths
             if path in heads or path in explicit
         }
-
-    async def _paths(self, root: str, prefix: str) -> AsyncIterator[StreamPath]:
-        """The paths of all streams below a root that begin with a prefix."""
-        after, count_max = "", self._ledger.limits.names_per_page
-        while names := await self._ledger.store.names(root + prefix, after, count_max):
-            for at, name in enumerate(names):
-                if at % _NAMES_PER_TURN == 0:  # a store may answer at once, and never let another request run
-                    await asyncio.sleep(0)
-                yield StreamPath(name.removeprefix(root))
-            after = names[-1]
 
     async def _heads_at(self, root: str, paths: Sequence[StreamPath]) -> Heads:
         heads = await self._ledger.store.heads([StreamName(root + path) for path in paths])
