@@ -48,7 +48,7 @@ STORES_MAX: Final = 300
 #: Stores that are there before the load: to make one takes this machine as long as some dozen appends.
 STORES_AT_FIRST: Final = 40
 
-#: The overload begins after so many seconds of it: the first seconds are how long the stores take to notice.
+#: The first seconds of the overload do not count: in them the stores find out about it.
 SETTLING_S: Final = 2.0
 
 
@@ -90,11 +90,11 @@ class Crowd:
 
     async def run(self, phases: Sequence[Phase]) -> None:
         """Send every phase's load, and wait for the answers."""
-        now_s, clock, tasks = asyncio.get_running_loop().time, Clock(), set[asyncio.Task[None]]()
-        creation = plan_create(Create(name=NAME, content_type=CONTENT_TYPE), clock.new_incarnation(), 0)
+        now_s, tasks = asyncio.get_running_loop().time, set[asyncio.Task[None]]()
         self.idle = [self.new_store() for _ in range(STORES_AT_FIRST)]
-        self.store_count = STORES_AT_FIRST
-        await self.idle[-1].apply(NAME, creation)
+        self.store_count, first = STORES_AT_FIRST, self.idle[-1]
+        incarnation = first._clock.new_incarnation()
+        await first.apply(NAME, plan_create(Create(name=NAME, content_type=CONTENT_TYPE), incarnation, 0))
         self.ends_s, self.units, due_s = [now_s()], [self.billed()], now_s()
         for phase in phases:
             end_s = due_s + phase.seconds

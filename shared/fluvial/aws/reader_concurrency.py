@@ -137,9 +137,8 @@ def _answer(request: _CustomResourceEvent, report: dict[str, Any]) -> None:
         "StackId": request.stack_id,
         "RequestId": request.request_id,
         "LogicalResourceId": request.logical_resource_id,
-        "Data": {
-            name: str(value) for name, value in report.items()
-        },  # "name-value pairs", which CloudFormation reads as text
+        # "name-value pairs", which CloudFormation reads as text.
+        "Data": {name: str(value) for name, value in report.items()},
     }
     answer = urllib.request.Request(  # noqa: S310  the URL is CloudFormation's
         request.response_url, json.dumps(body).encode(), {"Content-Type": ""}, method="PUT"

@@ -12,7 +12,6 @@ head's fence, deadline and producers from the cached head. What can happen:
    batch could be appended twice (docs/decisions/0005).
 """
 
-import asyncio
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from typing import Final
@@ -133,7 +132,7 @@ class CommitWriter:
         request = commit_update(attempt.name, attempt.commit, attempt.batch, guesses)
         outcome = await self._table.update(request, self._loads.on_busy(attempt.name, APPEND_TRIES_MAX))
         if not isinstance(outcome, InDoubt):
-            self._loads.of(attempt.name).note_accepted(asyncio.get_running_loop().time())
+            self._loads.note_accepted(attempt.name)
         match outcome:
             case Written(item):
                 stored = self._heads.store(attempt.name, item)

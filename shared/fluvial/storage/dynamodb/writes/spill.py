@@ -4,7 +4,6 @@ The segment is put before the batches leave the head, so a batch is in one of th
 spill, and two may spill the same batches: both put the same bytes under the same key.
 """
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Final
@@ -25,7 +24,7 @@ from fluvial.storage.dynamodb.table.items import (
 )
 from fluvial.storage.dynamodb.table.table import Table
 from fluvial.storage.dynamodb.table.write_outcome import ConditionFailed, InDoubt, Written
-from fluvial.storage.dynamodb.writes.stream_load import SPILL_S, StreamLoads
+from fluvial.storage.dynamodb.writes.stream_load import StreamLoads
 from fluvial.storage.dynamodb.writes.updates import BUFFER_BATCHES_MAX, guarded_update
 
 log = logging.getLogger(__name__)
@@ -71,9 +70,7 @@ class Spiller:
 
         `stored` is the head right after this process has added the newest `added` elements of its buffer.
         """
-        load = self._loads.of(name)
-        load.note_head(stored, added, asyncio.get_running_loop().time())
-        arriving = load.elements_within(SPILL_S)
+        arriving = self._loads.note_head(name, stored, added)
         is_left = is_overdue(stored) and self._clock.jitter() < OVERDUE_SHARE
         if name in self._running or not (is_left or is_due(stored, added, arriving)):
             return stored

@@ -128,14 +128,24 @@ class StreamLoads:
             load = self._loads[name] = StreamLoad()
         return load
 
+    def note_accepted(self, name: StreamName) -> None:
+        """See StreamLoad.note_accepted."""
+        self.of(name).note_accepted(_now_s())
+
+    def note_head(self, name: StreamName, stored: HeadItem, added: int) -> float:
+        """Note a head (see StreamLoad.note_head); how many elements others add to its buffer during a spill."""
+        load = self.of(name)
+        load.note_head(stored, added, _now_s())
+        return load.elements_within(SPILL_S)
+
     def admits(self, name: StreamName) -> bool:
         """Whether an append to the stream should be sent now."""
-        return self.of(name).admits(asyncio.get_running_loop().time(), self._jitter())
+        return self.of(name).admits(_now_s(), self._jitter())
 
     def inline_bytes_max(self, name: StreamName) -> int:
         """How long a batch may be for the head to take it now; a longer one is stored apart."""
         load = self.of(name)
-        if load.is_pressed(asyncio.get_running_loop().time()):
+        if load.is_pressed(_now_s()):
             return PRESSED_INLINE_BYTES_MAX
         return min(INLINE_BYTES_MAX, round(CROWDED_BYTES / (1 + load.elements_within(SPILL_S))))
 
@@ -144,10 +154,10 @@ class StreamLoads:
 
         With `pause_s` all pauses are about so long; else they double.
         """
-        load, now_s = self.of(name), asyncio.get_running_loop().time
+        load = self.of(name)
 
         def note(tries: int) -> float | None:
-            load.note_throttled(now_s())
+            load.note_throttled(_now_s())
             if tries >= tries_max:
                 return None
             if pause_s is not None:
@@ -155,6 +165,10 @@ class StreamLoads:
             return backoff_s(self._limits.busy_pause_s, tries, self._jitter())
 
         return note
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _elements_so_far(stored: HeadItem) -> float:
