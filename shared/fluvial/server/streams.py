@@ -92,7 +92,8 @@ STREAM_PERMISSIONS: Final[dict[str, Permission]] = {
 
 METHODS: Final = ", ".join((*STREAM_PERMISSIONS, "OPTIONS"))
 
-_UNAUTHORIZED: Final = frozenset({401, 403})
+#: The statuses whose answers have CORS fields of their own (see error_cors_headers).
+UNAUTHORIZED: Final = frozenset({401, 403})
 
 
 class ClientDisconnected(FluvialError):
@@ -155,13 +156,9 @@ class StreamsApp:
             if self.live.is_stopping:  # the server has waited long enough for this request
                 return None
             raise
-        except Exception as exc:
-            answer = response_of(exc)
-            if answer is None:
-                fields = {"method": scope["method"], "path": scope["path"], "request_id": request_id_of(scope)}
-                log.exception("request_failed", extra=fields)
-                answer = internal_error_response()
-            elif answer.status in _UNAUTHORIZED:
+        except Exception as exc:  # noqa: BLE001  `failure_response` logs what is unforeseen
+            answer = failure_response(exc, scope)
+            if answer.status in UNAUTHORIZED:
                 cors = error_cors_headers(tenant.origins, headers.get(b"origin"))
         return await send_response(send, answer, cors)
 
@@ -323,6 +320,15 @@ def _other_method_response(method: str, headers: Headers) -> Response:
 def _credentials(request: Request) -> Credentials:
     is_read = STREAM_PERMISSIONS[request.scope["method"]] is Permission.READ
     return Credentials(request.headers.get(b"authorization"), request.token, is_read)
+
+
+def failure_response(error: Exception, scope: Scope) -> Response:
+    """The answer to a request that has raised an error. An unforeseen error is logged, with its traceback."""
+    known = response_of(error)
+    if known is None:
+        fields = {"method": scope["method"], "path": scope["path"], "request_id": request_id_of(scope)}
+        log.error("request_failed", extra=fields, exc_info=error)
+    return known or internal_error_response()
 
 
 async def read_body(content_length: bytes | None, receive: Receive, byte_count_max: int) -> bytes:

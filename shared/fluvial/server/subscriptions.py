@@ -8,7 +8,6 @@ Rules:
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -29,8 +28,15 @@ from fluvial.model.subscriptions.moves import Refusal
 from fluvial.model.subscriptions.state import Subscription
 from fluvial.server.asgi_send import send_response
 from fluvial.server.content_coding import decode_body
-from fluvial.server.exchange import exchange_of, note_body, note_stream, request_id_of
-from fluvial.server.streams import ClientDisconnected, StreamsApp, check_path, read_body
+from fluvial.server.exchange import exchange_of, note_body, note_stream
+from fluvial.server.streams import (
+    UNAUTHORIZED,
+    ClientDisconnected,
+    StreamsApp,
+    check_path,
+    failure_response,
+    read_body,
+)
 from fluvial.subscriptions.receivers import WebhookSigner
 from fluvial.subscriptions.service import REFUSAL_STATUS, Place, SubscriptionService, WakeCall
 from fluvial.wire.cors import cors_headers, error_cors_headers, preflight_response
@@ -42,8 +48,6 @@ from fluvial.wire.response import (
     Header,
     Response,
     error_response,
-    internal_error_response,
-    response_of,
 )
 from fluvial.wire.subscription_paths import ControlPath, Route, find_root, parse_control_path
 from fluvial.wire.subscriptions import (
@@ -58,8 +62,6 @@ from fluvial.wire.subscriptions import (
 )
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 #: What each method of each route requires. NOTHING: the wake's token is checked instead, or the keys are public.
 PERMISSIONS: Final[Mapping[Route, Mapping[str, Permission]]] = {
@@ -83,7 +85,6 @@ LISTED_MAX: Final = 100
 #: A body of so many bytes is parsed within a millisecond or two.
 _PARSED_AT_ONCE_MAX: Final = 4_096
 
-_UNAUTHORIZED: Final = frozenset({401, 403})
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _NO_SUBSCRIPTIONS: Final = "the store of this server keeps no subscriptions"
 
@@ -141,13 +142,9 @@ class SubscriptionsApp:
             if self._streams.live.is_stopping:  # the server has waited long enough for this request
                 return None
             raise
-        except Exception as exc:
-            known = response_of(exc)
-            if known is None:
-                fields = {"method": scope["method"], "path": scope["path"], "request_id": request_id_of(scope)}
-                log.exception("request_failed", extra=fields)
-            response = known or internal_error_response()
-            if response.status in _UNAUTHORIZED:
+        except Exception as exc:  # noqa: BLE001  `failure_response` logs what is unforeseen
+            response = failure_response(exc, scope)
+            if response.status in UNAUTHORIZED:
                 cors = error_cors_headers(tenant.origins, headers.get(b"origin"))
         if is_head:
             response = Response(response.status, response.headers)
